@@ -1,0 +1,1 @@
+"""A Hugging Face checkpoint in, a bundle out."""

@@ -1,0 +1,189 @@
+"""A Hugging Face checkpoint: a folder or a hub id, its tensors mapped and read one at a time."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401  teaches numpy, and so safetensors, the dtype bfloat16
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from runtime.errors import GemmaError
+
+from .config import GemmaConfig, parse_config
+from .tensors import Shape, known_unused, needed, our_name
+
+Floats = NDArray[np.float32]
+DTYPES = {"BF16": 2, "F16": 2, "F32": 4}
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+SIDE_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+MOST_NAMED = 8  # tensors listed in one message
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a tensor is: its file, its released name, and its dtype."""
+
+    file: Path
+    released: str
+    shape: Shape
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    folder: Path
+    config: GemmaConfig
+    entries: dict[str, Entry]  # by our name
+    unused: tuple[str, ...]  # known and skipped, by released name
+
+    @classmethod
+    def open(cls, source: str | Path) -> Checkpoint:
+        """Open and check a checkpoint; no tensor is read yet.
+
+        Raises GemmaError if it is not there, not a supported Gemma, or if any tensor is missing,
+        unexpected or misshapen (all are reported together).
+        """
+        folder = locate(source)
+        config = parse_config(read_json(folder, "config.json"), str(folder))
+        found = {name: entry for file in weight_files(folder) for name, entry in entries_of(file)}
+        unused = tuple(sorted(name for name in found if known_unused(config, name)))
+        entries = {our_name(name): entry for name, entry in found.items() if name not in unused}
+        report_misfits(folder, entries, needed(config))
+        return cls(folder, config, entries, unused)
+
+    def read(self, name: str) -> Floats:
+        """A tensor as float32; norm weights with their offset added.
+
+        Raises GemmaError for NaN or Inf.
+        """
+        entry = self.entries[name]
+        with opened(entry.file) as file:
+            array = file.get_tensor(entry.released)
+        values = finite(np.asarray(array, np.float32), f"{entry.file}: {entry.released}")
+        return values + np.float32(self.config.norm_offset) if name.endswith("norm.weight") else values
+
+    def read_rows(self, name: str, rows: range, step: int) -> Iterator[Floats]:
+        """Some rows of a matrix, in pieces of up to `step` rows, float32."""
+        entry = self.entries[name]
+        with opened(entry.file) as file:
+            view = file.get_slice(entry.released)
+            for start in rows[::step]:
+                piece = np.asarray(view[start : min(start + step, rows.stop)], np.float32)
+                yield finite(piece, f"{entry.file}: {entry.released}")
+
+    def gather(self, name: str, ids: NDArray[np.int64]) -> Floats:
+        """The rows of a table at some ids, (n, width) float32."""
+        unique, inverse = np.unique(ids, return_inverse=True)
+        rows = [next(self.read_rows(name, range(row, row + 1), 1)) for row in unique.tolist()]
+        return np.concatenate(rows)[inverse]
+
+    @property
+    def parameters(self) -> int:
+        return sum(int(np.prod(entry.shape)) for entry in self.entries.values())
+
+
+def locate(source: str | Path) -> Path:
+    """A folder as it is, a hub id downloaded (and resumed where it broke off)."""
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise GemmaError(f"{source}: a file, not a folder", "give the folder that holds config.json")
+    if not HUB_ID.fullmatch(str(source)) or str(source).startswith("."):
+        raise GemmaError(f"{source}: no such folder", "give a checkpoint's folder, or a hub id such as google/gemma-4-E2B-it")
+    return download(str(source))
+
+
+def download(hub_id: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ModuleNotFoundError as error:
+        raise GemmaError(f"{hub_id}: no such folder, and huggingface_hub is not installed", "pip install 'gemma-edge[hub]'") from error
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=[*SIDE_FILES, "*.safetensors", "*.safetensors.index.json"]))
+    except Exception as error:  # the hub's, the network's and the system's errors have no common class
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise GemmaError(f"{hub_id}: no such folder, and the hub says: {reason}", "check the id and the network; a broken download goes on where it stopped") from error
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    if not path.is_file():
+        raise GemmaError(f"{folder}: no {name}", "give a checkpoint's folder, as released on the hub")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise GemmaError(f"{path}: not JSON: {error}", "download the file again") from error
+    if not isinstance(found, dict):
+        raise GemmaError(f"{path}: a {type(found).__name__}, not an object", "download the file again")
+    return found
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that an index names, or the one there is.  A pickle is never read."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted({str(name) for name in read_json(folder, index.name).get("weight_map", {}).values()})
+    else:
+        names = ["model.safetensors"]
+    for name in names:
+        if Path(name).name != name:
+            raise GemmaError(f"{index}: {name!r} is not a file of the folder", "download the checkpoint again")
+        if not (folder / name).is_file():
+            pickles = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
+            hint = f"{pickles} is a pickle and is never read; convert it to safetensors" if pickles else "download the checkpoint again"
+            raise GemmaError(f"{folder}: no {name}", hint)
+    return [folder / name for name in names]
+
+
+def opened(file: Path) -> Any:
+    """Raises GemmaError for a header that lies or a file cut short."""
+    try:
+        return safe_open(file, "np")
+    except (SafetensorError, OSError) as error:
+        raise GemmaError(f"{file}: not a sound safetensors file: {error}", "download the file again") from error
+
+
+def entries_of(file: Path) -> Iterator[tuple[str, Entry]]:
+    with opened(file) as handle:
+        for released in handle.keys():  # noqa: SIM118  not a mapping
+            view = handle.get_slice(released)
+            yield released, Entry(file, released, tuple(view.get_shape()), view.get_dtype())
+
+
+def report_misfits(folder: Path, entries: dict[str, Entry], shapes: dict[str, Shape]) -> None:
+    """Raises GemmaError with all missing, unexpected and misshapen tensors, and dtypes that are not floats."""
+    groups = {
+        "missing": [name for name in shapes if name not in entries],
+        "unexpected": [entry.released for name, entry in entries.items() if name not in shapes],
+        "misshapen": [
+            f"{name} {list(entries[name].shape)} instead of {list(shape)}"
+            for name, shape in shapes.items()
+            if name in entries and entries[name].shape != shape
+        ],
+        "of an unsupported dtype": [
+            f"{name} {entry.dtype}" for name, entry in entries.items() if name in shapes and entry.dtype not in DTYPES
+        ],
+    }
+    lines = [f"{len(names)} {what}: {listed(names)}" for what, names in groups.items() if names]
+    if lines:
+        raise GemmaError(f"{folder}: the tensors do not fit config.json; " + "; ".join(lines), "check that config.json belongs to these weights")
+
+
+def listed(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def finite(values: Floats, name: str) -> Floats:
+    if not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).sum())
+        raise GemmaError(f"{name}: {count} values are NaN or Inf", "the checkpoint is damaged; download it again")
+    return values

@@ -1,0 +1,60 @@
+"""`gemma-edge export`: flags become values, then one call."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from quantize.recipe import DEFAULT, RECIPES, Recipe
+from runtime.errors import GemmaError
+
+from . import targets
+from .inspect_checkpoint import facts
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    recipes = "\n".join(f"  {recipe.name:12} {recipe.summary}" for recipe in RECIPES.values())
+    parser.description = "Make a bundle of a checkpoint, and prove it against the float model."
+    parser.epilog = f"recipes:\n{recipes}"
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder as released on the hub, or a hub id")
+    parser.add_argument("--to", default="onnx", metavar="TARGETS", help=f"comma-separated, of: {', '.join(targets.available())} (default: %(default)s)")
+    parser.add_argument("--recipe", default=DEFAULT, metavar="NAME", help="what is stored how, see below (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="folder to make")
+    parser.add_argument("--dry-run", action="store_true", help="check everything and print what would be made, then stop")
+    parser.add_argument("--force", action="store_true", help="replace a bundle that is there")
+
+
+def run(args: argparse.Namespace) -> int:
+    recipe = named_recipe(args.recipe)
+    names = [name.strip() for name in args.to.split(",")]
+    if args.output is None and not args.dry_run:
+        raise GemmaError("no place for the bundle", "name it with -o BUNDLE")
+    if args.dry_run:
+        return dry_run(args, recipe, names)
+    from .pipeline import export_bundle
+
+    report = export_bundle(args.checkpoint, args.output, names, recipe, replace=args.force)
+    for name, parity in report.against.items():
+        print(parity.line(name), file=sys.stderr)
+    print(args.output)
+    return 0
+
+
+def named_recipe(name: str) -> Recipe:
+    if name not in RECIPES:
+        raise GemmaError(f"unknown recipe: {name}", f"choose from {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def dry_run(args: argparse.Namespace, recipe: Recipe, names: list[str]) -> int:
+    from runtime.bundle import check_destination
+    from runtime.cmd_inspect import text
+
+    targets.load_targets(names)
+    if args.output is not None:
+        check_destination(args.output, replace=args.force)
+    found = facts(args.checkpoint)
+    found["recipes"] = {recipe.name: found["recipes"][recipe.name]}
+    print(text(found))
+    return 0

@@ -1,0 +1,56 @@
+"""What is in a checkpoint, and what each recipe would make of it; no tensor is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from quantize.recipe import RECIPES, Recipe
+
+from .checkpoint import Checkpoint
+from .config import GemmaConfig
+from .split import row_format, row_tables
+from .tensors import needed, part
+from .weights import bytes_of
+
+
+def facts(source: str) -> dict[str, Any]:
+    """Raises GemmaError for what is not a sound checkpoint."""
+    checkpoint = Checkpoint.open(source)
+    config = checkpoint.config
+    return {
+        "kind": "checkpoint",
+        "family": config.family,
+        "layers": f"{len(config.layers)}, of which {config.own_kv_layers} own keys and values",
+        "context": config.context,
+        "window": config.window,
+        "parameters": parameters(config),
+        "tensors": {"used": len(checkpoint.entries), "known and not used": len(checkpoint.unused)},
+        "cache bytes": cache_bytes(config),
+        "recipes": {name: sizes(checkpoint, recipe) for name, recipe in RECIPES.items()},
+    }
+
+
+def parameters(config: GemmaConfig) -> dict[str, int]:
+    counted: Counter[str] = Counter()
+    for name, shape in needed(config).items():
+        counted[part(name)] += int(np.prod(shape))
+    return dict(counted)
+
+
+def sizes(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, int]:
+    """Bytes on disk, resident (the graph's weights) and flash-mapped (the row files)."""
+    resident = bytes_of(checkpoint.config, recipe)
+    mapped = sum(row_format(checkpoint, rows, recipe).nbytes for rows in row_tables(checkpoint.config))
+    return {"disk": resident + mapped, "resident": resident, "flash-mapped": mapped}
+
+
+def cache_bytes(config: GemmaConfig) -> dict[str, int]:
+    """Float32 keys and values at some lengths, sliding layers holding their window."""
+    own = [layer for layer in config.layers if layer.owns_kv]
+    return {
+        str(n): sum(8 * one.kv_heads * one.head_dim * (min(n, config.window) if one.kind == "sliding" else n) for one in own)
+        for n in sorted({min(n, config.context) for n in (1024, 8192, 32768, config.context)})
+    }

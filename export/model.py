@@ -1,0 +1,196 @@
+"""The text decoder of Gemma 3 and Gemma 4: the one place where it is described.
+
+As transformers computes it (models/gemma4/modeling_gemma4.py, models/gemma3), with two liberties of
+an exporter: embeddings come in as inputs, and after the last layer that owns keys and values only
+the kept positions go on, because nobody will read the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .config import GemmaConfig, LayerConfig
+from .operators import attend, attend_shared, gelu_tanh, linear, rms_norm
+
+KV = tuple[Tensor, Tensor]
+
+
+class Linear(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight)
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim), requires_grad=False)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, self.eps)
+
+
+class MLP(nn.Module):
+    def __init__(self, hidden: int, intermediate: int) -> None:
+        super().__init__()
+        self.gate_proj = Linear(hidden, intermediate)
+        self.up_proj = Linear(hidden, intermediate)
+        self.down_proj = Linear(intermediate, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(gelu_tanh(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Attention(nn.Module):
+    def __init__(self, config: GemmaConfig, layer: LayerConfig) -> None:
+        super().__init__()
+        self.layer = layer
+        self.eps, self.scale, self.value_norm = config.eps, config.attention_scale, config.value_norm
+        self.window = config.window if layer.kind == "sliding" else 0
+        self.q_proj = Linear(config.hidden, layer.heads * layer.head_dim)
+        self.q_norm = RMSNorm(layer.head_dim, config.eps)
+        self.o_proj = Linear(layer.heads * layer.head_dim, config.hidden)
+        if layer.owns_kv:
+            self.k_proj = Linear(config.hidden, layer.kv_heads * layer.head_dim)
+            self.k_norm = RMSNorm(layer.head_dim, config.eps)
+            if not layer.value_is_key:
+                self.v_proj = Linear(config.hidden, layer.kv_heads * layer.head_dim)
+
+    def forward(self, x: Tensor, positions: Tensor, rope: KV, kv: KV) -> tuple[Tensor, KV]:
+        """`kv` is the past of a layer that owns it, the source's present of one that does not."""
+        q = self.q_proj(x)
+        if not self.layer.owns_kv:
+            out = attend_shared(q, self.q_norm.weight, positions, *rope, *kv, self.scale, self.window, self.eps)
+            return self.o_proj(out), kv
+        k = self.k_proj(x)
+        v = k if self.layer.value_is_key else self.v_proj(x)
+        gains = (self.q_norm.weight, self.k_norm.weight)
+        out, key, value = attend(
+            q, k, v, *gains, positions, *rope, *kv, self.scale, self.window, self.value_norm, self.eps
+        )
+        return self.o_proj(out), (key, value)
+
+
+class Layer(nn.Module):
+    def __init__(self, config: GemmaConfig, layer: LayerConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden, config.eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden, config.eps)
+        self.pre_feedforward_layernorm = RMSNorm(config.hidden, config.eps)
+        self.mlp = MLP(config.hidden, layer.intermediate)
+        self.post_feedforward_layernorm = RMSNorm(config.hidden, config.eps)
+        self.per_layer_dim = config.per_layer_dim
+        if config.per_layer_dim:
+            self.per_layer_input_gate = Linear(config.hidden, config.per_layer_dim)
+            self.per_layer_projection = Linear(config.per_layer_dim, config.hidden)
+            self.post_per_layer_input_norm = RMSNorm(config.hidden, config.eps)
+        self.has_scalar = config.layer_scalar
+        if config.layer_scalar:
+            self.layer_scalar = nn.Parameter(torch.empty(1), requires_grad=False)
+
+    def forward(
+        self, x: Tensor, per_layer: Tensor | None, positions: Tensor, rope: KV, kv: KV
+    ) -> tuple[Tensor, KV]:
+        """x (1, S, hidden), per_layer (1, S, per_layer_dim)."""
+        attention, kv = self.self_attn(self.input_layernorm(x), positions, rope, kv)
+        x = x + self.post_attention_layernorm(attention)
+        x = x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        if per_layer is not None:
+            gated = gelu_tanh(self.per_layer_input_gate(x)) * per_layer
+            x = x + self.post_per_layer_input_norm(self.per_layer_projection(gated))
+        return x * self.layer_scalar if self.has_scalar else x, kv
+
+
+class PerLayerInputs(nn.Module):
+    """Token rows and a projection of the embeddings, mixed: one slice for each of some layers."""
+
+    def __init__(self, config: GemmaConfig, layers: int) -> None:
+        super().__init__()
+        self.dim = config.per_layer_dim
+        self.scale = config.hidden**-0.5
+        self.projection = Linear(config.hidden, layers * config.per_layer_dim)
+
+    def forward(self, embeds: Tensor, rows: Tensor, norm: RMSNorm) -> Sequence[Tensor]:
+        """embeds (1, S, hidden), rows (1, S, layers · dim) to one (1, S, dim) a layer."""
+        context = (self.projection(embeds) * self.scale).unflatten(-1, (-1, self.dim))
+        mixed = (norm(context).flatten(2) + rows) * 2**-0.5
+        return mixed.split(self.dim, -1)
+
+
+class Decoder(nn.Module):
+    """Embeddings and rows in; logits, normed hidden states and presents out."""
+
+    def __init__(self, config: GemmaConfig) -> None:
+        super().__init__()
+        self.config = config
+        own, shared = config.own_kv_layers, config.shared_layers
+        if config.per_layer_dim:
+            self.per_layer_own = PerLayerInputs(config, own)
+            if shared:
+                self.per_layer_shared = PerLayerInputs(config, shared)
+            self.per_layer_projection_norm = RMSNorm(config.per_layer_dim, config.eps)
+        self.layers = nn.ModuleList(Layer(config, layer) for layer in config.layers)
+        self.norm = RMSNorm(config.hidden, config.eps)
+        self.head = Linear(config.hidden, config.vocab)
+
+    def forward(
+        self,
+        inputs_embeds: Tensor,
+        per_layer_inputs: Tensor | None,
+        per_layer_inputs_kept: Tensor | None,
+        positions: Tensor,
+        positions_kept: Tensor,
+        kept: Tensor,
+        ropes: Sequence[KV],
+        pasts: Sequence[KV],
+    ) -> tuple[Tensor, Tensor, list[KV]]:
+        """S tokens, of which the last n are kept.
+
+        inputs_embeds (1, S, hidden), already multiplied; per_layer_inputs (1, S, own · dim);
+        per_layer_inputs_kept (1, n, shared · dim); positions (1, S); positions_kept (1, n); kept (n,)
+        indices among the S tokens; ropes: (cos, sin) of the sliding and of the full layers; pasts: one
+        (1, K, T, D) pair for each layer that owns keys and values.
+
+        Gives logits (1, n, vocab), hidden (1, n, hidden) after the final norm, and the presents.
+        """
+        config, x = self.config, inputs_embeds
+        rope = dict(zip(("sliding", "full"), ropes, strict=True))
+        slices = self.per_layer_slices(inputs_embeds, per_layer_inputs, per_layer_inputs_kept, kept)
+        presents: list[KV] = []
+        for layer, shape in zip(self.layers, config.layers, strict=True):
+            if shape.index == config.own_kv_layers:
+                x, positions = x.index_select(1, kept), positions_kept
+            kv = pasts[shape.index] if shape.owns_kv else presents[shape.source]
+            x, kv = layer(x, slices[shape.index] if slices else None, positions, rope[shape.kind], kv)
+            if shape.owns_kv:
+                presents.append(kv)
+        if not config.shared_layers:
+            x = x.index_select(1, kept)
+        hidden = self.norm(x)
+        return self.logits(hidden), hidden, presents
+
+    def per_layer_slices(
+        self, embeds: Tensor, rows: Tensor | None, rows_kept: Tensor | None, kept: Tensor
+    ) -> list[Tensor]:
+        if rows is None:
+            return []
+        slices = list(self.per_layer_own(embeds, rows, self.per_layer_projection_norm))
+        if rows_kept is not None:
+            kept_embeds = embeds.index_select(1, kept)
+            slices += self.per_layer_shared(kept_embeds, rows_kept, self.per_layer_projection_norm)
+        return slices
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return softcapped(self.head(hidden), self.config.softcap)
+
+
+def softcapped(logits: Tensor, cap: float) -> Tensor:
+    return torch.tanh(logits * (1 / cap)) * cap if cap else logits

@@ -1,0 +1,140 @@
+"""The few operators a Gemma is made of, as torch custom operators.
+
+The bodies are their definition, and run the float reference.  A captured graph holds them whole, so
+that each backend lowers `attend` or `linear` to the best it has, and none sees Gemma's anatomy.
+Shapes: B batch 1, S tokens, T keys, H heads, K key heads, D head dim.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.library.custom_op("gemma_edge::linear", mutates_args=())
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """(…, inputs) @ (outputs, inputs)ᵀ to (…, outputs)."""
+    return x @ weight.T
+
+
+@linear.register_fake
+def _(x: Tensor, weight: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+@torch.library.custom_op("gemma_edge::rms_norm", mutates_args=())
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x²) + eps) · weight, over the last dimension."""
+    return x * torch.pow(x.square().mean(-1, keepdim=True) + eps, -0.5) * weight
+
+
+@rms_norm.register_fake
+def _(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("gemma_edge::gelu_tanh", mutates_args=())
+def gelu_tanh(x: Tensor) -> Tensor:
+    """The tanh form of GELU, written out: some backends turn torch's own into the erf form."""
+    return 0.5 * x * (1.0 + torch.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+
+
+@gelu_tanh.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("gemma_edge::attend", mutates_args=())
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_gain: Tensor,
+    k_gain: Tensor,
+    positions: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    past_key: Tensor,
+    past_value: Tensor,
+    scale: float,
+    window: int,
+    value_norm: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Head norms, rotary positions, append to the past, causal attention.
+
+    q (1, S, H·D), k and v (1, S, K·D), gains (D,), positions (1, S), cos and sin (P, D/2),
+    past (1, K, T, D) -> attention (1, S, H·D), present key and value (1, K, T + S, D).
+    `window` 0 sees all; else key j is seen by query i if 0 ≤ i − j < window.
+    """
+    key = rotate(head_norm(k, k_gain, eps), positions, cos, sin)
+    value = split_heads(v, past_value.shape[-1])
+    if value_norm:
+        value = value * torch.pow(value.square().mean(-1, keepdim=True) + eps, -0.5)
+    key = torch.cat([past_key, key], 2)
+    value = torch.cat([past_value, value], 2)
+    query = rotate(head_norm(q, q_gain, eps), positions, cos, sin)
+    return scores(query, key, value, positions, scale, window), key, value
+
+
+@attend.register_fake
+def _(
+    q: Tensor, k: Tensor, v: Tensor, q_gain: Tensor, k_gain: Tensor, positions: Tensor, cos: Tensor, sin: Tensor,
+    past_key: Tensor, past_value: Tensor, scale: float, window: int, value_norm: bool, eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    _, heads, past, dim = past_key.shape
+    present = past_key.new_empty(1, heads, past + q.shape[1], dim)
+    return torch.empty_like(q), present, torch.empty_like(present)
+
+
+@torch.library.custom_op("gemma_edge::attend_shared", mutates_args=())
+def attend_shared(
+    q: Tensor,
+    q_gain: Tensor,
+    positions: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    window: int,
+    eps: float,
+) -> Tensor:
+    """Attention over the present keys and values of another layer; the queries are the last positions."""
+    query = rotate(head_norm(q, q_gain, eps), positions, cos, sin)
+    return scores(query, key, value, positions, scale, window)
+
+
+@attend_shared.register_fake
+def _(
+    q: Tensor, q_gain: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, key: Tensor, value: Tensor,
+    scale: float, window: int, eps: float,
+) -> Tensor:  # fmt: skip
+    return torch.empty_like(q)
+
+
+def split_heads(x: Tensor, dim: int) -> Tensor:
+    """(1, S, N·D) to (1, N, S, D)."""
+    return x.unflatten(-1, (-1, dim)).transpose(1, 2)
+
+
+def head_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    heads = split_heads(x, gain.shape[0])
+    return heads * torch.pow(heads.square().mean(-1, keepdim=True) + eps, -0.5) * gain
+
+
+def rotate(x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions, first half paired with second half (NeoX).  x (1, N, S, D)."""
+    c, s = cos[positions[0]], sin[positions[0]]  # (S, D/2)
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * c - b * s, b * c + a * s], -1)
+
+
+def scores(query: Tensor, key: Tensor, value: Tensor, positions: Tensor, scale: float, window: int) -> Tensor:
+    """softmax(query · keyᵀ · scale) · value, keys at positions 0 to T − 1.  (1, H, S, D) to (1, S, H·D)."""
+    group = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    distance = positions[0][:, None] - torch.arange(key.shape[2])[None]  # (S, T)
+    seen = (distance >= 0) & (distance < window) if window else distance >= 0
+    weights = (query @ key.transpose(-1, -2) * scale).masked_fill(~seen, float("-inf")).softmax(-1)
+    return (weights @ value).transpose(1, 2).flatten(2)

@@ -1,0 +1,144 @@
+"""The story: read, quantize, split, capture, lower, verify, seal."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from quantize.affine import Loss
+from quantize.recipe import Recipe as QuantizeRecipe
+from runtime import manifest as m
+from runtime.bench import peak_rss
+from runtime.bundle import Bundle, check_destination, created, describe, seal
+from runtime.decoder import Decoder
+from runtime.progress import Progress
+from runtime.tokenizer import Tokenizer
+
+from . import split, weights
+from .capture import capture
+from .checkpoint import Checkpoint
+from .config import GemmaConfig
+from .reference import FloatSource, QuantizedSource
+from .side_files import copy_tokenizer, generation
+from .targets import load_targets
+from .tensors import needed, part
+from .verify import Report, check_weights, compare, goldens, judge, lengths, STEPS
+
+PASSAGE = Path(__file__).with_name("passage.txt")
+
+
+def export_bundle(
+    source: str | Path, destination: Path, targets: Sequence[str], recipe: QuantizeRecipe, *, replace: bool = False
+) -> Report:
+    """Make a bundle of a checkpoint.
+
+    Raises GemmaError for anything that can not be exported, or that verify does not pass; then
+    nothing is left behind.
+    """
+    lowerings = load_targets(targets)
+    check_destination(destination, replace=replace)
+    checkpoint = Checkpoint.open(source)
+    config = checkpoint.config
+    with created(destination, replace=replace) as folder, tempfile.TemporaryDirectory(prefix=".weights.", dir=folder.parent) as work:
+        tokenizer, template = copy_tokenizer(checkpoint, folder)
+        with Progress("quantizing", weights.work(config)) as progress:
+            quantized, losses = weights.quantize_weights(checkpoint, recipe, Path(work) / "weights", progress.advance)
+        with Progress("writing rows", split.work(config)) as progress:
+            tables, row_losses = split.split_rows(checkpoint, recipe, folder, progress.advance)
+        graph = capture(config)
+        artifacts = {name: lower(graph, quantized, folder) for name, lower in lowerings.items()}
+        manifest = m.Manifest(
+            format="gemma-edge",
+            version=[m.MAJOR, m.MINOR],
+            model=model_facts(config),
+            recipe=recipe_facts(recipe, losses | row_losses),
+            provenance=m.Provenance(checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"),
+            generation=generation(checkpoint.folder),
+            tables=tables,
+            artifacts=artifacts,
+            files={},
+            tokenizer=tokenizer,
+            chat_template=template,
+            golden="golden.json",
+            parity="parity.json",
+        )
+        report = verify(checkpoint, quantized, manifest, folder, recipe)
+        finish(manifest, folder)
+    return report
+
+
+def verify(
+    checkpoint: Checkpoint, quantized: weights.Weights, manifest: m.Manifest, folder: Path, recipe: QuantizeRecipe
+) -> Report:
+    """Compare, judge, and write parity.json and golden.json."""
+    unsealed = Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder)))
+    check_weights(folder, quantized)
+    decoder, ids = Decoder(unsealed), text_ids(unsealed, checkpoint.config)
+    sources = {"float": FloatSource(checkpoint), "quantized": QuantizedSource(quantized, decoder.tables)}
+    stages = len(sources) + len(lengths(checkpoint.config.window, len(ids)))
+    with Progress("verifying", stages) as progress:
+        report = compare(checkpoint.config, decoder, ids, sources, progress.advance)
+    judge(report, recipe)
+    (folder / "parity.json").write_bytes(pretty(report))
+    (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
+    return report
+
+
+def text_ids(bundle: Bundle, config: GemmaConfig) -> NDArray[np.int64]:
+    """The passage as tokens, long enough for several windows."""
+    tokenizer = Tokenizer(bundle)
+    wanted = min(config.context, 3 * config.window + 7 + STEPS)
+    once = tokenizer.encode(PASSAGE.read_text(encoding="utf-8"), bos=False)
+    ids = [tokenizer.bos, *(once * (wanted // len(once) + 1))][:wanted]
+    return np.array(ids, np.int64) % config.vocab
+
+
+def finish(manifest: m.Manifest, folder: Path) -> None:
+    provenance = msgspec.structs.replace(manifest.provenance, peak_rss_bytes=peak_rss())
+    seal(folder, msgspec.structs.replace(manifest, files=describe(folder), provenance=provenance))
+
+
+def pretty(value: msgspec.Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def model_facts(config: GemmaConfig) -> m.Model:
+    parameters: dict[str, int] = {}
+    for name, shape in needed(config).items():
+        parameters[part(name)] = parameters.get(part(name), 0) + int(np.prod(shape))
+    return m.Model(
+        family=config.family,
+        layers=len(config.layers),
+        own_kv_layers=config.own_kv_layers,
+        hidden_size=config.hidden,
+        vocab_size=config.vocab,
+        per_layer_dim=config.per_layer_dim,
+        window=config.window,
+        context=config.context,
+        softcap=config.softcap,
+        caches=[
+            m.Cache(layer=layer.index, kind=layer.kind, kv_heads=layer.kv_heads, head_dim=layer.head_dim)
+            for layer in config.layers
+            if layer.owns_kv
+        ],
+        rope={
+            kind: m.Rope(theta=rope.theta, head_dim=rope.head_dim, rotated_pairs=rope.rotated_pairs)
+            for kind, rope in config.ropes
+        },
+        parameters=parameters,
+    )
+
+
+def recipe_facts(recipe: QuantizeRecipe, losses: dict[str, Loss]) -> m.Recipe:
+    return m.Recipe(
+        name=recipe.name,
+        summary=recipe.summary,
+        rules=[[rule.pattern, str(rule.scheme)] for rule in recipe.rules],
+        loss={name: loss.relative for name, loss in losses.items()},
+    )

@@ -1,0 +1,149 @@
+"""The model in float32, one layer in memory at a time: what an artifact is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from runtime.cache import rotary_table
+from runtime.manifest import Rope
+from runtime.row_table import RowTable
+
+from .checkpoint import Checkpoint
+from .config import GemmaConfig
+from .model import KV, Decoder, Layer, PerLayerInputs, RMSNorm, softcapped
+from .weights import Unit, Weights, units
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+HEAD_ROWS = 16384
+
+
+class Source(Protocol):
+    """Where a reference takes its values from."""
+
+    def floats(self, parameter: str) -> Floats: ...
+    def read_rows(self, parameter: str, step: int) -> Iterator[Floats]: ...
+    def rows(self, table: str, ids: Ids) -> Floats:
+        """Multiplied-out rows of a table, (n, layers · dim)."""
+        ...
+
+
+@dataclass(frozen=True)
+class FloatSource:
+    """The checkpoint's own values."""
+
+    checkpoint: Checkpoint
+
+    def unit(self, parameter: str) -> Unit:
+        return next(unit for unit in units(self.checkpoint.config) if unit.parameter == parameter)
+
+    def floats(self, parameter: str) -> Floats:
+        unit = self.unit(parameter)
+        if not unit.inputs:
+            return self.checkpoint.read(unit.tensor)
+        return next(self.checkpoint.read_rows(unit.tensor, unit.rows, len(unit.rows)))
+
+    def read_rows(self, parameter: str, step: int) -> Iterator[Floats]:
+        unit = self.unit(parameter)
+        return self.checkpoint.read_rows(unit.tensor, unit.rows, step)
+
+    def rows(self, table: str, ids: Ids) -> Floats:
+        config = self.checkpoint.config
+        if table == "tokens":
+            return self.checkpoint.gather("embed_tokens.weight", ids) * np.float32(config.embedding_multiplier)
+        return self.checkpoint.gather("embed_tokens_per_layer.weight", ids) * np.float32(config.per_layer_multiplier)
+
+
+@dataclass(frozen=True)
+class QuantizedSource:
+    """The values that the integers stand for: what an artifact holds."""
+
+    weights: Weights
+    tables: dict[str, RowTable]
+
+    def floats(self, parameter: str) -> Floats:
+        return self.weights.floats(parameter)
+
+    def read_rows(self, parameter: str, step: int) -> Iterator[Floats]:
+        return self.weights.read_rows(parameter, step)
+
+    def rows(self, table: str, ids: Ids) -> Floats:
+        return self.tables[table].rows(ids).reshape(len(ids), -1)
+
+
+def load(module: nn.Module, source: Source, prefix: str) -> nn.Module:
+    """Fill a module that was made on the meta device."""
+    values = {name: torch.from_numpy(np.array(source.floats(prefix + name))) for name, _ in module.named_parameters()}
+    module.load_state_dict(values, assign=True)
+    return module
+
+
+@torch.no_grad()
+def hidden_states(config: GemmaConfig, source: Source, ids: Ids) -> Floats:
+    """A whole sequence of ids (T,) to the hidden states after the final norm, (T, hidden).
+
+    Every layer sees every position, without the shortcut over shared layers, so that a reference
+    also proves the shortcut.
+    """
+    count = len(ids)
+    x = torch.from_numpy(source.rows("tokens", ids))[None]
+    slices = per_layer_slices(config, source, ids, x)
+    positions = torch.arange(count)[None]
+    ropes = {kind: tables(Rope(theta=r.theta, head_dim=r.head_dim, rotated_pairs=r.rotated_pairs), count) for kind, r in config.ropes}
+    presents: dict[int, KV] = {}
+    for layer in config.layers:
+        with torch.device("meta"):
+            module = Layer(config, layer)
+        load(module, source, f"layers.{layer.index}.")
+        nothing = torch.zeros(1, layer.kv_heads, 0, layer.head_dim)
+        kv = (nothing, nothing) if layer.owns_kv else presents[layer.source]
+        per_layer = slices[layer.index] if slices else None
+        x, presents[layer.index] = module(x, per_layer, positions, ropes[layer.kind], kv)
+    with torch.device("meta"):
+        norm = RMSNorm(config.hidden, config.eps)
+    return np.asarray(load(norm, source, "norm.")(x)[0])
+
+
+def tables(rope: Rope, rows: int) -> KV:
+    cos, sin = rotary_table(rope, rows)
+    return torch.from_numpy(cos), torch.from_numpy(sin)
+
+
+def per_layer_slices(config: GemmaConfig, source: Source, ids: Ids, embeds: Tensor) -> list[Tensor]:
+    if not config.per_layer_dim:
+        return []
+    rows = torch.from_numpy(source.rows("per_layer", ids))[None]
+    edge = config.own_kv_layers * config.per_layer_dim
+    with torch.device("meta"):
+        norm = RMSNorm(config.per_layer_dim, config.eps)
+        parts = {"per_layer_own": (PerLayerInputs(config, config.own_kv_layers), rows[..., :edge])}
+        if config.shared_layers:
+            parts["per_layer_shared"] = (PerLayerInputs(config, config.shared_layers), rows[..., edge:])
+    load(norm, source, "per_layer_projection_norm.")
+    return [
+        piece
+        for name, (module, some) in parts.items()
+        for piece in load(module, source, f"{name}.")(embeds, some, norm)
+    ]
+
+
+def logits(config: GemmaConfig, source: Source, hidden: Floats) -> Floats:
+    """Hidden states (n, hidden) to logits (n, vocab), a piece of the head at a time."""
+    x = torch.from_numpy(hidden)
+    parts = [x @ torch.from_numpy(np.array(piece)).T for piece in source.read_rows("head.weight", HEAD_ROWS)]
+    return np.asarray(softcapped(torch.cat(parts, -1), config.softcap))
+
+
+def whole(config: GemmaConfig, source: Source) -> Decoder:
+    """The whole model in memory: for small ones, and for tests."""
+    with torch.device("meta"):
+        model = Decoder(config)
+    load(model, source, "")
+    return model.eval()

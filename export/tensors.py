@@ -1,0 +1,95 @@
+"""The tensors of a checkpoint by name and shape: which are needed, which are known and not used."""
+
+from __future__ import annotations
+
+import re
+
+from .config import GemmaConfig, LayerConfig
+
+Shape = tuple[int, ...]
+
+PREFIXES = ("model.language_model.", "language_model.model.", "model.")
+# Parts of the released folders that a text bundle does not use.
+TOWERS = re.compile(
+    r"^(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio|multi_modal_projector|vision_embedder|audio_embedder)\."
+)
+SHARED_DEAD = re.compile(r"layers\.(\d+)\.self_attn\.(k_proj|v_proj|k_norm)\.weight")
+
+
+def needed(config: GemmaConfig) -> dict[str, Shape]:
+    """Every tensor that the model is made of, by our name (the released name without its prefix)."""
+    shapes: dict[str, Shape] = {
+        "embed_tokens.weight": (config.vocab, config.hidden),
+        "norm.weight": (config.hidden,),
+    }
+    if config.per_layer_dim:
+        width = len(config.layers) * config.per_layer_dim
+        shapes |= {
+            "embed_tokens_per_layer.weight": (config.vocab, width),
+            "per_layer_model_projection.weight": (width, config.hidden),
+            "per_layer_projection_norm.weight": (config.per_layer_dim,),
+        }
+    for layer in config.layers:
+        shapes |= {f"layers.{layer.index}.{name}": shape for name, shape in of_layer(config, layer).items()}
+    return shapes
+
+
+def of_layer(config: GemmaConfig, layer: LayerConfig) -> dict[str, Shape]:
+    hidden, dim = config.hidden, layer.head_dim
+    shapes: dict[str, Shape] = {
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+        "pre_feedforward_layernorm.weight": (hidden,),
+        "post_feedforward_layernorm.weight": (hidden,),
+        "self_attn.q_proj.weight": (layer.heads * dim, hidden),
+        "self_attn.o_proj.weight": (hidden, layer.heads * dim),
+        "self_attn.q_norm.weight": (dim,),
+        "mlp.gate_proj.weight": (layer.intermediate, hidden),
+        "mlp.up_proj.weight": (layer.intermediate, hidden),
+        "mlp.down_proj.weight": (hidden, layer.intermediate),
+    }
+    if layer.owns_kv:
+        shapes["self_attn.k_proj.weight"] = (layer.kv_heads * dim, hidden)
+        shapes["self_attn.k_norm.weight"] = (dim,)
+        if not layer.value_is_key:
+            shapes["self_attn.v_proj.weight"] = (layer.kv_heads * dim, hidden)
+    if config.per_layer_dim:
+        shapes["per_layer_input_gate.weight"] = (config.per_layer_dim, hidden)
+        shapes["per_layer_projection.weight"] = (hidden, config.per_layer_dim)
+        shapes["post_per_layer_input_norm.weight"] = (hidden,)
+    if config.layer_scalar:
+        shapes["layer_scalar"] = (1,)
+    return shapes
+
+
+def our_name(released: str) -> str:
+    """The released name without its prefix."""
+    for prefix in PREFIXES:
+        if released.startswith(prefix):
+            return released.removeprefix(prefix)
+    return released
+
+
+def known_unused(config: GemmaConfig, released: str) -> bool:
+    """Towers, dead keys and values of shared layers, and a tied head stored twice."""
+    if TOWERS.match(released) or released == "lm_head.weight":
+        return True
+    dead = SHARED_DEAD.fullmatch(our_name(released))
+    if dead is None or int(dead[1]) >= len(config.layers):
+        return False
+    return not config.layers[int(dead[1])].owns_kv
+
+
+def part(name: str) -> str:
+    """The part of the model that a tensor belongs to, for a table of parameters."""
+    if name.startswith("embed_tokens_per_layer"):
+        return "per-layer embeddings"
+    if name.startswith("embed_tokens"):
+        return "token embeddings and head"
+    if "per_layer" in name:
+        return "per-layer projections"
+    if ".mlp." in name:
+        return "feed-forward"
+    if "_proj." in name:
+        return "attention"
+    return "norms and scalars"

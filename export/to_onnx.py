@@ -1,0 +1,413 @@
+"""Graph -> onnx/decoder.onnx and its data file, for onnxruntime on a CPU.
+
+One graph serves prompt and decoding.  Linears become MatMulNBits over our integers, `attend` becomes
+GroupQueryAttention with the head norms before it.  A sliding layer's cache is a window that the
+host moves (FORMAT.md, "Caches"), so that plain GroupQueryAttention with explicit positions serves
+every onnxruntime from 1.29 on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from torch.fx import Node
+
+from quantize.affine import Quantized
+from runtime.errors import GemmaError
+from runtime.manifest import Artifact, Tensor
+
+from .capture import Graph
+from .external_data import ExternalData
+from .weights import Weights
+
+IR_VERSION, OPSET, MICROSOFT = 10, 21, "com.microsoft"
+ACCURACY = 4  # MatMulNBits: activations are rounded to int8, a block at a time
+PER_ROW_BLOCK = 256  # one scale a row is this block with the scale repeated: the fastest kernel
+# (bits, block) with a fast kernel; others fall back to one that is up to 50 times slower.
+FAST = {(4, 16), (4, 32), (4, 64), (4, 128), (4, 256), (8, 16), (8, 32), (8, 64), (8, 128), (8, 256)}
+PIECE_ROWS = 8192
+
+ops, aten = torch.ops.gemma_edge, torch.ops.aten
+
+
+def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
+    """Write the artifact below `folder`; raises GemmaError for an operator that is not known."""
+    (folder / "onnx").mkdir()
+    with ExternalData(folder / "onnx" / "decoder.data") as data:
+        lowering = Lowering(graph, weights, data)
+        lowering.translate()
+        model = lowering.model()
+    path = folder / "onnx" / "decoder.onnx"
+    path.write_bytes(model.SerializeToString())
+    return Artifact(
+        file="onnx/decoder.onnx",
+        data="onnx/decoder.data",
+        inputs=[described(value) for value in model.graph.input],
+        outputs=[described(value) for value in model.graph.output],
+        operators=census(model),
+    )
+
+
+def described(value: onnx.ValueInfoProto) -> Tensor:
+    shape = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
+    return Tensor(name=value.name, dtype=dtype, shape=shape)
+
+
+def census(model: onnx.ModelProto) -> dict[str, int]:
+    """Operators by kind.  Raises GemmaError for a matmul that would fall back to a slow kernel."""
+    counted: Counter[str] = Counter()
+    for node in model.graph.node:
+        kind = node.op_type
+        if kind == "MatMulNBits":
+            attributes = {a.name: a.i for a in node.attribute}
+            bits, block = attributes["bits"], attributes["block_size"]
+            kind = f"{kind} int{bits}/{block}"
+            if (bits, block) not in FAST:
+                raise GemmaError(f"{node.name}: {kind} has no fast kernel in onnxruntime", "choose another recipe")
+        counted[kind] += 1
+    return dict(sorted(counted.items()))
+
+
+class Lowering:
+    """Walks a captured graph and emits ONNX nodes, a few for each operator."""
+
+    def __init__(self, graph: Graph, weights: Weights, data: ExternalData) -> None:
+        self.graph, self.config, self.weights, self.data = graph, graph.config, weights, data
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, TensorProto] = {}
+        self.names: dict[Node, str] = {}
+        self.emitted: set[Node] = set()  # linears and norms that a neighbour took along
+        self.consumed: Counter[str] = Counter()  # weights, by parameter
+
+    def translate(self) -> None:
+        nodes = list(self.graph.program.graph.nodes)
+        self.name_ends(nodes)
+        for node in nodes:
+            if node.op == "call_function" and node not in self.emitted:
+                self.translation(node)(self, node)
+        twice = [name for name, uses in self.consumed.items() if uses != 1]
+        left = [name for name in self.weights if name not in self.consumed]
+        if twice or left:
+            raise RuntimeError(f"weights used twice: {twice}, not used: {left}")
+
+    def name_ends(self, nodes: Sequence[Node]) -> None:
+        """Inputs, weights and outputs have their names before any node is emitted."""
+        placeholders = iter(self.graph.inputs)
+        for node in nodes:
+            if node.op == "placeholder":
+                if node.name in self.graph.weights:
+                    self.names[node] = self.graph.weights[node.name]
+                elif node.meta["val"] is not None:
+                    self.names[node] = next(placeholders)
+        ends = next(node for node in nodes if node.op == "output").args[0]
+        self.names |= dict(zip(ends, self.graph.outputs, strict=True))  # type: ignore[call-overload]
+
+    def translation(self, node: Node) -> Callable[[Lowering, Node], None]:
+        found = TRANSLATIONS.get(node.target)
+        if found is None:
+            raise GemmaError(f"the graph has an operator {node.target}, which ONNX lowering does not know", "add it to export/to_onnx.py")
+        return found
+
+    # ---- values ----
+
+    def name(self, node: Node) -> str:
+        return self.names.setdefault(node, node.name)
+
+    def value(self, argument: Any) -> str:
+        """The name of a node's value, or of a number as a constant."""
+        return self.name(argument) if isinstance(argument, Node) else self.constant(np.float32(argument))
+
+    def constant(self, array: NDArray[Any] | np.generic) -> str:
+        """A small tensor inside the graph; equal ones are one."""
+        array = np.asarray(array)
+        key = f"{array.dtype}:{array.shape}:{array.tobytes().hex()}"
+        if key not in self.constants:
+            made = helper.make_tensor(
+                f"constant.{len(self.constants)}", helper.np_dtype_to_tensor_dtype(array.dtype), array.shape, array.tobytes(), raw=True
+            )
+            self.constants[key] = made
+        return self.constants[key].name
+
+    def vector(self, node: Node) -> str:
+        """A weight that stays float: norms and scalars.  One may serve twice (per_layer_projection_norm)."""
+        parameter = self.names[node]
+        if parameter not in self.consumed:
+            values = self.weights.floats(parameter)
+            self.data.add(parameter, values.shape, np.float32, [values])
+            self.consumed[parameter] = 1
+        return parameter
+
+    def gain(self, node: Node) -> NDArray[np.float32]:
+        """The values of a head norm, for a constant that a fused form builds."""
+        parameter = self.names[node]
+        self.consumed[parameter] = 1
+        return self.weights.floats(parameter)
+
+    def emit(self, op: str, inputs: Sequence[str], outputs: str | Sequence[str], domain: str = "", **attributes: Any) -> None:
+        outputs = [outputs] if isinstance(outputs, str) else list(outputs)
+        self.nodes.append(helper.make_node(op, inputs, outputs, name=f"{outputs[0]}/{op}", domain=domain, **attributes))
+
+    def reshape(self, x: str, shape: Sequence[int], out: str) -> str:
+        self.emit("Reshape", [x, self.constant(np.array(shape, np.int64))], out)
+        return out
+
+    # ---- linears ----
+
+    def matmul(self, x: str, parameters: Sequence[str], out: str) -> None:
+        """One matmul with the rows of several weights of one scheme, one after another."""
+        stored = [self.weights[parameter] for parameter in parameters]
+        self.consumed.update(parameters)
+        name = "+".join(parameters)
+        if all(isinstance(one, Quantized) for one in stored):
+            self.matmul_integers(x, name, [one for one in stored if isinstance(one, Quantized)], out)
+            return
+        rows, inputs = sum(len(one) for one in stored), stored[0].shape[1]  # type: ignore[union-attr,arg-type]
+        pieces = (piece for parameter in parameters for piece in self.weights.read_rows(parameter, PIECE_ROWS))
+        self.data.add(name, (rows, inputs), np.float32, pieces)
+        self.emit("FusedMatMul", [x, name], out, MICROSOFT, transB=1)
+
+    def matmul_integers(self, x: str, name: str, stored: list[Quantized], out: str) -> None:
+        scheme, inputs = stored[0].scheme, stored[0].inputs
+        block = scheme.block or PER_ROW_BLOCK
+        rows, groups = sum(one.rows for one in stored), -(-inputs // block)
+        blob = block * scheme.bits // 8
+        self.data.add(f"{name}.packed", (rows, groups, blob), np.uint8, (p for one in stored for p in blobs(one, groups * blob)))
+        self.data.add(f"{name}.scales", (rows, groups), np.float32, (spread(one, groups) for one in stored))
+        self.emit(
+            "MatMulNBits", [x, f"{name}.packed", f"{name}.scales"], out, MICROSOFT,
+            K=inputs, N=rows, bits=scheme.bits, block_size=block, accuracy_level=ACCURACY,
+        )  # fmt: skip
+
+    def alike(self, linears: Sequence[Any]) -> bool:
+        """Linears that one matmul can do: of one input and one scheme, for this one reader."""
+        if not all(isinstance(node, Node) and node.target is ops.linear.default and len(node.users) == 1 for node in linears):
+            return False
+        schemes = {self.weights.schemes[self.names[node.args[1]]] for node in linears}
+        return len(schemes) == 1 and len({node.args[0] for node in linears}) == 1
+
+    def fuse(self, linears: Sequence[Node], out: str) -> str:
+        """Emit one matmul for several linears.  Nodes are in order, so their input is there already."""
+        self.emitted.update(linears)
+        self.matmul(self.name(linears[0].args[0]), [self.names[node.args[1]] for node in linears], out)  # type: ignore[arg-type,index]
+        return out
+
+    # ---- the model ----
+
+    def model(self) -> onnx.ModelProto:
+        inputs = [helper.make_tensor_value_info(name, *self.input_type(name)) for name in self.used_inputs()]
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, self.output_shape(name)) for name in self.graph.outputs]
+        initializers = [*self.constants.values(), *self.data.tensors]
+        made = helper.make_graph(self.nodes, "decoder", inputs, outputs, initializers)
+        domains = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(made, opset_imports=domains, ir_version=IR_VERSION, producer_name="gemma-edge")
+
+    def used_inputs(self) -> list[str]:
+        read = {name for node in self.nodes for name in node.input}
+        lengths = [f"{kind}.{part}" for kind in ("full", "sliding") for part in ("last", "total")]
+        return [name for name in (*self.graph.inputs, *lengths) if name in read]
+
+    def input_type(self, name: str) -> tuple[int, list[int | str]]:
+        config = self.config
+        own, dim = config.own_kv_layers, config.per_layer_dim
+        if name.startswith("past."):
+            return TensorProto.FLOAT, self.cache_shape(name)
+        if name.endswith((".cos", ".sin")):
+            return TensorProto.FLOAT, ["rows", config.rope[name.split(".")[0]].head_dim // 2]  # type: ignore[index]
+        types: dict[str, tuple[int, list[int | str]]] = {
+            "inputs_embeds": (TensorProto.FLOAT, [1, "tokens", config.hidden]),
+            "per_layer_inputs": (TensorProto.FLOAT, [1, "tokens", own * dim]),
+            "per_layer_inputs_kept": (TensorProto.FLOAT, [1, "kept", config.shared_layers * dim]),
+            "positions": (TensorProto.INT64, [1, "tokens"]),
+            "positions_kept": (TensorProto.INT64, [1, "kept"]),
+            "kept": (TensorProto.INT64, ["kept"]),
+        }
+        lengths: tuple[int, list[int | str]] = (TensorProto.INT32, [1] if name.endswith(".last") else [])
+        return types.get(name, lengths)
+
+    def output_shape(self, name: str) -> list[int | str]:
+        if name.startswith("present."):
+            return self.cache_shape(name)
+        return [1, "kept", self.config.vocab if name == "logits" else self.config.hidden]
+
+    def cache_shape(self, name: str) -> list[int | str]:
+        when, index, _ = name.split(".")
+        layer = self.config.layers[int(index)]
+        return [1, layer.kv_heads, f"{layer.kind}_{when}", layer.head_dim]
+
+
+def blobs(stored: Quantized, width: int) -> Iterator[NDArray[np.uint8]]:
+    """Packed rows (n, width) uint8 as MatMulNBits reads them: both widths are stored with half added."""
+    for start in range(0, stored.rows, PIECE_ROWS):
+        piece = np.asarray(stored.packed[start : start + PIECE_ROWS])
+        if stored.scheme.bits == 8:
+            piece = piece ^ np.uint8(0x80)
+        zero = 0x80 if stored.scheme.bits == 8 else 0x88
+        yield np.pad(piece, ((0, 0), (0, width - piece.shape[1])), constant_values=zero)
+
+
+def spread(stored: Quantized, groups: int) -> NDArray[np.float32]:
+    """Scales (rows, groups); one a row is repeated."""
+    scales = np.asarray(stored.scales)
+    return np.repeat(scales, groups, 1) if scales.shape[1] == 1 else scales
+
+
+# ---- one function for each operator ----
+
+
+def linear(to: Lowering, node: Node) -> None:
+    x, weight = node.args
+    reader = next(iter(node.users))
+    if reader.target is ops.attend.default and to.alike(reader.args[:3]):
+        return  # attend takes its three linears together
+    to.matmul(to.value(x), [to.names[weight]], to.name(node))  # type: ignore[index]
+
+
+def rms_norm(to: Lowering, node: Node) -> None:
+    x, weight, eps = node.args
+    to.emit("SimplifiedLayerNormalization", [to.value(x), to.vector(weight)], to.name(node), axis=-1, epsilon=eps, stash_type=1)  # type: ignore[arg-type]
+
+
+def add(to: Lowering, node: Node) -> None:
+    """A residual; with the norm that reads it, if there is one."""
+    a, b = node.args
+    norms = [user for user in node.users if user.target is ops.rms_norm.default and user.args[0] is node]
+    if not norms:
+        to.emit("Add", [to.value(a), to.value(b)], to.name(node))
+        return
+    _, weight, eps = norms[0].args
+    to.emitted.add(norms[0])
+    to.emit(
+        "SkipSimplifiedLayerNormalization", [to.value(a), to.value(b), to.vector(weight)],  # type: ignore[arg-type]
+        [to.name(norms[0]), "", "", to.name(node)], MICROSOFT, epsilon=eps,
+    )  # fmt: skip
+
+
+def multiply(to: Lowering, node: Node) -> None:
+    a, b = node.args
+    right = to.vector(b) if isinstance(b, Node) and to.names.get(b) in to.weights else to.value(b)
+    to.emit("Mul", [to.value(a), right], to.name(node))
+
+
+def gelu_tanh(to: Lowering, node: Node) -> None:
+    to.emit("Gelu", [to.value(node.args[0])], to.name(node), approximate="tanh")
+
+
+def attend(to: Lowering, node: Node) -> None:
+    q, k, v, q_gain, k_gain, positions, cos, sin, past_key, past_value, scale, window, value_norm, eps = node.args
+    out, shape = node.name, past_key.meta["val"].shape  # type: ignore[union-attr]
+    kv_heads, dim = int(shape[1]), int(shape[3])
+    heads = int(q.meta["val"].shape[2]) // dim  # type: ignore[union-attr]
+    packed = to.alike(node.args[:3])
+    if packed and value_norm:
+        qkv = packed_heads(to, node, heads, kv_heads, dim)
+    elif packed:
+        parts = [f"{out}.{part}" for part in "qkv"]
+        sizes = to.constant(np.array([heads * dim, kv_heads * dim, kv_heads * dim], np.int64))
+        to.emit("Split", [to.fuse([q, k, v], f"{out}.qkv"), sizes], parts, axis=-1)  # type: ignore[list-item]
+        qkv = normed_heads(to, node, parts, heads, kv_heads, dim)
+    else:
+        qkv = normed_heads(to, node, [to.value(q), to.value(k), to.value(v)], heads, kv_heads, dim)
+    query_attention(to, [*qkv, to.value(past_key), to.value(past_value)], node, (positions, cos, sin), (heads, kv_heads, scale, window))
+
+
+def packed_heads(to: Lowering, node: Node, heads: int, kv_heads: int, dim: int) -> list[str]:
+    """q, k and v as one tensor through one norm: V's gain is one."""
+    q, k, v, q_gain, k_gain = node.args[:5]
+    out, eps, count = node.name, node.args[13], heads + 2 * kv_heads
+    gains = [np.tile(to.gain(q_gain), (heads, 1)), np.tile(to.gain(k_gain), (kv_heads, 1)), np.ones((kv_heads, dim))]  # type: ignore[arg-type]
+    gain = to.data.add(f"{out}.gain", (count, dim), np.float32, gains)
+    to.reshape(to.fuse([q, k, v], f"{out}.qkv"), [1, -1, count, dim], f"{out}.heads")  # type: ignore[list-item]
+    ones = to.constant(np.ones(dim, np.float32))
+    to.emit("SimplifiedLayerNormalization", [f"{out}.heads", ones], f"{out}.unit", axis=-1, epsilon=eps, stash_type=1)
+    to.emit("Mul", [f"{out}.unit", gain], f"{out}.normed")
+    return [to.reshape(f"{out}.normed", [1, -1, count * dim], f"{out}.packed"), "", ""]
+
+
+def normed_heads(to: Lowering, node: Node, parts: Sequence[str], heads: int, kv_heads: int, dim: int) -> list[str]:
+    q_gain, k_gain, value_norm, eps = (node.args[i] for i in (3, 4, 12, 13))
+    query = head_norm(to, parts[0], to.vector(q_gain), heads, dim, f"{node.name}.q", eps)  # type: ignore[arg-type]
+    key = head_norm(to, parts[1], to.vector(k_gain), kv_heads, dim, f"{node.name}.k", eps)  # type: ignore[arg-type]
+    if not value_norm:
+        return [query, key, parts[2]]
+    ones = to.constant(np.ones(dim, np.float32))
+    return [query, key, head_norm(to, parts[2], ones, kv_heads, dim, f"{node.name}.v", eps)]
+
+
+def head_norm(to: Lowering, x: str, gain: str, heads: int, dim: int, out: str, eps: Any) -> str:
+    to.reshape(x, [1, -1, heads, dim], f"{out}.heads")
+    to.emit("SimplifiedLayerNormalization", [f"{out}.heads", gain], f"{out}.normed", axis=-1, epsilon=eps, stash_type=1)
+    return to.reshape(f"{out}.normed", [1, -1, heads * dim], f"{out}.flat")
+
+
+def attend_shared(to: Lowering, node: Node) -> None:
+    q, q_gain, positions, cos, sin, key, value, scale, window, eps = node.args
+    shape = key.meta["val"].shape  # type: ignore[union-attr]
+    kv_heads, dim = int(shape[1]), int(shape[3])
+    heads = int(q.meta["val"].shape[2]) // dim  # type: ignore[union-attr]
+    query = head_norm(to, to.value(q), to.vector(q_gain), heads, dim, f"{node.name}.q", eps)  # type: ignore[arg-type]
+    nothing = to.constant(np.zeros((1, 0, kv_heads * dim), np.float32))
+    query_attention(to, [query, nothing, nothing, to.value(key), to.value(value)], node, (positions, cos, sin), (heads, kv_heads, scale, window))
+
+
+def query_attention(to: Lowering, qkv_past: list[str], node: Node, rotary: tuple[Any, Any, Any], shape: tuple[Any, ...]) -> None:
+    positions, cos, sin = rotary
+    heads, kv_heads, scale, window = shape
+    kind = "sliding" if window else "full"
+    parts = {user.args[1]: to.name(user) for user in node.users} if node.target is ops.attend.default else {0: to.name(node)}
+    outputs = [parts[index] for index in range(len(parts))]
+    to.emitted.update(user for user in node.users if node.target is ops.attend.default)
+    inputs = [*qkv_past, f"{kind}.last", f"{kind}.total", to.value(cos), to.value(sin), to.value(positions)]
+    attributes = {"local_window_size": window} if window else {}
+    to.emit(
+        "GroupQueryAttention", inputs, outputs, MICROSOFT,
+        num_heads=heads, kv_num_heads=kv_heads, scale=scale, do_rotary=1, **attributes,
+    )  # fmt: skip
+
+
+def reshape_as_captured(to: Lowering, node: Node) -> None:
+    shape = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
+    if shape.count(-1) > 1:
+        raise GemmaError(f"{node.name}: a shape of two unknown sizes can not be lowered to ONNX")
+    to.reshape(to.value(node.args[0]), shape, to.name(node))
+
+
+def split(to: Lowering, node: Node) -> None:
+    parts = {user.args[1]: user for user in node.users}
+    to.emitted.update(parts.values())
+    sizes = [int(part.shape[-1]) for part in node.meta["val"]]
+    outputs = [to.name(parts[i]) if i in parts else f"{node.name}.{i}" for i in range(len(sizes))]
+    to.emit("Split", [to.value(node.args[0]), to.constant(np.array(sizes, np.int64))], outputs, axis=-1)
+
+
+def index_select(to: Lowering, node: Node) -> None:
+    x, dim, index = node.args
+    to.emit("Gather", [to.value(x), to.value(index)], to.name(node), axis=dim)
+
+
+def tanh(to: Lowering, node: Node) -> None:
+    to.emit("Tanh", [to.value(node.args[0])], to.name(node))
+
+
+TRANSLATIONS: dict[Any, Callable[[Lowering, Node], None]] = {
+    ops.linear.default: linear,
+    ops.rms_norm.default: rms_norm,
+    ops.gelu_tanh.default: gelu_tanh,
+    ops.attend.default: attend,
+    ops.attend_shared.default: attend_shared,
+    aten.add.Tensor: add,
+    aten.mul.Tensor: multiply,
+    aten.tanh.default: tanh,
+    aten.unflatten.int: reshape_as_captured,
+    aten.flatten.using_ints: reshape_as_captured,
+    aten.split.Tensor: split,
+    aten.index_select.default: index_select,
+}

@@ -1,0 +1,184 @@
+"""An artifact against the float model, and against the values that its own integers stand for.
+
+One text is read by the references once, whole; the artifact reads beginnings of it, of lengths around
+the sliding window, and then single steps.  Position by position the logits must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from quantize.affine import Quantized
+from quantize.recipe import Recipe
+from runtime.decoder import CHUNK, Decoder
+from runtime.errors import GemmaError
+from runtime.golden import Goldens, record
+
+from .config import GemmaConfig
+from .read_onnx import stored_weights
+from .reference import Source, hidden_states, logits
+from .weights import Weights
+
+Floats = NDArray[np.float32]
+STEPS = 8  # decode steps after each prompt
+KEPT = 64  # most positions of a prompt that are compared
+GOLDEN_PROMPTS, GOLDEN_STEPS = (1, 12, 40), 12
+LOWERING = 0.05  # nats: what dynamic rounding of activations may add, and a wrong graph exceeds
+
+
+class Parity(msgspec.Struct, frozen=True):
+    """An artifact against one reference, over all compared positions."""
+
+    positions: int
+    agreement: float  # share with the same most likely token
+    mean_divergence: float  # Kullback-Leibler, nats a token
+    worst_divergence: float
+    worst_difference: float  # of a logit
+    worst_relative: float  # of the largest logit
+
+    def line(self, name: str) -> str:
+        return (
+            f"{name:12} top-1 {self.agreement:7.2%}   KL {self.mean_divergence:.3g} (worst {self.worst_divergence:.3g})"
+            f"   logits {self.worst_difference:.3g} ({self.worst_relative:.3g} relative)"
+        )
+
+
+class Report(msgspec.Struct, frozen=True):
+    """parity.json: the artifact against both references."""
+
+    artifact: str
+    prompts: list[int]
+    steps: int
+    against: dict[str, Parity]
+
+
+def lengths(window: int, limit: int) -> list[int]:
+    """Prompt lengths: one, a few, around the window, several windows."""
+    wanted = (1, 5, window - 1, window, window + 1, 2 * window, 3 * window + 7)
+    return sorted({n for n in wanted if 1 <= n <= limit - STEPS})
+
+
+def check_weights(folder: Path, weights: Weights) -> None:
+    """Raises GemmaError unless the artifact's integers and scales are those that were decided."""
+    seen = set()
+    for parameters, packed in stored_weights(folder / "onnx" / "decoder.onnx"):
+        for start, piece in packed:
+            offset = 0
+            for parameter in parameters:
+                expected = weights[parameter]
+                assert isinstance(expected, Quantized)
+                a, b = max(start, offset), min(start + len(piece), offset + expected.rows)
+                if a < b:
+                    rows = slice(a - offset, b - offset)
+                    part = Quantized(expected.packed[rows], expected.scales[rows], expected.scheme, expected.inputs)
+                    if not np.array_equal(part.dequantize(), piece[a - start : b - start]):
+                        raise GemmaError(f"{folder}: {parameter} in the artifact is not what was quantized", "report this as a bug")
+                offset += expected.rows
+        seen.update(parameters)
+    missing = [name for name, (scheme, _) in weights.schemes.items() if not scheme.is_float and name not in seen]
+    if missing:
+        raise GemmaError(f"{folder}: not in the artifact as integers: {missing[:5]}", "report this as a bug")
+
+
+@dataclass
+class Tally:
+    """Sums over compared positions."""
+
+    positions: int = 0
+    agreed: int = 0
+    divergence: float = 0.0
+    worst_divergence: float = 0.0
+    worst_difference: float = 0.0
+    largest: float = 0.0
+
+    def add(self, found: Floats, expected: Floats) -> None:
+        """Logits (n, vocab) of the artifact and of the reference."""
+        divergence = kl(expected, found)
+        self.positions += len(found)
+        self.agreed += int((found.argmax(-1) == expected.argmax(-1)).sum())
+        self.divergence += float(divergence.sum())
+        self.worst_divergence = max(self.worst_divergence, float(divergence.max()))
+        self.worst_difference = max(self.worst_difference, float(np.abs(found - expected).max()))
+        self.largest = max(self.largest, float(np.abs(expected).max()))
+
+    def parity(self) -> Parity:
+        return Parity(
+            self.positions,
+            self.agreed / self.positions,
+            self.divergence / self.positions,
+            self.worst_divergence,
+            self.worst_difference,
+            self.worst_difference / self.largest,
+        )
+
+
+def kl(expected: Floats, found: Floats) -> NDArray[np.float64]:
+    """KL(expected || found) in nats, (n,)."""
+    p, q = log_softmax(expected), log_softmax(found)
+    return np.maximum((np.exp(p) * (p - q)).sum(-1), 0)
+
+
+def log_softmax(x: Floats) -> NDArray[np.float64]:
+    shifted = x.astype(np.float64) - x.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def artifact_logits(decoder: Decoder, ids: NDArray[np.int64], prompt: int) -> Iterator[tuple[int, Floats]]:
+    """(position of the first row, logits) of the end of a prompt, then of steps fed with the text."""
+    decoder.reset()
+    kept = min(KEPT, (prompt - 1) % CHUNK + 1)
+    yield prompt - kept, decoder.prefill(ids[:prompt], kept).logits.copy()
+    for position in range(prompt, prompt + STEPS):
+        yield position, decoder.forward(ids[position : position + 1]).logits.copy()
+
+
+def compare(
+    config: GemmaConfig,
+    decoder: Decoder,
+    ids: NDArray[np.int64],
+    sources: dict[str, Source],
+    progress: Callable[[float], None] = lambda done: None,
+) -> Report:
+    """Read `ids` with every reference, and beginnings of it with the artifact."""
+    prompts = lengths(config.window, len(ids))
+    hidden = {}
+    for name, source in sources.items():
+        hidden[name] = hidden_states(config, source, ids[: prompts[-1] + STEPS])
+        progress(1)
+    tallies = {name: Tally() for name in sources}
+    for prompt in prompts:
+        rows = list(artifact_logits(decoder, ids, prompt))
+        first, found = rows[0][0], np.concatenate([logit for _, logit in rows])
+        for name, source in sources.items():
+            tallies[name].add(found, logits(config, source, hidden[name][first : first + len(found)]))
+        progress(1)
+    return Report("onnx", prompts, STEPS, {name: tally.parity() for name, tally in tallies.items()})
+
+
+def judge(report: Report, recipe: Recipe) -> None:
+    """Raises GemmaError if a figure is past its gate."""
+    model, values = report.against["float"], report.against["quantized"]
+    checks = [
+        ("top-1 agreement with the float model", model.agreement, recipe.gate.agreement, model.agreement >= recipe.gate.agreement),
+        ("divergence from the float model", model.mean_divergence, recipe.gate.divergence, model.mean_divergence <= recipe.gate.divergence),
+        ("divergence from its own integers", values.mean_divergence, LOWERING, values.mean_divergence <= LOWERING),
+    ]
+    if all(scheme.is_float for scheme in (rule.scheme for rule in recipe.rules)):
+        checks.append(("largest relative difference of a logit", model.worst_relative, 1e-3, model.worst_relative <= 1e-3))
+    for name, found, gate, passed in checks:
+        if not passed:
+            raise GemmaError(f"{report.artifact}: {name} is {found:.4g}, the gate of recipe {recipe.name} is {gate:.4g}", "the bundle is not sealed; try a recipe of more bits")
+
+
+def goldens(decoder: Decoder, ids: NDArray[np.int64], report: Report) -> Goldens:
+    """What the artifact answers, with the tolerance that its own rounding asks for."""
+    values = report.against["quantized"]
+    prompts = [record(decoder, ids[:length].tolist(), GOLDEN_STEPS) for length in GOLDEN_PROMPTS]
+    return Goldens(tolerance=max(1e-3, 2 * values.worst_difference), prompts=prompts)
+

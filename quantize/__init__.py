@@ -1,0 +1,1 @@
+"""Float arrays in, small integers and scales out: decided once, for all backends."""

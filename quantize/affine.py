@@ -1,0 +1,154 @@
+"""Rows of floats to integers and scales, by rounding to a given or to the best scale.
+
+Scales are bfloat16 values of at least 2**-14 in size, rounded before the integers are chosen: such
+a value is exact in bfloat16 (XNNPACK), float16 (Core ML, for sizes up to 65504) and float32 (onnxruntime), so that all
+backends hold bit-identical weights.  A scale may be negative, so that the lowest code, which has no
+positive twin, can take a largest value of either sign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .pack import Bytes, pack, unpack
+from .scheme import Scheme
+
+Floats = NDArray[np.float32]
+SMALLEST_SCALE = 2.0**-14
+ROWS_BYTES = 1 << 21  # floats are searched in pieces that stay in the cache
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A matrix (rows, inputs) as packed integers and scales.
+
+    packed: (rows, scheme.packed_bytes(inputs)) uint8
+    scales: (rows, scheme.groups(inputs)) float32, bfloat16-valued
+    """
+
+    packed: Bytes
+    scales: Floats
+    scheme: Scheme
+    inputs: int
+
+    @property
+    def rows(self) -> int:
+        return self.packed.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        return self.packed.nbytes + self.scales.nbytes // 2
+
+    def codes(self) -> NDArray[np.int8]:
+        """(rows, inputs) int8."""
+        return unpack(np.ascontiguousarray(self.packed), self.scheme.bits, self.inputs)
+
+    def dequantize(self) -> Floats:
+        """(rows, inputs) float32."""
+        widened = np.repeat(self.scales, self.scheme.width(self.inputs), axis=1)[:, : self.inputs]
+        return self.codes() * widened
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What rounding cost: squared error over squared weights, and the worst single error."""
+
+    squared_error: float = 0.0
+    squared_sum: float = 0.0
+    worst: float = 0.0
+
+    def __add__(self, other: Loss) -> Loss:
+        return Loss(
+            self.squared_error + other.squared_error,
+            self.squared_sum + other.squared_sum,
+            max(self.worst, other.worst),
+        )
+
+    @property
+    def relative(self) -> float:
+        """Root mean square error over root mean square weight."""
+        return (self.squared_error / self.squared_sum) ** 0.5 if self.squared_sum else 0.0
+
+
+def round_scale(scale: torch.Tensor) -> torch.Tensor:
+    """The nearest bfloat16 value of at least 2**-14 in size, as float32; sign kept, zero is positive."""
+    sign = torch.where(scale < 0, -1.0, 1.0)
+    return sign * scale.abs().clamp_min(SMALLEST_SCALE).to(torch.bfloat16).float()
+
+
+def absmax_scales(groups: torch.Tensor, scheme: Scheme) -> torch.Tensor:
+    """Plain rounding's scale: the largest size maps to the highest code.  (n, width) to (n,)."""
+    return round_scale(groups.abs().amax(-1) / scheme.highest)
+
+
+def least_squares_scales(groups: torch.Tensor, scheme: Scheme) -> torch.Tensor:
+    """The scale of least squared error.  (n, width) to (n,).
+
+    A grid of clipping factors for both signs, then alternating least squares (codes given the
+    scale, scale given the codes).  At 8 bits clipping never pays, so the grid is its end.
+    """
+    largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))  # (n, 1)
+    factors = torch.linspace(0.55, 1.02, 14).tolist() if scheme.bits == 4 else [1.0]
+    best = round_scale(largest / scheme.highest)
+    least = squared_error(groups, best, scheme)[0]
+    for candidate in (largest * f / end for f in factors for end in (scheme.lowest, scheme.highest)):
+        best, least = keep_better(groups, round_scale(candidate), scheme, best, least)
+    for _ in range(3):
+        codes = squared_error(groups, best, scheme)[1]
+        fit = (codes * groups).sum(-1, keepdim=True) / codes.square().sum(-1, keepdim=True).clamp_min(1)
+        best, least = keep_better(groups, round_scale(fit), scheme, best, least)
+    return best[:, 0]
+
+
+def squared_error(groups: torch.Tensor, scale: torch.Tensor, scheme: Scheme) -> tuple[torch.Tensor, torch.Tensor]:
+    """Error (n,) and codes (n, width) of rounding with scale (n, 1)."""
+    codes = torch.round(groups / scale).clamp_(scheme.lowest, scheme.highest)
+    return torch.addcmul(groups, codes, scale, value=-1).square_().sum(-1), codes
+
+
+def keep_better(
+    groups: torch.Tensor, scale: torch.Tensor, scheme: Scheme, best: torch.Tensor, least: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    error = squared_error(groups, scale, scheme)[0]
+    better = error < least
+    return torch.where(better[:, None], scale, best), torch.where(better, error, least)
+
+
+SCALES = {"absmax": absmax_scales, "least-squares": least_squares_scales}
+
+
+def quantize(matrix: Floats, scheme: Scheme, scales: str = "least-squares") -> tuple[Quantized, Loss]:
+    """Round a matrix (rows, inputs) float32 to integers.
+
+    `scales` is "least-squares" or "absmax" (plain rounding, to compare with).  Raises ValueError for
+    values that are not finite.
+    """
+    rows, inputs = matrix.shape
+    width, count = scheme.width(inputs), scheme.groups(inputs)
+    padded = count * width
+    chosen = np.empty((rows, count), np.float32)
+    packed = np.empty((rows, scheme.packed_bytes(inputs)), np.uint8)
+    loss, step = Loss(), max(1, ROWS_BYTES // (4 * padded))
+    for start in range(0, rows, step):
+        piece = torch.from_numpy(np.ascontiguousarray(matrix[start : start + step], np.float32))
+        if not torch.isfinite(piece).all():
+            raise ValueError("NaN or Inf")
+        groups = torch.nn.functional.pad(piece, (0, padded - inputs)).view(-1, width)
+        scale = SCALES[scales](groups, scheme)
+        error, codes = squared_error(groups, scale[:, None], scheme)
+        codes = codes.view(-1, padded)[:, :inputs]
+        worst = (groups - codes_times(codes, scale, width, padded)).abs().amax().item()
+        loss += Loss(error.sum(dtype=torch.float64).item(), groups.square().sum(dtype=torch.float64).item(), worst)
+        chosen[start : start + step] = scale.view(-1, count).numpy()
+        packed[start : start + step] = pack(codes.to(torch.int8).numpy(), scheme.bits)
+    return Quantized(packed, chosen, scheme, inputs), loss
+
+
+def codes_times(codes: torch.Tensor, scale: torch.Tensor, width: int, padded: int) -> torch.Tensor:
+    """Codes (rows, inputs) and scales (rows * groups,) to values (rows * groups, width)."""
+    codes = torch.nn.functional.pad(codes, (0, padded - codes.shape[1]))
+    return codes.reshape(-1, width) * scale[:, None]

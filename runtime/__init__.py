@@ -1,0 +1,1 @@
+"""A bundle in, text out: numpy, onnxruntime and tokenizers, no torch."""

@@ -1,0 +1,98 @@
+"""Keys and values of the layers that own some, as plain arrays that the graph updates in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .manifest import Cache, Rope
+
+Floats = NDArray[np.float32]
+STEP = 1024  # rows by which a full layer's cache and the rotary tables grow
+SLACK = 64  # rows a window may run over before it is moved to the front
+
+
+@dataclass
+class FullCache:
+    """All positions so far; the array grows in steps as a conversation does."""
+
+    spec: Cache
+    length: int = 0
+    key: Floats = field(init=False)
+    value: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key, self.value = empty(self.spec, 0), empty(self.spec, 0)
+
+    def make_room(self, tokens: int) -> bool:
+        """Room for `tokens` more; true if the arrays are new ones."""
+        needed = self.length + tokens
+        if needed <= self.key.shape[2]:
+            return False
+        rows = -(-needed // STEP) * STEP
+        self.key, self.value = (regrown(a, self.spec, rows, self.length) for a in (self.key, self.value))
+        return True
+
+    def rewind(self, position: int, _at: int) -> bool:
+        self.length = position
+        return True
+
+
+@dataclass
+class WindowCache:
+    """The last positions, oldest first.  When the rows run out, the window moves to the front.
+
+    A move costs the window's rows once in `SLACK` tokens or more; a layer never costs more than
+    window - 1 + tokens rows, whatever the length of the conversation.
+    """
+
+    spec: Cache
+    window: int
+    chunk: int
+    length: int = 0
+    key: Floats = field(init=False)
+    value: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows = self.window + max(self.chunk, SLACK)
+        self.key, self.value = empty(self.spec, rows), empty(self.spec, rows)
+
+    def make_room(self, tokens: int) -> bool:
+        if self.length + tokens > self.window + max(tokens, SLACK):
+            kept = self.window - 1
+            for array in (self.key, self.value):
+                array[:, :, :kept] = array[:, :, self.length - kept : self.length].copy()
+            self.length = kept
+        return False
+
+    def rewind(self, position: int, at: int) -> bool:
+        """Back from position `at`; false if rows that the window needs are gone."""
+        first = at - self.length  # position of row 0
+        if first > max(0, position - (self.window - 1)):
+            return False
+        self.length = position - first
+        return True
+
+
+def empty(spec: Cache, rows: int) -> Floats:
+    return np.zeros((1, spec.kv_heads, rows, spec.head_dim), np.float32)
+
+
+def regrown(array: Floats, spec: Cache, rows: int, length: int) -> Floats:
+    grown = empty(spec, rows)
+    grown[:, :, :length] = array[:, :, :length]
+    return grown
+
+
+def rotary_table(rope: Rope, rows: int) -> tuple[Floats, Floats]:
+    """cos and sin (rows, head_dim / 2) float32 of position * frequency, computed in float32.
+
+    frequency[j] = theta ** (-2 j / head_dim) for the rotated pairs, zero for the others
+    ("proportional" RoPE of Gemma 4's full layers).
+    """
+    pairs = np.arange(rope.head_dim // 2)
+    frequency = np.where(pairs < rope.rotated_pairs, rope.theta ** (-2.0 * pairs / rope.head_dim), 0.0)
+    angle = np.arange(rows, dtype=np.float32)[:, None] * frequency.astype(np.float32)
+    return np.cos(angle), np.sin(angle)

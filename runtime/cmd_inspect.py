@@ -1,0 +1,94 @@
+"""`gemma-edge inspect`: what is in a bundle or a checkpoint, and what it weighs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from .bundle import MANIFEST, Bundle
+from .errors import GemmaError
+from .manifest import Manifest
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Explain a bundle, or a checkpoint (a folder or a hub id): parameters by part, what each\n"
+        "recipe would make of it, context, caches."
+    )
+    parser.add_argument("path", metavar="PATH", help="folder of a bundle or a checkpoint, or a hub id")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    if (Path(args.path) / MANIFEST).is_file():
+        facts = bundle_facts(Bundle.open(Path(args.path)))
+    else:
+        facts = checkpoint_facts(args.path)
+    print(json.dumps(facts) if args.json else text(facts))
+    return 0
+
+
+def checkpoint_facts(source: str) -> dict[str, Any]:
+    """Asked of the export room, which may not be installed."""
+    try:
+        module = import_module("export.inspect_checkpoint")
+    except ModuleNotFoundError as error:
+        raise GemmaError(
+            f"{source}: not a bundle, and reading a checkpoint needs the package {error.name}",
+            "pip install 'gemma-edge[export]'",
+        ) from error
+    facts: dict[str, Any] = module.facts(source)
+    return facts
+
+
+def bundle_facts(bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    model = manifest.model
+    return {
+        "kind": "bundle",
+        "family": model.family,
+        "made from": manifest.provenance.checkpoint,
+        "recipe": f"{manifest.recipe.name}: {manifest.recipe.summary}",
+        "layers": f"{model.layers}, of which {model.own_kv_layers} own keys and values",
+        "context": model.context,
+        "window": model.window,
+        "parameters": model.parameters,
+        "bytes": sizes(manifest),
+        "cache bytes": cache_bytes(manifest),
+        "artifacts": {name: artifact.operators for name, artifact in manifest.artifacts.items()},
+        "schemes": {pattern: scheme for pattern, scheme in manifest.recipe.rules},
+    }
+
+
+def sizes(manifest: Manifest) -> dict[str, int]:
+    """On disk, resident (the graph's weights), and flash-mapped (the row files)."""
+    mapped = sum(manifest.files[table.file].size for table in manifest.tables.values())
+    resident = sum(manifest.files[artifact.data].size for artifact in manifest.artifacts.values())
+    return {"disk": sum(f.size for f in manifest.files.values()), "resident": resident, "flash-mapped": mapped}
+
+
+def cache_bytes(manifest: Manifest) -> dict[str, int]:
+    """Float32 keys and values at some lengths, sliding layers holding their window."""
+    model = manifest.model
+    lengths = sorted({min(n, model.context) for n in (1024, 8192, 32768, model.context)})
+    return {
+        str(n): sum(
+            2 * 4 * cache.kv_heads * cache.head_dim * (min(n, model.window) if cache.kind == "sliding" else n)
+            for cache in model.caches
+        )
+        for n in lengths
+    }
+
+
+def text(facts: dict[str, Any], indent: str = "") -> str:
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}", text(value, indent + "  ")]
+        else:
+            shown = f"{value:,}" if isinstance(value, int) else str(value)
+            lines.append(f"{indent}{name:{max(1, 32 - len(indent))}} {shown}".rstrip())
+    return "\n".join(line for line in lines if line)

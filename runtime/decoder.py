@@ -1,0 +1,208 @@
+"""The lowered graph in onnxruntime: token ids in, logits out, keys and values kept between calls."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from .bundle import Bundle
+from .cache import FullCache, WindowCache, rotary_table
+from .errors import GemmaError
+from .row_table import RowTable
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+CHUNK = 512  # prompt tokens a call; bounds the memory of a prompt of any length
+
+
+class Cancelled(Exception):
+    """The running call was stopped from another thread."""
+
+
+@dataclass
+class Call:
+    """Arrays of one call shape, bound once: (tokens in, positions kept)."""
+
+    binding: Any
+    inputs: dict[str, NDArray[Any]]
+    logits: Floats  # (kept, vocab)
+    hidden: Floats  # (kept, hidden)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a call gives for the kept positions; overwritten by the next call of the same shape.
+
+    logits: (kept, vocab) float32, hidden: (kept, hidden) float32 after the final norm
+    """
+
+    logits: Floats
+    hidden: Floats
+
+
+class Decoder:
+    """Feeds a bundle's ONNX artifact.  `position` tokens are in the caches."""
+
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        """Raises GemmaError if the bundle has no ONNX artifact or onnxruntime refuses it."""
+        manifest = bundle.manifest
+        self.model = manifest.model
+        self.threads = threads or usable_cores()
+        self._session = load(bundle, self.threads)
+        self._options = ort.RunOptions()
+        self._inputs = {tensor.name for tensor in manifest.artifacts["onnx"].inputs}
+        self.tables = {
+            name: RowTable(bundle.path(table.file), table.multiplier) for name, table in manifest.tables.items()
+        }
+        self._calls: dict[tuple[int, int], Call] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything read so far."""
+        self.position = 0
+        self.caches: list[FullCache | WindowCache] = [
+            WindowCache(spec, self.model.window, CHUNK) if spec.kind == "sliding" else FullCache(spec)
+            for spec in self.model.caches
+        ]
+        self._rope: dict[str, tuple[Floats, Floats]] = {}
+        self._calls.clear()
+
+    def rewind(self, position: int) -> bool:
+        """Forget what comes after `position`; false, and nothing changed, if a window has moved past it."""
+        before = [cache.length for cache in self.caches]
+        if all([cache.rewind(position, self.position) for cache in self.caches]):
+            self.position = position
+            return True
+        for cache, length in zip(self.caches, before, strict=True):
+            cache.length = length
+        return False
+
+    def cancel(self) -> None:
+        """Stop the running call, from any thread."""
+        self._options.terminate = True
+
+    def prefill(self, ids: Ids, kept: int = 1) -> Step:
+        """Read a prompt in chunks; logits of its last `kept` positions, which must fit the last chunk."""
+        for table in self.tables.values():
+            table.prefetch(ids)
+        last = (len(ids) - 1) // CHUNK * CHUNK
+        for start in range(0, last, CHUNK):
+            self.forward(ids[start : start + CHUNK])
+        return self.forward(ids[last:], kept)
+
+    def forward(self, ids: Ids, kept: int = 1) -> Step:
+        """Read up to CHUNK tokens; logits and hidden states of the last `kept`.
+
+        Raises GemmaError at the context limit, and Cancelled after `cancel`.
+        """
+        tokens = len(ids)
+        if self.position + tokens > self.model.context:
+            raise GemmaError(
+                f"{self.position + tokens} tokens: the model's context is {self.model.context}",
+                "start a new conversation, or shorten the prompt",
+            )
+        self._make_room(tokens)
+        call = self._calls.get((tokens, kept)) or self._bind(tokens, kept)
+        self._fill(call.inputs, ids, kept)
+        self._run(call)
+        self.position += tokens
+        for cache in self.caches:
+            cache.length += tokens
+        return Step(call.logits, call.hidden)
+
+    def _make_room(self, tokens: int) -> None:
+        moved = [cache.make_room(tokens) for cache in self.caches]
+        needed = self.position + tokens
+        grown = not self._rope or needed > len(next(iter(self._rope.values()))[0])
+        if grown:
+            rows = min(-(-needed // 1024) * 1024, max(self.model.context, needed))
+            rows = max([rows, *(cache.key.shape[2] for cache in self.caches)])
+            self._rope = {kind: rotary_table(rope, rows) for kind, rope in self.model.rope.items()}
+        if any(moved) or grown:
+            self._calls.clear()
+
+    def _bind(self, tokens: int, kept: int) -> Call:
+        """Make and bind the arrays of a call; the binding holds pointers, the Call holds the arrays."""
+        binding, inputs = self._session.io_binding(), self._arrays(tokens, kept)
+        for kind, tables in self._rope.items():
+            inputs[f"{kind}.cos"], inputs[f"{kind}.sin"] = tables
+        for name, array in inputs.items():
+            if name in self._inputs:
+                binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for cache in self.caches:
+            for part, array in (("key", cache.key), ("value", cache.value)):
+                where = ("cpu", 0, array.dtype, array.shape, array.ctypes.data)
+                binding.bind_input(f"past.{cache.spec.layer}.{part}", *where)
+                binding.bind_output(f"present.{cache.spec.layer}.{part}", *where)
+        logits = np.empty((kept, self.model.vocab_size), np.float32)
+        hidden = np.empty((kept, self.model.hidden_size), np.float32)
+        for name, array in (("logits", logits), ("hidden", hidden)):
+            binding.bind_output(name, "cpu", 0, array.dtype, (1, *array.shape), array.ctypes.data)
+        call = Call(binding, inputs, logits, hidden)
+        if tokens == 1:
+            self._calls[tokens, kept] = call
+        return call
+
+    def _arrays(self, tokens: int, kept: int) -> dict[str, NDArray[Any]]:
+        own, dim = self.model.own_kv_layers, self.model.per_layer_dim
+        arrays: dict[str, NDArray[Any]] = {
+            "inputs_embeds": np.empty((1, tokens, self.model.hidden_size), np.float32),
+            "per_layer_inputs": np.empty((1, tokens, own * dim), np.float32),
+            "per_layer_inputs_kept": np.empty((1, kept, (self.model.layers - own) * dim), np.float32),
+            "positions": np.empty((1, tokens), np.int64),
+            "positions_kept": np.empty((1, kept), np.int64),
+            "kept": np.arange(tokens - kept, tokens, dtype=np.int64),
+        }
+        for kind in ("full", "sliding"):
+            arrays[f"{kind}.last"], arrays[f"{kind}.total"] = np.empty(1, np.int32), np.empty((), np.int32)
+        return arrays
+
+    def _fill(self, inputs: dict[str, NDArray[Any]], ids: Ids, kept: int) -> None:
+        tokens, own = len(ids), self.model.own_kv_layers
+        inputs["inputs_embeds"][0] = self.tables["tokens"].rows(ids)[:, 0]
+        if "per_layer" in self.tables:
+            table = self.tables["per_layer"]
+            inputs["per_layer_inputs"][0] = table.rows(ids, slice(0, own)).reshape(tokens, -1)
+            if own < self.model.layers:
+                inputs["per_layer_inputs_kept"][0] = table.rows(ids[-kept:], slice(own, None)).reshape(kept, -1)
+        positions = np.arange(self.position, self.position + tokens)
+        inputs["positions"][0], inputs["positions_kept"][0] = positions, positions[-kept:]
+        for cache in self.caches:
+            total = cache.length + tokens
+            inputs[f"{cache.spec.kind}.last"][:], inputs[f"{cache.spec.kind}.total"][...] = total - 1, total
+
+    def _run(self, call: Call) -> None:
+        try:
+            self._session.run_with_iobinding(call.binding, self._options)
+        except Exception as error:  # onnxruntime's own exceptions derive from Exception
+            if self._options.terminate:
+                self._options = ort.RunOptions()
+                raise Cancelled from error
+            raise GemmaError(f"onnxruntime: {error}", "check the bundle with `gemma-edge verify`") from error
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load(bundle: Bundle, threads: int) -> ort.InferenceSession:
+    artifact = bundle.manifest.artifacts.get("onnx")
+    if artifact is None:
+        made = ", ".join(bundle.manifest.artifacts) or "nothing"
+        raise GemmaError(f"{bundle.folder}: no ONNX artifact, only {made}", "export it again with --to onnx")
+    bundle.path(artifact.data)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    # A per-run memory plan would keep the largest chunk's activations for the life of the session.
+    options.enable_mem_pattern = False
+    path = bundle.path(artifact.file)
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions derive from Exception
+        raise GemmaError(f"{path}: onnxruntime refuses it: {error}", "export the bundle again") from error

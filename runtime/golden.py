@@ -1,0 +1,79 @@
+"""Golden answers: what the artifact gave when it was verified, for any machine to repeat.
+
+Each golden is a prompt, the ids that followed it, and at every step the largest logits.  Another
+processor rounds differently, so logits are compared with a tolerance that the exporter recorded,
+and a token may differ only where the best two logits are closer than that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from .decoder import Decoder
+from .sampler import best
+
+TOP = 8
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """prompt ids; ids that follow, greedy; per step the ids and values of the largest logits."""
+
+    prompt: list[int]
+    ids: list[int]
+    top_ids: list[list[int]]
+    top_logits: list[list[float]]
+
+
+class Goldens(msgspec.Struct, frozen=True):
+    tolerance: float
+    prompts: list[Golden]
+
+
+@dataclass(frozen=True)
+class Check:
+    """worst: largest difference of a logit; tokens: steps whose most likely token differs beyond doubt."""
+
+    steps: int
+    worst: float
+    tokens: int
+
+    def passes(self, tolerance: float) -> bool:
+        return self.worst <= tolerance and not self.tokens
+
+
+def record(decoder: Decoder, prompt: list[int], steps: int) -> Golden:
+    """Greedy steps after a prompt."""
+    decoder.reset()
+    logits = decoder.prefill(np.array(prompt, np.int64)).logits[-1]
+    ids: list[int] = []
+    top_ids: list[list[int]] = []
+    top_logits: list[list[float]] = []
+    for _ in range(steps):
+        top = best(logits, TOP)
+        top_ids.append(top.tolist())
+        top_logits.append([float(value) for value in logits[top]])
+        ids.append(int(top[0]))
+        logits = decoder.forward(np.array(ids[-1:], np.int64)).logits[-1]
+    return Golden(prompt, ids, top_ids, top_logits)
+
+
+def check(decoder: Decoder, golden: Golden, tolerance: float) -> Check:
+    """Repeat a golden, fed with its own ids, so that one rounding does not hide the rest."""
+    decoder.reset()
+    logits = decoder.prefill(np.array(golden.prompt, np.int64)).logits[-1]
+    worst, wrong = 0.0, 0
+    for token, top, values in zip(golden.ids, golden.top_ids, golden.top_logits, strict=True):
+        worst = max(worst, difference(logits[top], values))
+        wrong += bool(logits.max() - logits[token] > 2 * tolerance)
+        logits = decoder.forward(np.array([token], np.int64)).logits[-1]
+    return Check(len(golden.ids), worst, wrong)
+
+
+def difference(found: NDArray[np.float32], expected: list[float]) -> float:
+    """The largest absolute difference; infinite if any is not a number."""
+    gap = float(np.abs(found - np.array(expected)).max())
+    return gap if np.isfinite(gap) else float("inf")

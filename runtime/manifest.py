@@ -1,0 +1,124 @@
+"""`bundle.json`: everything an application needs to know of a bundle, as types.
+
+FORMAT.md describes each field.  Unknown fields are ignored, so that a minor version may add some;
+a missing or mistyped one is refused with its path.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+MAJOR, MINOR = 1, 0
+
+Kind = Literal["sliding", "full"]
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True):
+    """Frozen, keyword-only, compared by value."""
+
+
+class File(Struct):
+    size: int
+    sha256: str
+
+
+class Rope(Struct):
+    """Rotary positions of one kind of layer: angle(position, pair) = position * frequency[pair]."""
+
+    theta: float
+    head_dim: int
+    rotated_pairs: int  # the other pairs have frequency zero
+
+
+class Cache(Struct):
+    """One layer that owns keys and values: (1, kv_heads, rows, head_dim) each."""
+
+    layer: int
+    kind: Kind
+    kv_heads: int
+    head_dim: int
+
+
+class Model(Struct):
+    family: str
+    layers: int
+    own_kv_layers: int
+    hidden_size: int
+    vocab_size: int
+    per_layer_dim: int  # 0: the model has no per-layer embeddings
+    window: int
+    context: int
+    softcap: float  # 0: none
+    caches: list[Cache]
+    rope: dict[str, Rope]
+    parameters: dict[str, int]
+
+
+class Table(Struct):
+    """A row file, and the factor its values are multiplied by."""
+
+    file: str
+    multiplier: float
+
+
+class Generation(Struct):
+    bos: int
+    stop: list[int]
+    do_sample: bool = True
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+class Tensor(Struct):
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class Artifact(Struct):
+    """One lowered graph: what to load, what to feed, what comes out."""
+
+    file: str
+    data: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    operators: dict[str, int]
+
+
+class Recipe(Struct):
+    name: str
+    summary: str
+    rules: list[list[str]]
+    loss: dict[str, float]
+
+
+class Provenance(Struct):
+    checkpoint: str
+    tool: str
+    peak_rss_bytes: int = 0
+
+
+class Manifest(Struct):
+    format: Literal["gemma-edge"]
+    version: list[int]
+    model: Model
+    recipe: Recipe
+    provenance: Provenance
+    generation: Generation
+    tables: dict[str, Table]
+    artifacts: dict[str, Artifact]
+    files: dict[str, File]
+    tokenizer: str
+    chat_template: str = ""
+    golden: str = ""
+    parity: str = ""
+
+
+class Version(Struct):
+    """The part that is read first, so that a later format is named as such."""
+
+    format: str
+    version: list[int]

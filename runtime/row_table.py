@@ -1,0 +1,174 @@
+"""Row files: per-layer and token embeddings that stay on flash.  FORMAT.md draws the bytes.
+
+A row holds all that one token needs: packed integers of all layers, then their scales.  The file is
+mapped, and only the pages of the rows asked for are ever read.
+"""
+
+from __future__ import annotations
+
+import mmap
+import resource
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import GemmaError
+
+MAGIC = b"GEMROWS1"
+HEADER = struct.Struct("<8s8I")
+START = 4096  # rows begin on a page
+PAGE = mmap.PAGESIZE
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """Geometry of a row file.
+
+    bits: 4 or 8 (integers with bfloat16 scales), 16 (bfloat16 values) or 32 (float32 values)
+    scales: scales per layer; each covers dim / scales values, rounded up
+    """
+
+    rows: int
+    layers: int
+    dim: int
+    bits: int
+    scales: int
+
+    @property
+    def layer_bytes(self) -> int:
+        return self.dim * self.bits // 8
+
+    @property
+    def row_bytes(self) -> int:
+        """Padded to four bytes."""
+        return -(-(self.layers * self.layer_bytes + 2 * self.layers * self.scales) // 4) * 4
+
+    @property
+    def width(self) -> int:
+        """Values that share a scale."""
+        return -(-self.dim // self.scales) if self.scales else self.dim
+
+    @property
+    def nbytes(self) -> int:
+        return START + self.rows * self.row_bytes
+
+    def header(self) -> bytes:
+        fields = (1, self.rows, self.row_bytes, self.layers, self.dim, self.bits, self.scales, START)
+        return HEADER.pack(MAGIC, *fields).ljust(START, b"\0")
+
+    @classmethod
+    def parse(cls, head: bytes, path: Path, size: int) -> RowFormat:
+        """Raises GemmaError unless header and file size agree."""
+        if len(head) < HEADER.size or head[:8] != MAGIC:
+            raise GemmaError(f"{path}: not a row file", "export the bundle again")
+        version, rows, row_bytes, layers, dim, bits, scales, start = HEADER.unpack_from(head)[1:]
+        if version != 1 or start != START:
+            raise GemmaError(f"{path}: row file version {version}, this gemma-edge reads 1", "upgrade gemma-edge")
+        found = cls(rows, layers, dim, bits, scales)
+        sound = bits in (4, 8, 16, 32) and layers and dim and dim * bits % 8 == 0 and (scales > 0) == (bits < 16)
+        if not sound or found.row_bytes != row_bytes or found.nbytes != size:
+            raise GemmaError(f"{path}: {size} bytes do not hold {rows} rows of {row_bytes}", "export the bundle again")
+        return found
+
+
+@dataclass
+class Counters:
+    """What the flash was asked for."""
+
+    rows: int = 0
+    bytes: int = 0
+    faults: int = 0  # pages that had to come from flash
+
+
+class RowTable:
+    """A mapped row file; `rows(ids)` gives float32 values."""
+
+    def __init__(self, path: Path, multiplier: float = 1.0) -> None:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            self.format = RowFormat.parse(file.read(HEADER.size), path, size)
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_RANDOM"):
+            self._map.madvise(mmap.MADV_RANDOM)
+        rows = np.frombuffer(self._map, np.uint8, offset=START)
+        self._rows = rows.reshape(self.format.rows, self.format.row_bytes)
+        self.multiplier = multiplier
+        self.path = path
+        self.counters = Counters()
+
+    def prefetch(self, ids: Ids) -> None:
+        """Ask the kernel for the rows of a prompt, all at once, before they are needed."""
+        if not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        for first, end in self._pages(np.unique(ids)):
+            self._map.madvise(mmap.MADV_WILLNEED, first, end - first)
+
+    def _pages(self, ids: Ids) -> Iterator[tuple[int, int]]:
+        """Page-aligned byte ranges of ascending rows, neighbours joined."""
+        first = end = 0
+        for row in ids.tolist():
+            begin = (START + row * self.format.row_bytes) // PAGE * PAGE
+            if begin > end and end:
+                yield first, end
+                first = begin
+            first = first if end else begin
+            end = min(len(self._map), START + (row + 1) * self.format.row_bytes)
+        if end:
+            yield first, end
+
+    def rows(self, ids: Ids, layers: slice = slice(None)) -> Floats:
+        """Rows of some tokens, (n, layers, dim) float32, multiplied out.
+
+        Raises GemmaError for an id outside the table.
+        """
+        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.format.rows:
+            bad = ids[(ids < 0) | (ids >= self.format.rows)][0]
+            raise GemmaError(f"token id {bad}: {self.path.name} has {self.format.rows} rows", "use this bundle's tokenizer")
+        before = faults()
+        taken = self._rows[ids]  # (n, row_bytes)
+        self.counters.faults += faults() - before
+        self.counters.rows += len(ids)
+        self.counters.bytes += taken.nbytes
+        first, stop, _ = layers.indices(self.format.layers)
+        return decode(taken, self.format, first, stop, self.multiplier)
+
+
+def decode(taken: NDArray[np.uint8], form: RowFormat, first: int, stop: int, multiplier: float) -> Floats:
+    """Raw rows (n, row_bytes) to (n, stop - first, dim) float32."""
+    count, layers = len(taken), stop - first
+    body = np.ascontiguousarray(taken[:, first * form.layer_bytes : stop * form.layer_bytes])
+    if form.bits == 32:
+        return body.view(np.float32).reshape(count, layers, form.dim) * np.float32(multiplier)
+    if form.bits == 16:
+        return bfloat16(body).reshape(count, layers, form.dim) * np.float32(multiplier)
+    values = integers(body, form.bits).reshape(count, layers, form.dim)
+    begin = form.layers * form.layer_bytes + 2 * first * form.scales
+    raw = np.ascontiguousarray(taken[:, begin : begin + 2 * layers * form.scales])
+    scales = bfloat16(raw).reshape(count, layers, form.scales) * np.float32(multiplier)
+    if form.scales == 1:
+        return values * scales
+    return values * np.repeat(scales, form.width, axis=-1)[..., : form.dim]
+
+
+def bfloat16(raw: NDArray[np.uint8]) -> Floats:
+    return (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def integers(raw: NDArray[np.uint8], bits: int) -> NDArray[np.int8]:
+    """Low nibble first, stored with 8 added; bytes are two's complement."""
+    if bits == 8:
+        return raw.view(np.int8)
+    nibbles = np.stack((raw & 15, raw >> 4), -1).view(np.int8)
+    return nibbles - np.int8(8)
+
+
+def faults() -> int:
+    who = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+    return resource.getrusage(who).ru_majflt

@@ -1,0 +1,90 @@
+"""From logits to a token: greedy, or temperature, top-k, top-p with a seed.
+
+Every step is defined (FORMAT.md, "Sampling"), so that Python, Kotlin and Swift draw the same token
+from the same logits and seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import GemmaError
+
+Floats = NDArray[np.float32]
+MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """temperature 0 is greedy; top_k 0 and top_p 1 keep every token."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises GemmaError for a value out of range."""
+        if not 0 <= self.temperature < float("inf"):
+            raise GemmaError(f"temperature {self.temperature}: not a number from 0 up", "0 is greedy, 1 the model's own")
+        if self.top_k < 0:
+            raise GemmaError(f"top-k {self.top_k}: not a number from 0 up", "0 keeps every token")
+        if not 0 < self.top_p <= 1:
+            raise GemmaError(f"top-p {self.top_p}: not in (0, 1]", "1 keeps every token")
+
+
+class SplitMix64:
+    """Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014."""
+
+    def __init__(self, seed: int) -> None:
+        self.state = seed & MASK
+
+    def uniform(self) -> float:
+        """A double in [0, 1)."""
+        self.state = (self.state + 0x9E3779B97F4A7C15) & MASK
+        z = self.state
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+        return ((z ^ (z >> 31)) >> 11) * 2.0**-53
+
+
+class Sampler:
+    def __init__(self, sampling: Sampling) -> None:
+        seed = np.random.SeedSequence().entropy if sampling.seed is None else sampling.seed
+        self.sampling = sampling
+        self.random = SplitMix64(int(seed or 0))
+
+    def __call__(self, logits: Floats) -> int:
+        """Logits (vocab,) float32 to a token id."""
+        if self.sampling.temperature == 0:
+            return int(logits.argmax())
+        ids, probabilities = self.candidates(logits)
+        threshold = self.random.uniform() * probabilities.sum()
+        return int(ids[min(int(np.searchsorted(probabilities.cumsum(), threshold, side="right")), len(ids) - 1)])
+
+    def candidates(self, logits: Floats) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Ids from the most to the least likely (ties: lower id first), and their probabilities."""
+        ids = best(logits, self.sampling.top_k)
+        scaled = logits[ids].astype(np.float64) / self.sampling.temperature
+        probabilities = np.exp(scaled - scaled[0])
+        probabilities /= probabilities.sum()
+        if self.sampling.top_p < 1:
+            # The smallest set that reaches top_p: a token stays while those before it have not.
+            before = probabilities.cumsum() - probabilities
+            kept = int((before < self.sampling.top_p).sum())
+            ids, probabilities = ids[:kept], probabilities[:kept]
+        return ids, probabilities
+
+
+def best(logits: Floats, count: int) -> NDArray[np.int64]:
+    """The ids of the `count` largest logits (0: all), largest first, ties by lower id."""
+    if 0 < count < len(logits):
+        edge = np.partition(logits, len(logits) - count)[len(logits) - count]
+        ids = np.flatnonzero(logits >= edge)
+    else:
+        ids = np.arange(len(logits))
+    order = np.lexsort((ids, -logits[ids]))
+    return ids[order][: count or None]

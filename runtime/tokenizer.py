@@ -1,0 +1,90 @@
+"""`tokenizer.json` and the chat template."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer as Pieces
+from tokenizers.decoders import DecodeStream
+
+from .bundle import Bundle
+from .errors import GemmaError
+
+Message = Mapping[str, Any]
+
+
+class Tokenizer:
+    def __init__(self, bundle: Bundle) -> None:
+        """Raises GemmaError if the tokenizer or the template can not be read."""
+        manifest = bundle.manifest
+        path = bundle.path(manifest.tokenizer)
+        try:
+            self.pieces = Pieces.from_file(str(path))
+        except Exception as error:  # the library raises Exception itself
+            raise GemmaError(f"{path}: {error}", "export the bundle again") from error
+        self.bos = manifest.generation.bos
+        self.folder = bundle.folder
+        self.template = ""
+        if manifest.chat_template:
+            self.template = bundle.path(manifest.chat_template).read_text(encoding="utf-8")
+
+    def encode(self, text: str, *, bos: bool) -> list[int]:
+        """Token ids; `bos` puts the start token before them, exactly once."""
+        ids: list[int] = self.pieces.encode(text, add_special_tokens=False).ids
+        return [self.bos, *ids] if bos and ids[:1] != [self.bos] else ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.pieces.decode(list(ids), skip_special_tokens=True))
+
+    def stream(self) -> Stream:
+        return Stream(self.pieces)
+
+    def render(self, messages: Sequence[Message], **options: Any) -> str:
+        """Messages through the checkpoint's own template, as `transformers.apply_chat_template` does.
+
+        Raises GemmaError if the bundle has no template or the template refuses the messages.
+        """
+        if not self.template:
+            raise GemmaError(f"{self.folder}: this model has no chat template", "give the prompt as it is with --raw")
+        try:
+            template = environment().from_string(self.template)
+            bos_token = self.pieces.id_to_token(self.bos)
+            return template.render(messages=messages, bos_token=bos_token, **{"add_generation_prompt": True, **options})
+        except TemplateError as error:
+            raise GemmaError(f"chat template: {error}", "check the roles and the content of the messages") from error
+
+    def chat(self, messages: Sequence[Message], **options: Any) -> list[int]:
+        """Messages to token ids, ready for an answer."""
+        return self.encode(self.render(messages, **options), bos=False)
+
+
+def environment() -> ImmutableSandboxedEnvironment:
+    """The sandbox and the helpers that transformers gives to templates."""
+    made = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    made.globals["raise_exception"] = refuse
+    made.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    return made
+
+
+def refuse(message: str) -> None:
+    raise TemplateError(message)
+
+
+class Stream:
+    """Text as it grows, never half a character."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self._stream = DecodeStream(skip_special_tokens=True)
+
+    def push(self, token: int) -> str:
+        return self._stream.step(self._pieces, token) or ""
+
+    def push_all(self, tokens: Iterable[int]) -> str:
+        return "".join(self.push(token) for token in tokens)
