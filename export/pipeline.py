@@ -56,7 +56,7 @@ def export_bundle(
         manifest = m.Manifest(
             format="gemma-edge",
             version=[m.MAJOR, m.MINOR],
-            model=model_facts(config),
+            model=model_facts(config, recipe.rescored),
             recipe=recipe_facts(recipe, losses | row_losses),
             provenance=m.Provenance(checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"),
             generation=generation(checkpoint.folder),
@@ -80,7 +80,7 @@ def verify(
     unsealed = Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder)))
     check_weights(folder, quantized)
     decoder, ids = Decoder(unsealed), text_ids(unsealed, checkpoint.config)
-    sources = {"float": FloatSource(checkpoint), "quantized": QuantizedSource(quantized, decoder.tables)}
+    sources = {"float": FloatSource(checkpoint), "quantized": QuantizedSource(quantized, decoder.tables, decoder.model.rescored)}
     stages = len(sources) + len(lengths(checkpoint.config.window, len(ids)))
     with Progress("verifying", stages) as progress:
         report = compare(checkpoint.config, decoder, ids, sources, progress.advance)
@@ -108,7 +108,7 @@ def pretty(value: msgspec.Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
-def model_facts(config: GemmaConfig) -> m.Model:
+def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
     parameters: dict[str, int] = {}
     for name, shape in needed(config).items():
         parameters[part(name)] = parameters.get(part(name), 0) + int(np.prod(shape))
@@ -122,6 +122,7 @@ def model_facts(config: GemmaConfig) -> m.Model:
         window=config.window,
         context=config.context,
         softcap=config.softcap,
+        rescored=min(rescored, config.vocab),
         caches=[
             m.Cache(layer=layer.index, kind=layer.kind, kv_heads=layer.kv_heads, head_dim=layer.head_dim)
             for layer in config.layers

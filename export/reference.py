@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from runtime.cache import rotary_table
+from runtime.head import rescore
 from runtime.manifest import Rope
 from runtime.row_table import RowTable
 
@@ -67,6 +68,7 @@ class QuantizedSource:
 
     weights: Weights
     tables: dict[str, RowTable]
+    rescored: int = 0  # as in the manifest
 
     def floats(self, parameter: str) -> Floats:
         return self.weights.floats(parameter)
@@ -138,7 +140,10 @@ def logits(config: GemmaConfig, source: Source, hidden: Floats) -> Floats:
     """Hidden states (n, hidden) to logits (n, vocab), a piece of the head at a time."""
     x = torch.from_numpy(hidden)
     parts = [x @ torch.from_numpy(np.array(piece)).T for piece in source.read_rows("head.weight", HEAD_ROWS)]
-    return np.asarray(softcapped(torch.cat(parts, -1), config.softcap))
+    found: Floats = softcapped(torch.cat(parts, -1), config.softcap).numpy()
+    if isinstance(source, QuantizedSource) and source.rescored:
+        rescore(found, hidden, source.tables["tokens"], source.rescored, config.softcap)
+    return found
 
 
 def whole(config: GemmaConfig, source: Source) -> Decoder:

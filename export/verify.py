@@ -121,12 +121,12 @@ class Tally:
 def kl(expected: Floats, found: Floats) -> NDArray[np.float64]:
     """KL(expected || found) in nats, (n,)."""
     p, q = log_softmax(expected), log_softmax(found)
-    return np.maximum((np.exp(p) * (p - q)).sum(-1), 0)
+    return np.maximum((np.exp(p) * (p - q)).sum(-1, dtype=np.float64), 0)
 
 
-def log_softmax(x: Floats) -> NDArray[np.float64]:
-    shifted = x.astype(np.float64) - x.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+def log_softmax(x: Floats) -> Floats:
+    shifted = x - x.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True, dtype=np.float64)).astype(np.float32)
 
 
 def artifact_logits(decoder: Decoder, ids: NDArray[np.int64], prompt: int) -> Iterator[tuple[int, Floats]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from .scheme import FLOAT, INT4_B32, INT4_B128, INT8, Scheme
+from .scheme import FLOAT, INT4_B32, INT4_B128, INT8, INT8_B128, Scheme
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Recipe:
     summary: str
     rules: tuple[Rule, ...]
     gate: Gate
+    rescored: int = 0  # best logits that the runtime computes again from the token rows
     scales: str = "least-squares"
 
     def scheme(self, name: str) -> Scheme:
@@ -50,23 +51,27 @@ def rules(*pairs: tuple[str, Scheme]) -> tuple[Rule, ...]:
     return tuple(Rule(pattern, scheme) for pattern, scheme in pairs)
 
 
-TABLES = (("head", INT8), ("rows.*", INT8), ("per_layer_model_projection", INT8), ("*per_layer_*", INT8))
+ROWS = (("rows.*", INT8), ("*per_layer_*", INT8))
+HEAD = ("head", INT4_B128)
+RESCORED = 256  # of the best logits, from the token rows: samples like an 8-bit head
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("float", "as the checkpoint is, to compare with",
                rules(("*", FLOAT)), Gate(0.999, 1e-5)),
-        Recipe("int8", "8 bits, one scale a row: no measurable loss",
-               rules(("*", INT8)), Gate(0.97, 0.02)),
-        Recipe("int4", "4-bit linears in blocks of 32, 8-bit head and rows",
-               rules(*TABLES, ("*", INT4_B32)), Gate(0.4, 1.5)),
+        Recipe("int8", "8 bits in blocks of 128: no measurable loss",
+               rules(("rows.*", INT8), ("*", INT8_B128)), Gate(0.9, 0.02)),
+        Recipe("int4", "4-bit linears in blocks of 32, two-stage head, 8-bit rows",
+               rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.4, 1.5), RESCORED),
         Recipe("int4-b128", "as int4, in blocks of 128: smaller, faster, more loss",
-               rules(*TABLES, ("*", INT4_B128)), Gate(0.3, 2.5)),
+               rules(*ROWS, HEAD, ("*", INT4_B128)), Gate(0.3, 2.5), RESCORED),
         Recipe("int4-mixed", "as int4, with the v and o projections at 8 bits",
-               rules(*TABLES, ("*.v_proj", INT8), ("*.o_proj", INT8), ("*", INT4_B32)), Gate(0.4, 1.5)),
+               rules(*ROWS, HEAD, ("*.v_proj", INT8), ("*.o_proj", INT8), ("*", INT4_B32)), Gate(0.4, 1.5), RESCORED),
+        Recipe("int4-head8", "as int4, with an 8-bit head",
+               rules(*ROWS, ("head", INT8), ("*", INT4_B32)), Gate(0.4, 1.5)),
         Recipe("int4-absmax", "int4 by plain rounding, to compare with",
-               rules(*TABLES, ("*", INT4_B32)), Gate(0.3, 2.5), scales="absmax"),
+               rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.3, 2.5), RESCORED, scales="absmax"),
     )
 }  # fmt: skip
 DEFAULT = "int4"

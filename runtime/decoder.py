@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .bundle import Bundle
 from .cache import FullCache, WindowCache, rotary_table
 from .errors import GemmaError
+from .head import rescore
 from .row_table import RowTable
 
 Floats = NDArray[np.float32]
@@ -113,6 +114,8 @@ class Decoder:
         self.position += tokens
         for cache in self.caches:
             cache.length += tokens
+        if self.model.rescored:
+            rescore(call.logits, call.hidden, self.tables["tokens"], self.model.rescored, self.model.softcap)
         return Step(call.logits, call.hidden)
 
     def _make_room(self, tokens: int) -> None:

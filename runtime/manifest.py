@@ -51,6 +51,7 @@ class Model(Struct):
     window: int
     context: int
     softcap: float  # 0: none
+    rescored: int  # best logits that are computed again from the token rows; 0: none
     caches: list[Cache]
     rope: dict[str, Rope]
     parameters: dict[str, int]

@@ -1,0 +1,52 @@
+"""Checkpoints and bundles that many tests share, made once a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from transformers.utils import logging
+
+from export.pipeline import export_bundle
+from quantize.recipe import RECIPES
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+SAMPLE = Path(__file__).parent / "sample" / "checkpoint"
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> object:
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            made[name] = tiny.write(name, tmp_path_factory.mktemp("checkpoints") / name)
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`bundle("e2b", "float")`: a bundle of a tiny checkpoint, or of the sample."""
+    made: dict[tuple[str, str], Path] = {}
+
+    def make(name: str, recipe: str = "float") -> Path:
+        if (name, recipe) not in made:
+            source = SAMPLE if name == "sample" else checkpoint(name)
+            made[name, recipe] = tmp_path_factory.mktemp("bundles") / f"{name}-{recipe}.bundle"
+            export_bundle(source, made[name, recipe], ["onnx"], RECIPES[recipe])
+        return made[name, recipe]
+
+    return make
