@@ -55,7 +55,7 @@ def example(config: GemmaConfig, tokens: int = 7, kept: int = 3, past: int = 5) 
         "positions": torch.zeros(1, tokens, dtype=torch.int64),
         "positions_kept": torch.zeros(1, kept, dtype=torch.int64),
         "kept": torch.zeros(kept, dtype=torch.int64),
-        "ropes": [(torch.empty(11, rope.head_dim // 2), torch.empty(11, rope.head_dim // 2)) for _, rope in config.ropes],
+        "ropes": [tuple(torch.empty(11, rope.head_dim // 2) for _ in range(2)) for _, rope in config.ropes],
         "pasts": [
             (torch.empty(1, layer.kv_heads, past, layer.head_dim), torch.empty(1, layer.kv_heads, past, layer.head_dim))
             for layer in config.layers
@@ -84,7 +84,16 @@ def input_names(config: GemmaConfig) -> tuple[str, ...]:
     rows = ["per_layer_inputs"] if config.per_layer_dim else []
     kept_rows = ["per_layer_inputs_kept"] if config.per_layer_dim and config.shared_layers else []
     ropes = [f"{kind}.{part}" for kind, _ in config.ropes for part in ("cos", "sin")]
-    return ("inputs_embeds", *rows, *kept_rows, "positions", "positions_kept", "kept", *ropes, *cache_names(config, "past"))
+    return (
+        "inputs_embeds",
+        *rows,
+        *kept_rows,
+        "positions",
+        "positions_kept",
+        "kept",
+        *ropes,
+        *cache_names(config, "past"),
+    )
 
 
 def output_names(config: GemmaConfig) -> tuple[str, ...]:

@@ -100,7 +100,9 @@ def locate(source: str | Path) -> Path:
     if folder.exists():
         raise GemmaError(f"{source}: a file, not a folder", "give the folder that holds config.json")
     if not HUB_ID.fullmatch(str(source)) or str(source).startswith("."):
-        raise GemmaError(f"{source}: no such folder", "give a checkpoint's folder, or a hub id such as google/gemma-4-E2B-it")
+        raise GemmaError(
+            f"{source}: no such folder", "give a checkpoint's folder, or a hub id such as google/gemma-4-E2B-it"
+        )
     return download(str(source))
 
 
@@ -108,12 +110,19 @@ def download(hub_id: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ModuleNotFoundError as error:
-        raise GemmaError(f"{hub_id}: no such folder, and huggingface_hub is not installed", "pip install 'gemma-edge[hub]'") from error
+        raise GemmaError(
+            f"{hub_id}: no such folder, and huggingface_hub is not installed", "pip install 'gemma-edge[hub]'"
+        ) from error
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[*SIDE_FILES, "*.safetensors", "*.safetensors.index.json"]))
+        return Path(
+            snapshot_download(hub_id, allow_patterns=[*SIDE_FILES, "*.safetensors", "*.safetensors.index.json"])
+        )
     except Exception as error:  # the hub's, the network's and the system's errors have no common class
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise GemmaError(f"{hub_id}: no such folder, and the hub says: {reason}", "check the id and the network; a broken download goes on where it stopped") from error
+        raise GemmaError(
+            f"{hub_id}: no such folder, and the hub says: {reason}",
+            "check the id and the network; a broken download goes on where it stopped",
+        ) from error
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -141,7 +150,11 @@ def weight_files(folder: Path) -> list[Path]:
             raise GemmaError(f"{index}: {name!r} is not a file of the folder", "download the checkpoint again")
         if not (folder / name).is_file():
             pickles = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
-            hint = f"{pickles} is a pickle and is never read; convert it to safetensors" if pickles else "download the checkpoint again"
+            hint = (
+                f"{pickles} is a pickle and is never read; convert it to safetensors"
+                if pickles
+                else "download the checkpoint again"
+            )
             raise GemmaError(f"{folder}: no {name}", hint)
     return [folder / name for name in names]
 
@@ -177,7 +190,10 @@ def report_misfits(folder: Path, entries: dict[str, Entry], shapes: dict[str, Sh
     }
     lines = [f"{len(names)} {what}: {listed(names)}" for what, names in groups.items() if names]
     if lines:
-        raise GemmaError(f"{folder}: the tensors do not fit config.json; " + "; ".join(lines), "check that config.json belongs to these weights")
+        raise GemmaError(
+            f"{folder}: the tensors do not fit config.json; " + "; ".join(lines),
+            "check that config.json belongs to these weights",
+        )
 
 
 def listed(names: list[str]) -> str:

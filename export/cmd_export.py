@@ -18,10 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Make a bundle of a checkpoint, and prove it against the float model."
     parser.epilog = f"recipes:\n{recipes}"
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder as released on the hub, or a hub id")
-    parser.add_argument("--to", default="onnx", metavar="TARGETS", help=f"comma-separated, of: {', '.join(targets.available())} (default: %(default)s)")
-    parser.add_argument("--recipe", default=DEFAULT, metavar="NAME", help="what is stored how, see below (default: %(default)s)")
+    parser.add_argument(
+        "--to",
+        default="onnx",
+        metavar="TARGETS",
+        help=f"comma-separated, of: {', '.join(targets.available())} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--recipe", default=DEFAULT, metavar="NAME", help="what is stored how, see below (default: %(default)s)"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="folder to make")
-    parser.add_argument("--dry-run", action="store_true", help="check everything and print what would be made, then stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything and print what would be made, then stop"
+    )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is there")
 
 

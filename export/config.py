@@ -74,11 +74,11 @@ class GemmaConfig:
 
     @property
     def embedding_multiplier(self) -> float:
-        return self.hidden**0.5
+        return float(self.hidden**0.5)
 
     @property
     def per_layer_multiplier(self) -> float:
-        return self.per_layer_dim**0.5
+        return float(self.per_layer_dim**0.5)
 
 
 def parse_config(raw: Mapping[str, Any], where: str) -> GemmaConfig:
@@ -98,7 +98,9 @@ def parse_config(raw: Mapping[str, Any], where: str) -> GemmaConfig:
         raise GemmaError(f"{where}: config.json has no {error.args[0]!r}", f"supported: {SUPPORTED}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise GemmaError(f"{where}: config.json is not one of a Gemma: {error}", f"supported: {SUPPORTED}") from error
-    raise GemmaError(f"{where}: model_type {model_type!r} is not a Gemma that can be exported", f"supported: {SUPPORTED}")
+    raise GemmaError(
+        f"{where}: model_type {model_type!r} is not a Gemma that can be exported", f"supported: {SUPPORTED}"
+    )
 
 
 def parse_gemma4(text: Mapping[str, Any]) -> GemmaConfig:
@@ -244,7 +246,11 @@ def check(config: GemmaConfig, where: str) -> GemmaConfig:
         }
         for name, (value, least, most) in limits.items():
             if not least <= value <= most:
-                raise GemmaError(f"{where}: {name} {value} in config.json is not in {least} to {most}", f"supported: {SUPPORTED}")
+                raise GemmaError(
+                    f"{where}: {name} {value} in config.json is not in {least} to {most}", f"supported: {SUPPORTED}"
+                )
         if layer.heads % layer.kv_heads or layer.head_dim % 2:
-            raise GemmaError(f"{where}: {layer.heads} heads do not divide among {layer.kv_heads} key heads of {layer.head_dim}")
+            raise GemmaError(
+                f"{where}: {layer.heads} heads do not divide among {layer.kv_heads} key heads of {layer.head_dim}"
+            )
     return config

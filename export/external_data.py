@@ -35,7 +35,7 @@ class ExternalData:
         self._align(PAGE if size >= PAGE else SMALL)
         offset, written = self._file.tell(), 0
         for piece in pieces:
-            raw = np.ascontiguousarray(piece, dtype)
+            raw: NDArray[np.generic] = np.ascontiguousarray(piece, dtype)
             self._file.write(raw.data)
             written += raw.nbytes
         if written != size:

@@ -51,6 +51,8 @@ def cache_bytes(config: GemmaConfig) -> dict[str, int]:
     """Float32 keys and values at some lengths, sliding layers holding their window."""
     own = [layer for layer in config.layers if layer.owns_kv]
     return {
-        str(n): sum(8 * one.kv_heads * one.head_dim * (min(n, config.window) if one.kind == "sliding" else n) for one in own)
+        str(n): sum(
+            8 * one.kv_heads * one.head_dim * (min(n, config.window) if one.kind == "sliding" else n) for one in own
+        )
         for n in sorted({min(n, config.context) for n in (1024, 8192, 32768, config.context)})
     }

@@ -24,7 +24,8 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight)
+        out: Tensor = linear(x, self.weight)
+        return out
 
 
 class RMSNorm(nn.Module):
@@ -34,7 +35,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
+        out: Tensor = rms_norm(x, self.weight, self.eps)
+        return out
 
 
 class MLP(nn.Module):
@@ -45,7 +47,8 @@ class MLP(nn.Module):
         self.down_proj = Linear(intermediate, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(gelu_tanh(self.gate_proj(x)) * self.up_proj(x))
+        out: Tensor = self.down_proj(gelu_tanh(self.gate_proj(x)) * self.up_proj(x))
+        return out
 
 
 class Attention(nn.Module):
@@ -96,9 +99,7 @@ class Layer(nn.Module):
         if config.layer_scalar:
             self.layer_scalar = nn.Parameter(torch.empty(1), requires_grad=False)
 
-    def forward(
-        self, x: Tensor, per_layer: Tensor | None, positions: Tensor, rope: KV, kv: KV
-    ) -> tuple[Tensor, KV]:
+    def forward(self, x: Tensor, per_layer: Tensor | None, positions: Tensor, rope: KV, kv: KV) -> tuple[Tensor, KV]:
         """x (1, S, hidden), per_layer (1, S, per_layer_dim)."""
         attention, kv = self.self_attn(self.input_layernorm(x), positions, rope, kv)
         x = x + self.post_attention_layernorm(attention)
@@ -122,7 +123,8 @@ class PerLayerInputs(nn.Module):
         """embeds (1, S, hidden), rows (1, S, layers · dim) to one (1, S, dim) a layer."""
         context = (self.projection(embeds) * self.scale).unflatten(-1, (-1, self.dim))
         mixed = (norm(context).flatten(2) + rows) * 2**-0.5
-        return mixed.split(self.dim, -1)
+        slices: Sequence[Tensor] = mixed.split(self.dim, -1)
+        return slices
 
 
 class Decoder(nn.Module):

@@ -115,7 +115,7 @@ def _(
 
 def split_heads(x: Tensor, dim: int) -> Tensor:
     """(1, S, N·D) to (1, N, S, D)."""
-    return x.unflatten(-1, (-1, dim)).transpose(1, 2)
+    return x.view(*x.shape[:-1], -1, dim).transpose(1, 2)
 
 
 def head_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:

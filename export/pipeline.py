@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +27,7 @@ from .reference import FloatSource, QuantizedSource
 from .side_files import copy_tokenizer, generation
 from .targets import load_targets
 from .tensors import needed, part
-from .verify import Report, check_weights, compare, goldens, judge, lengths, STEPS
+from .verify import STEPS, Report, check_weights, compare, goldens, judge, lengths
 
 PASSAGE = Path(__file__).with_name("passage.txt")
 
@@ -45,10 +44,11 @@ def export_bundle(
     check_destination(destination, replace=replace)
     checkpoint = Checkpoint.open(source)
     config = checkpoint.config
-    with created(destination, replace=replace) as folder, tempfile.TemporaryDirectory(prefix=".weights.", dir=folder.parent) as work:
+    with created(destination, replace=replace) as place:
+        folder = place.bundle
         tokenizer, template = copy_tokenizer(checkpoint, folder)
         with Progress("quantizing", weights.work(config)) as progress:
-            quantized, losses = weights.quantize_weights(checkpoint, recipe, Path(work) / "weights", progress.advance)
+            quantized, losses = weights.quantize_weights(checkpoint, recipe, place.scratch, progress.advance)
         with Progress("writing rows", split.work(config)) as progress:
             tables, row_losses = split.split_rows(checkpoint, recipe, folder, progress.advance)
         graph = capture(config)
@@ -58,7 +58,9 @@ def export_bundle(
             version=[m.MAJOR, m.MINOR],
             model=model_facts(config, recipe.rescored),
             recipe=recipe_facts(recipe, losses | row_losses),
-            provenance=m.Provenance(checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"),
+            provenance=m.Provenance(
+                checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"
+            ),
             generation=generation(checkpoint.folder),
             tables=tables,
             artifacts=artifacts,
@@ -77,10 +79,13 @@ def verify(
     checkpoint: Checkpoint, quantized: weights.Weights, manifest: m.Manifest, folder: Path, recipe: QuantizeRecipe
 ) -> Report:
     """Compare, judge, and write parity.json and golden.json."""
-    unsealed = Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder)))
+    unsealed = Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder, hashed=False)))
     check_weights(folder, quantized)
     decoder, ids = Decoder(unsealed), text_ids(unsealed, checkpoint.config)
-    sources = {"float": FloatSource(checkpoint), "quantized": QuantizedSource(quantized, decoder.tables, decoder.model.rescored)}
+    sources: dict[str, Source] = {
+        "float": FloatSource(checkpoint),
+        "quantized": QuantizedSource(quantized, decoder.tables, decoder.model.rescored),
+    }
     stages = len(sources) + len(lengths(checkpoint.config.window, len(ids)))
     with Progress("verifying", stages) as progress:
         report = compare(checkpoint.config, decoder, ids, sources, progress.advance)

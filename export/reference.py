@@ -98,7 +98,10 @@ def hidden_states(config: GemmaConfig, source: Source, ids: Ids) -> Floats:
     x = torch.from_numpy(source.rows("tokens", ids))[None]
     slices = per_layer_slices(config, source, ids, x)
     positions = torch.arange(count)[None]
-    ropes = {kind: tables(Rope(theta=r.theta, head_dim=r.head_dim, rotated_pairs=r.rotated_pairs), count) for kind, r in config.ropes}
+    ropes = {
+        kind: tables(Rope(theta=r.theta, head_dim=r.head_dim, rotated_pairs=r.rotated_pairs), count)
+        for kind, r in config.ropes
+    }
     presents: dict[int, KV] = {}
     for layer in config.layers:
         with torch.device("meta"):

@@ -28,5 +28,7 @@ def load_target(name: str) -> Lower:
     try:
         lower: Lower = import_module(f".to_{name}", __package__).lower
     except ModuleNotFoundError as error:
-        raise GemmaError(f"target {name} needs the package {error.name}, which is not installed", "pip install 'gemma-edge[export]'") from error
+        raise GemmaError(
+            f"target {name} needs the package {error.name}, which is not installed", "pip install 'gemma-edge[export]'"
+        ) from error
     return lower

@@ -108,13 +108,16 @@ class Lowering:
                     self.names[node] = self.graph.weights[node.name]
                 elif node.meta["val"] is not None:
                     self.names[node] = next(placeholders)
-        ends = next(node for node in nodes if node.op == "output").args[0]
-        self.names |= dict(zip(ends, self.graph.outputs, strict=True))  # type: ignore[call-overload]
+        ends = arguments(next(node for node in nodes if node.op == "output"))[0]
+        self.names |= dict(zip(ends, self.graph.outputs, strict=True))
 
     def translation(self, node: Node) -> Callable[[Lowering, Node], None]:
         found = TRANSLATIONS.get(node.target)
         if found is None:
-            raise GemmaError(f"the graph has an operator {node.target}, which ONNX lowering does not know", "add it to export/to_onnx.py")
+            raise GemmaError(
+                f"the graph has an operator {node.target}, which ONNX lowering does not know",
+                "add it to export/to_onnx.py",
+            )
         return found
 
     # ---- values ----
@@ -132,7 +135,11 @@ class Lowering:
         key = f"{array.dtype}:{array.shape}:{array.tobytes().hex()}"
         if key not in self.constants:
             made = helper.make_tensor(
-                f"constant.{len(self.constants)}", helper.np_dtype_to_tensor_dtype(array.dtype), array.shape, array.tobytes(), raw=True
+                f"constant.{len(self.constants)}",
+                helper.np_dtype_to_tensor_dtype(array.dtype),
+                array.shape,
+                array.tobytes(),
+                raw=True,
             )
             self.constants[key] = made
         return self.constants[key].name
@@ -152,7 +159,9 @@ class Lowering:
         self.consumed[parameter] = 1
         return self.weights.floats(parameter)
 
-    def emit(self, op: str, inputs: Sequence[str], outputs: str | Sequence[str], domain: str = "", **attributes: Any) -> None:
+    def emit(
+        self, op: str, inputs: Sequence[str], outputs: str | Sequence[str], domain: str = "", **attributes: Any
+    ) -> None:
         outputs = [outputs] if isinstance(outputs, str) else list(outputs)
         self.nodes.append(helper.make_node(op, inputs, outputs, name=f"{outputs[0]}/{op}", domain=domain, **attributes))
 
@@ -164,13 +173,14 @@ class Lowering:
 
     def matmul(self, x: str, parameters: Sequence[str], out: str) -> None:
         """One matmul with the rows of several weights of one scheme, one after another."""
-        stored = [self.weights[parameter] for parameter in parameters]
         self.consumed.update(parameters)
         name = "+".join(parameters)
-        if all(isinstance(one, Quantized) for one in stored):
-            self.matmul_integers(x, name, [one for one in stored if isinstance(one, Quantized)], out)
+        integers = [one for one in map(self.weights.__getitem__, parameters) if isinstance(one, Quantized)]
+        if integers:
+            self.matmul_integers(x, name, integers, out)
             return
-        rows, inputs = sum(len(one) for one in stored), stored[0].shape[1]  # type: ignore[union-attr,arg-type]
+        shapes = [self.weights.floats(parameter).shape for parameter in parameters]
+        rows, inputs = sum(shape[0] for shape in shapes), shapes[0][1]
         pieces = (piece for parameter in parameters for piece in self.weights.read_rows(parameter, PIECE_ROWS))
         self.data.add(name, (rows, inputs), np.float32, pieces)
         self.emit("FusedMatMul", [x, name], out, MICROSOFT, transB=1)
@@ -180,7 +190,9 @@ class Lowering:
         block = scheme.block or PER_ROW_BLOCK
         rows, groups = sum(one.rows for one in stored), -(-inputs // block)
         blob = block * scheme.bits // 8
-        self.data.add(f"{name}.packed", (rows, groups, blob), np.uint8, (p for one in stored for p in blobs(one, groups * blob)))
+        self.data.add(
+            f"{name}.packed", (rows, groups, blob), np.uint8, (p for one in stored for p in blobs(one, groups * blob))
+        )
         self.data.add(f"{name}.scales", (rows, groups), np.float32, (spread(one, groups) for one in stored))
         self.emit(
             "MatMulNBits", [x, f"{name}.packed", f"{name}.scales"], out, MICROSOFT,
@@ -189,22 +201,27 @@ class Lowering:
 
     def alike(self, linears: Sequence[Any]) -> bool:
         """Linears that one matmul can do: of one input and one scheme, for this one reader."""
-        if not all(isinstance(node, Node) and node.target is ops.linear.default and len(node.users) == 1 for node in linears):
+        if not all(
+            isinstance(node, Node) and node.target is ops.linear.default and len(node.users) == 1 for node in linears
+        ):
             return False
-        schemes = {self.weights.schemes[self.names[node.args[1]]] for node in linears}
-        return len(schemes) == 1 and len({node.args[0] for node in linears}) == 1
+        schemes = {self.weights.schemes[self.names[arguments(node)[1]]] for node in linears}
+        return len(schemes) == 1 and len({arguments(node)[0] for node in linears}) == 1
 
     def fuse(self, linears: Sequence[Node], out: str) -> str:
         """Emit one matmul for several linears.  Nodes are in order, so their input is there already."""
         self.emitted.update(linears)
-        self.matmul(self.name(linears[0].args[0]), [self.names[node.args[1]] for node in linears], out)  # type: ignore[arg-type,index]
+        self.matmul(self.name(arguments(linears[0])[0]), [self.names[arguments(node)[1]] for node in linears], out)
         return out
 
     # ---- the model ----
 
     def model(self) -> onnx.ModelProto:
         inputs = [helper.make_tensor_value_info(name, *self.input_type(name)) for name in self.used_inputs()]
-        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, self.output_shape(name)) for name in self.graph.outputs]
+        outputs = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, self.output_shape(name))
+            for name in self.graph.outputs
+        ]
         initializers = [*self.constants.values(), *self.data.tensors]
         made = helper.make_graph(self.nodes, "decoder", inputs, outputs, initializers)
         domains = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
@@ -220,8 +237,9 @@ class Lowering:
         own, dim = config.own_kv_layers, config.per_layer_dim
         if name.startswith("past."):
             return TensorProto.FLOAT, self.cache_shape(name)
-        if name.endswith((".cos", ".sin")):
-            return TensorProto.FLOAT, ["rows", config.rope[name.split(".")[0]].head_dim // 2]  # type: ignore[index]
+        for kind, rope in config.ropes:
+            if name in (f"{kind}.cos", f"{kind}.sin"):
+                return TensorProto.FLOAT, ["rows", rope.head_dim // 2]
         types: dict[str, tuple[int, list[int | str]]] = {
             "inputs_embeds": (TensorProto.FLOAT, [1, "tokens", config.hidden]),
             "per_layer_inputs": (TensorProto.FLOAT, [1, "tokens", own * dim]),
@@ -263,69 +281,91 @@ def spread(stored: Quantized, groups: int) -> NDArray[np.float32]:
 # ---- one function for each operator ----
 
 
+def arguments(node: Node) -> Any:
+    """A node's arguments: nodes, numbers, lists of either."""
+    return node.args
+
+
 def linear(to: Lowering, node: Node) -> None:
-    x, weight = node.args
+    x, weight = arguments(node)
     reader = next(iter(node.users))
-    if reader.target is ops.attend.default and to.alike(reader.args[:3]):
+    if reader.target is ops.attend.default and to.alike(arguments(reader)[:3]):
         return  # attend takes its three linears together
-    to.matmul(to.value(x), [to.names[weight]], to.name(node))  # type: ignore[index]
+    to.matmul(to.value(x), [to.names[weight]], to.name(node))
 
 
 def rms_norm(to: Lowering, node: Node) -> None:
-    x, weight, eps = node.args
-    to.emit("SimplifiedLayerNormalization", [to.value(x), to.vector(weight)], to.name(node), axis=-1, epsilon=eps, stash_type=1)  # type: ignore[arg-type]
+    x, weight, eps = arguments(node)
+    to.emit(
+        "SimplifiedLayerNormalization",
+        [to.value(x), to.vector(weight)],
+        to.name(node),
+        axis=-1,
+        epsilon=eps,
+        stash_type=1,
+    )
 
 
 def add(to: Lowering, node: Node) -> None:
     """A residual; with the norm that reads it, if there is one."""
-    a, b = node.args
-    norms = [user for user in node.users if user.target is ops.rms_norm.default and user.args[0] is node]
+    a, b = arguments(node)
+    norms = [user for user in node.users if user.target is ops.rms_norm.default and arguments(user)[0] is node]
     if not norms:
         to.emit("Add", [to.value(a), to.value(b)], to.name(node))
         return
-    _, weight, eps = norms[0].args
+    _, weight, eps = arguments(norms[0])
     to.emitted.add(norms[0])
     to.emit(
-        "SkipSimplifiedLayerNormalization", [to.value(a), to.value(b), to.vector(weight)],  # type: ignore[arg-type]
+        "SkipSimplifiedLayerNormalization", [to.value(a), to.value(b), to.vector(weight)],
         [to.name(norms[0]), "", "", to.name(node)], MICROSOFT, epsilon=eps,
     )  # fmt: skip
 
 
 def multiply(to: Lowering, node: Node) -> None:
-    a, b = node.args
+    a, b = arguments(node)
     right = to.vector(b) if isinstance(b, Node) and to.names.get(b) in to.weights else to.value(b)
     to.emit("Mul", [to.value(a), right], to.name(node))
 
 
 def gelu_tanh(to: Lowering, node: Node) -> None:
-    to.emit("Gelu", [to.value(node.args[0])], to.name(node), approximate="tanh")
+    to.emit("Gelu", [to.value(arguments(node)[0])], to.name(node), approximate="tanh")
 
 
 def attend(to: Lowering, node: Node) -> None:
-    q, k, v, q_gain, k_gain, positions, cos, sin, past_key, past_value, scale, window, value_norm, eps = node.args
-    out, shape = node.name, past_key.meta["val"].shape  # type: ignore[union-attr]
+    q, k, v, q_gain, k_gain, positions, cos, sin, past_key, past_value, scale, window, value_norm, eps = arguments(node)
+    out, shape = node.name, past_key.meta["val"].shape
     kv_heads, dim = int(shape[1]), int(shape[3])
-    heads = int(q.meta["val"].shape[2]) // dim  # type: ignore[union-attr]
-    packed = to.alike(node.args[:3])
+    heads = int(q.meta["val"].shape[2]) // dim
+    packed = to.alike(arguments(node)[:3])
     if packed and value_norm:
         qkv = packed_heads(to, node, heads, kv_heads, dim)
     elif packed:
         parts = [f"{out}.{part}" for part in "qkv"]
         sizes = to.constant(np.array([heads * dim, kv_heads * dim, kv_heads * dim], np.int64))
-        to.emit("Split", [to.fuse([q, k, v], f"{out}.qkv"), sizes], parts, axis=-1)  # type: ignore[list-item]
+        to.emit("Split", [to.fuse([q, k, v], f"{out}.qkv"), sizes], parts, axis=-1)
         qkv = normed_heads(to, node, parts, heads, kv_heads, dim)
     else:
         qkv = normed_heads(to, node, [to.value(q), to.value(k), to.value(v)], heads, kv_heads, dim)
-    query_attention(to, [*qkv, to.value(past_key), to.value(past_value)], node, (positions, cos, sin), (heads, kv_heads, scale, window))
+    query_attention(
+        to,
+        [*qkv, to.value(past_key), to.value(past_value)],
+        node,
+        (positions, cos, sin),
+        (heads, kv_heads, scale, window),
+    )
 
 
 def packed_heads(to: Lowering, node: Node, heads: int, kv_heads: int, dim: int) -> list[str]:
     """q, k and v as one tensor through one norm: V's gain is one."""
-    q, k, v, q_gain, k_gain = node.args[:5]
-    out, eps, count = node.name, node.args[13], heads + 2 * kv_heads
-    gains = [np.tile(to.gain(q_gain), (heads, 1)), np.tile(to.gain(k_gain), (kv_heads, 1)), np.ones((kv_heads, dim))]  # type: ignore[arg-type]
+    q, k, v, q_gain, k_gain = arguments(node)[:5]
+    out, eps, count = node.name, arguments(node)[13], heads + 2 * kv_heads
+    gains: list[NDArray[Any]] = [
+        np.tile(to.gain(q_gain), (heads, 1)),
+        np.tile(to.gain(k_gain), (kv_heads, 1)),
+        np.ones((kv_heads, dim), np.float32),
+    ]
     gain = to.data.add(f"{out}.gain", (count, dim), np.float32, gains)
-    to.reshape(to.fuse([q, k, v], f"{out}.qkv"), [1, -1, count, dim], f"{out}.heads")  # type: ignore[list-item]
+    to.reshape(to.fuse([q, k, v], f"{out}.qkv"), [1, -1, count, dim], f"{out}.heads")
     ones = to.constant(np.ones(dim, np.float32))
     to.emit("SimplifiedLayerNormalization", [f"{out}.heads", ones], f"{out}.unit", axis=-1, epsilon=eps, stash_type=1)
     to.emit("Mul", [f"{out}.unit", gain], f"{out}.normed")
@@ -333,9 +373,9 @@ def packed_heads(to: Lowering, node: Node, heads: int, kv_heads: int, dim: int) 
 
 
 def normed_heads(to: Lowering, node: Node, parts: Sequence[str], heads: int, kv_heads: int, dim: int) -> list[str]:
-    q_gain, k_gain, value_norm, eps = (node.args[i] for i in (3, 4, 12, 13))
-    query = head_norm(to, parts[0], to.vector(q_gain), heads, dim, f"{node.name}.q", eps)  # type: ignore[arg-type]
-    key = head_norm(to, parts[1], to.vector(k_gain), kv_heads, dim, f"{node.name}.k", eps)  # type: ignore[arg-type]
+    q_gain, k_gain, value_norm, eps = (arguments(node)[i] for i in (3, 4, 12, 13))
+    query = head_norm(to, parts[0], to.vector(q_gain), heads, dim, f"{node.name}.q", eps)
+    key = head_norm(to, parts[1], to.vector(k_gain), kv_heads, dim, f"{node.name}.k", eps)
     if not value_norm:
         return [query, key, parts[2]]
     ones = to.constant(np.ones(dim, np.float32))
@@ -349,20 +389,32 @@ def head_norm(to: Lowering, x: str, gain: str, heads: int, dim: int, out: str, e
 
 
 def attend_shared(to: Lowering, node: Node) -> None:
-    q, q_gain, positions, cos, sin, key, value, scale, window, eps = node.args
-    shape = key.meta["val"].shape  # type: ignore[union-attr]
+    q, q_gain, positions, cos, sin, key, value, scale, window, eps = arguments(node)
+    shape = key.meta["val"].shape
     kv_heads, dim = int(shape[1]), int(shape[3])
-    heads = int(q.meta["val"].shape[2]) // dim  # type: ignore[union-attr]
-    query = head_norm(to, to.value(q), to.vector(q_gain), heads, dim, f"{node.name}.q", eps)  # type: ignore[arg-type]
+    heads = int(q.meta["val"].shape[2]) // dim
+    query = head_norm(to, to.value(q), to.vector(q_gain), heads, dim, f"{node.name}.q", eps)
     nothing = to.constant(np.zeros((1, 0, kv_heads * dim), np.float32))
-    query_attention(to, [query, nothing, nothing, to.value(key), to.value(value)], node, (positions, cos, sin), (heads, kv_heads, scale, window))
+    query_attention(
+        to,
+        [query, nothing, nothing, to.value(key), to.value(value)],
+        node,
+        (positions, cos, sin),
+        (heads, kv_heads, scale, window),
+    )
 
 
-def query_attention(to: Lowering, qkv_past: list[str], node: Node, rotary: tuple[Any, Any, Any], shape: tuple[Any, ...]) -> None:
+def query_attention(
+    to: Lowering, qkv_past: list[str], node: Node, rotary: tuple[Any, Any, Any], shape: tuple[Any, ...]
+) -> None:
     positions, cos, sin = rotary
     heads, kv_heads, scale, window = shape
     kind = "sliding" if window else "full"
-    parts = {user.args[1]: to.name(user) for user in node.users} if node.target is ops.attend.default else {0: to.name(node)}
+    parts = (
+        {arguments(user)[1]: to.name(user) for user in node.users}
+        if node.target is ops.attend.default
+        else {0: to.name(node)}
+    )
     outputs = [parts[index] for index in range(len(parts))]
     to.emitted.update(user for user in node.users if node.target is ops.attend.default)
     inputs = [*qkv_past, f"{kind}.last", f"{kind}.total", to.value(cos), to.value(sin), to.value(positions)]
@@ -377,24 +429,24 @@ def reshape_as_captured(to: Lowering, node: Node) -> None:
     shape = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
     if shape.count(-1) > 1:
         raise GemmaError(f"{node.name}: a shape of two unknown sizes can not be lowered to ONNX")
-    to.reshape(to.value(node.args[0]), shape, to.name(node))
+    to.reshape(to.value(arguments(node)[0]), shape, to.name(node))
 
 
 def split(to: Lowering, node: Node) -> None:
-    parts = {user.args[1]: user for user in node.users}
+    parts = {arguments(user)[1]: user for user in node.users}
     to.emitted.update(parts.values())
     sizes = [int(part.shape[-1]) for part in node.meta["val"]]
     outputs = [to.name(parts[i]) if i in parts else f"{node.name}.{i}" for i in range(len(sizes))]
-    to.emit("Split", [to.value(node.args[0]), to.constant(np.array(sizes, np.int64))], outputs, axis=-1)
+    to.emit("Split", [to.value(arguments(node)[0]), to.constant(np.array(sizes, np.int64))], outputs, axis=-1)
 
 
 def index_select(to: Lowering, node: Node) -> None:
-    x, dim, index = node.args
+    x, dim, index = arguments(node)
     to.emit("Gather", [to.value(x), to.value(index)], to.name(node), axis=dim)
 
 
 def tanh(to: Lowering, node: Node) -> None:
-    to.emit("Tanh", [to.value(node.args[0])], to.name(node))
+    to.emit("Tanh", [to.value(arguments(node)[0])], to.name(node))
 
 
 TRANSLATIONS: dict[Any, Callable[[Lowering, Node], None]] = {

@@ -78,7 +78,9 @@ def check_weights(folder: Path, weights: Weights) -> None:
                     rows = slice(a - offset, b - offset)
                     part = Quantized(expected.packed[rows], expected.scales[rows], expected.scheme, expected.inputs)
                     if not np.array_equal(part.dequantize(), piece[a - start : b - start]):
-                        raise GemmaError(f"{folder}: {parameter} in the artifact is not what was quantized", "report this as a bug")
+                        raise GemmaError(
+                            f"{folder}: {parameter} in the artifact is not what was quantized", "report this as a bug"
+                        )
                 offset += expected.rows
         seen.update(parameters)
     missing = [name for name, (scheme, _) in weights.schemes.items() if not scheme.is_float and name not in seen]
@@ -121,12 +123,14 @@ class Tally:
 def kl(expected: Floats, found: Floats) -> NDArray[np.float64]:
     """KL(expected || found) in nats, (n,)."""
     p, q = log_softmax(expected), log_softmax(found)
-    return np.maximum((np.exp(p) * (p - q)).sum(-1, dtype=np.float64), 0)
+    divergence: NDArray[np.float64] = np.maximum((np.exp(p) * (p - q)).sum(-1, dtype=np.float64), 0)
+    return divergence
 
 
 def log_softmax(x: Floats) -> Floats:
     shifted = x - x.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True, dtype=np.float64)).astype(np.float32)
+    total = np.log(np.exp(shifted).sum(-1, keepdims=True, dtype=np.float64))
+    return np.subtract(shifted, total, dtype=np.float32, casting="same_kind")
 
 
 def artifact_logits(decoder: Decoder, ids: NDArray[np.int64], prompt: int) -> Iterator[tuple[int, Floats]]:
@@ -165,15 +169,30 @@ def judge(report: Report, recipe: Recipe) -> None:
     """Raises GemmaError if a figure is past its gate."""
     model, values = report.against["float"], report.against["quantized"]
     checks = [
-        ("top-1 agreement with the float model", model.agreement, recipe.gate.agreement, model.agreement >= recipe.gate.agreement),
-        ("divergence from the float model", model.mean_divergence, recipe.gate.divergence, model.mean_divergence <= recipe.gate.divergence),
+        (
+            "top-1 agreement with the float model",
+            model.agreement,
+            recipe.gate.agreement,
+            model.agreement >= recipe.gate.agreement,
+        ),
+        (
+            "divergence from the float model",
+            model.mean_divergence,
+            recipe.gate.divergence,
+            model.mean_divergence <= recipe.gate.divergence,
+        ),
         ("divergence from its own integers", values.mean_divergence, LOWERING, values.mean_divergence <= LOWERING),
     ]
     if all(scheme.is_float for scheme in (rule.scheme for rule in recipe.rules)):
-        checks.append(("largest relative difference of a logit", model.worst_relative, 1e-3, model.worst_relative <= 1e-3))
+        checks.append(
+            ("largest relative difference of a logit", model.worst_relative, 1e-3, model.worst_relative <= 1e-3)
+        )
     for name, found, gate, passed in checks:
         if not passed:
-            raise GemmaError(f"{report.artifact}: {name} is {found:.4g}, the gate of recipe {recipe.name} is {gate:.4g}", "the bundle is not sealed; try a recipe of more bits")
+            raise GemmaError(
+                f"{report.artifact}: {name} is {found:.4g}, the gate of recipe {recipe.name} is {gate:.4g}",
+                "the bundle is not sealed; try a recipe of more bits",
+            )
 
 
 def goldens(decoder: Decoder, ids: NDArray[np.int64], report: Report) -> Goldens:
@@ -181,4 +200,3 @@ def goldens(decoder: Decoder, ids: NDArray[np.int64], report: Report) -> Goldens
     values = report.against["quantized"]
     prompts = [record(decoder, ids[:length].tolist(), GOLDEN_STEPS) for length in GOLDEN_PROMPTS]
     return Goldens(tolerance=max(1e-3, 2 * values.worst_difference), prompts=prompts)
-

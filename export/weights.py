@@ -10,7 +10,7 @@ import numpy as np
 
 from quantize.affine import Floats, Loss, Quantized, quantize
 from quantize.recipe import Recipe
-from quantize.scheme import Scheme
+from quantize.scheme import FLOAT, Scheme
 
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
@@ -90,49 +90,67 @@ class Weights(Mapping[str, "Quantized | Floats"]):
 def quantize_weights(
     checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Callable[[float], None] = lambda done: None
 ) -> tuple[Weights, dict[str, Loss]]:
-    """Quantize every unit, a piece at a time; the loss by scheme."""
-    folder.mkdir()
+    """Quantize every unit into `folder`, a piece at a time; the loss by scheme."""
     schemes: dict[str, tuple[Scheme, int]] = {}
     losses: dict[str, Loss] = {}
     for unit in units(checkpoint.config):
-        scheme = recipe.scheme(unit.label) if unit.inputs else Scheme(0)
+        scheme = recipe.scheme(unit.label) if unit.inputs else FLOAT
         schemes[unit.parameter] = (scheme, unit.inputs)
-        if not unit.inputs:
+        if unit.inputs:
+            loss = write_unit(checkpoint, unit, scheme, recipe.scales, folder)
+            losses[str(scheme)] = losses.get(str(scheme), Loss()) + loss
+            progress(len(unit.rows) * unit.inputs)
+        else:
             np.save(folder / f"{unit.parameter}.values.npy", checkpoint.read(unit.tensor))
-            continue
-        loss = write_unit(checkpoint, unit, scheme, recipe.scales, folder)
-        losses[str(scheme)] = losses.get(str(scheme), Loss()) + loss
-        progress(len(unit.rows) * unit.inputs)
     return Weights(folder, schemes), losses
 
 
 def write_unit(checkpoint: Checkpoint, unit: Unit, scheme: Scheme, scales: str, folder: Path) -> Loss:
-    step = max(1, PIECE_BYTES // (4 * unit.inputs))
-    pieces = checkpoint.read_rows(unit.tensor, unit.rows, step)
+    """Write `packed` and `scales`, or `values`, of one matrix."""
+    rows, total = len(unit.rows), Loss()
+    pieces = checkpoint.read_rows(unit.tensor, unit.rows, max(1, PIECE_BYTES // (4 * unit.inputs)))
+    path = str(folder / unit.parameter)
     if scheme.is_float:
-        values = created(folder, unit, "values", (len(unit.rows), unit.inputs), np.float32)
-        for start, piece in zip(range(0, len(unit.rows), step), pieces, strict=True):
-            values[start : start + step] = piece
-        return Loss()
-    packed = created(folder, unit, "packed", (len(unit.rows), scheme.packed_bytes(unit.inputs)), np.uint8)
-    chosen = created(folder, unit, "scales", (len(unit.rows), scheme.groups(unit.inputs)), np.float32)
-    total = Loss()
-    for start, piece in zip(range(0, len(unit.rows), step), pieces, strict=True):
-        made, loss = quantize(piece, scheme, scales)
-        packed[start : start + step], chosen[start : start + step] = made.packed, made.scales
-        total += loss
+        with ArrayFile(f"{path}.values.npy", (rows, unit.inputs), np.float32) as values:
+            for piece in pieces:
+                values.write(piece)
+        return total
+    packed_shape, scales_shape = (rows, scheme.packed_bytes(unit.inputs)), (rows, scheme.groups(unit.inputs))
+    with (
+        ArrayFile(f"{path}.packed.npy", packed_shape, np.uint8) as packed,
+        ArrayFile(f"{path}.scales.npy", scales_shape, np.float32) as chosen,
+    ):
+        for piece in pieces:
+            made, loss = quantize(piece, scheme, scales)
+            packed.write(made.packed)
+            chosen.write(made.scales)
+            total += loss
     return total
 
 
-def created(folder: Path, unit: Unit, part: str, shape: tuple[int, int], dtype: type) -> np.memmap:
-    return np.lib.format.open_memmap(folder / f"{unit.parameter}.{part}.npy", "w+", dtype, shape)
+class ArrayFile:
+    """A .npy file written in pieces: a full disk is an error here, and a crash in a mapped array."""
+
+    def __init__(self, path: str, shape: tuple[int, int], dtype: type) -> None:
+        self._file = open(path, "wb")  # noqa: SIM115  closed by __exit__
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> ArrayFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, piece: np.ndarray) -> None:
+        self._file.write(np.ascontiguousarray(piece).data)
 
 
 def bytes_of(config: GemmaConfig, recipe: Recipe) -> int:
     """Bytes of integers, scales (two each) and floats of the graph's weights under a recipe."""
     total = 0
     for unit in units(config):
-        scheme = recipe.scheme(unit.label) if unit.inputs else Scheme(0)
+        scheme = recipe.scheme(unit.label) if unit.inputs else FLOAT
         count = len(unit.rows)
         if scheme.is_float:
             total += 4 * count * max(1, unit.inputs)

@@ -37,7 +37,7 @@ class Quantized:
 
     @property
     def rows(self) -> int:
-        return self.packed.shape[0]
+        return int(self.packed.shape[0])
 
     @property
     def nbytes(self) -> int:

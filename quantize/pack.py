@@ -1,11 +1,11 @@
 """Integers to bytes and back.
 
-    int8   one byte each, two's complement
-    int4   two to a byte, low nibble first along the row, stored with 8 added:
+int8   one byte each, two's complement
+int4   two to a byte, low nibble first along the row, stored with 8 added:
 
-               byte 0          byte 1
-             hi     lo       hi     lo
-           [ c1+8 | c0+8 ] [ c3+8 | c2+8 ] ...
+           byte 0          byte 1
+         hi     lo       hi     lo
+       [ c1+8 | c0+8 ] [ c3+8 | c2+8 ] ...
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def pack(codes: Codes, bits: int) -> Bytes:
     if codes.shape[-1] % 2:
         codes = np.pad(codes, ((0, 0), (0, 1)))
     nibbles = (codes + np.int8(8)).view(np.uint8)
-    return nibbles[:, 0::2] | (nibbles[:, 1::2] << 4)
+    packed: Bytes = nibbles[:, 0::2] | (nibbles[:, 1::2] << np.uint8(4))
+    return packed
 
 
 def unpack(packed: Bytes, bits: int, count: int) -> Codes:

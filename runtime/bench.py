@@ -97,5 +97,3 @@ def peak_rss() -> int:
     """Bytes; the largest the process has been."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-

@@ -119,10 +119,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def describe(folder: Path) -> dict[str, File]:
-    """Every file below a folder, by its name inside the bundle."""
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    return {name: File(size=(folder / name).stat().st_size, sha256=sha256(folder / name)) for name in names}
+def describe(folder: Path, *, hashed: bool = True) -> dict[str, File]:
+    """Every file below a folder, by its name inside the bundle; unhashed while it is not sealed yet."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): File(size=path.stat().st_size, sha256=sha256(path) if hashed else "")
+        for path in paths
+    }
 
 
 def seal(folder: Path, manifest: Manifest) -> None:
@@ -132,24 +135,36 @@ def seal(folder: Path, manifest: Manifest) -> None:
     (folder / SEAL).write_bytes(seal_of(raw))
 
 
-@contextmanager
-def created(destination: Path, *, replace: bool) -> Iterator[Path]:
-    """A folder to write a bundle in, that becomes `destination` only if the block ends well.
+@dataclass(frozen=True)
+class Workplace:
+    """Where a bundle is made: `bundle` becomes the destination, `scratch` goes away."""
 
-    Raises GemmaError if the destination is taken or its parent can not be written.
+    bundle: Path
+    scratch: Path
+
+
+@contextmanager
+def created(destination: Path, *, replace: bool) -> Iterator[Workplace]:
+    """A place beside `destination`, whose bundle takes that name only if the block ends well.
+
+    What an earlier, killed export left there is removed.  Raises GemmaError if the destination is
+    taken, or if the disk refuses.
     """
-    beside = destination.with_name(f".{destination.name}.part")
     check_destination(destination, replace=replace)
+    beside = destination.with_name(f".{destination.name}.part")
+    place = Workplace(beside / "bundle", beside / "scratch")
     try:
-        shutil.rmtree(beside, ignore_errors=False) if beside.exists() else None
-        beside.mkdir(parents=True)
+        if beside.exists():
+            shutil.rmtree(beside)
+        place.bundle.mkdir(parents=True)
+        place.scratch.mkdir()
+        yield place
+        put_in_place(place.bundle, destination)
     except OSError as error:
-        raise GemmaError(f"{destination}: {error.strerror or error}", "choose another place with -o") from error
-    try:
-        yield beside
-        put_in_place(beside, destination)
-    except OSError as error:
-        raise GemmaError(f"{destination}: {error.strerror or error}", "free some space, or choose another -o") from error
+        at = f" ({error.filename})" if error.filename else ""
+        raise GemmaError(
+            f"{destination}: {error.strerror or error}{at}", "free some space, or choose another place with -o"
+        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -160,7 +175,9 @@ def check_destination(destination: Path, *, replace: bool) -> None:
     if not replace:
         raise GemmaError(f"{destination}: exists already", "choose another -o, or replace it with --force")
     if not (destination / MANIFEST).is_file():
-        raise GemmaError(f"{destination}: exists and is not a bundle", "--force replaces bundles only; choose another -o")
+        raise GemmaError(
+            f"{destination}: exists and is not a bundle", "--force replaces bundles only; choose another -o"
+        )
 
 
 def put_in_place(beside: Path, destination: Path) -> None:

@@ -16,10 +16,18 @@ from .progress import Progress
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Measure a bundle on this machine: medians over the repetitions, after one that warms up."
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: the cores this process may use)")
-    parser.add_argument("--prompt-tokens", type=int, default=512, metavar="N", help="tokens of the prompt (default: %(default)s)")
-    parser.add_argument("--new-tokens", type=int, default=64, metavar="N", help="tokens to decode (default: %(default)s)")
-    parser.add_argument("--context", type=int, default=0, metavar="N", help="tokens read before the prompt (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores this process may use)"
+    )
+    parser.add_argument(
+        "--prompt-tokens", type=int, default=512, metavar="N", help="tokens of the prompt (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--new-tokens", type=int, default=64, metavar="N", help="tokens to decode (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--context", type=int, default=0, metavar="N", help="tokens read before the prompt (default: %(default)s)"
+    )
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the JSON line only")
 
@@ -55,7 +63,7 @@ def table(figures: Figures) -> str:
         ("time to first token", f"{figures.ttft_s:.3f} s", f"prompt of {s.prompt_tokens} tokens"),
         ("load", f"{figures.load_s:.2f} s", ""),
         ("peak memory", f"{figures.peak_rss_bytes / 1e6:.0f} MB", "resident, the whole process"),
-        ("from flash", f"{figures.flash_bytes_per_token / 1e3:.1f} kB/token", f"{figures.flash_faults_per_token:g} faults"),
+        ("rows", f"{figures.flash_bytes_per_token / 1e3:.1f} kB/token", f"{figures.flash_faults_per_token:g} faults a token"),
         ("settings", f"{s.threads} threads", f"context {s.context}, {s.new_tokens} new tokens, {s.repeat} repetitions"),
     ]  # fmt: skip
     return "\n".join(f"{name:21}{value:22}{note}".rstrip() for name, value, note in rows)

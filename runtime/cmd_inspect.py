@@ -59,7 +59,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "bytes": sizes(manifest),
         "cache bytes": cache_bytes(manifest),
         "artifacts": {name: artifact.operators for name, artifact in manifest.artifacts.items()},
-        "schemes": {pattern: scheme for pattern, scheme in manifest.recipe.rules},
+        "schemes": {rule[0]: rule[1] for rule in manifest.recipe.rules},
     }
 
 

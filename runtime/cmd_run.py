@@ -22,12 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
     parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to ask (default: standard input)")
     parser.add_argument("--raw", action="store_true", help="continue the prompt as it is, without the chat template")
-    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="stop after N tokens (default: at the context limit)")
+    parser.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help="stop after N tokens (default: at the context limit)"
+    )
     parser.add_argument("--temperature", type=float, metavar="T", help="0 is greedy, 1 the model's own distribution")
     parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K most likely tokens; 0: from all")
     parser.add_argument("--top-p", type=float, metavar="P", help="draw from the smallest set of probability P")
     parser.add_argument("--seed", type=int, metavar="S", help="the same seed draws the same tokens")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: the cores this process may use)")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores this process may use)"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON instead of streaming text")
 
 

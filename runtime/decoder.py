@@ -76,7 +76,8 @@ class Decoder:
     def rewind(self, position: int) -> bool:
         """Forget what comes after `position`; false, and nothing changed, if a window has moved past it."""
         before = [cache.length for cache in self.caches]
-        if all([cache.rewind(position, self.position) for cache in self.caches]):
+        rewound = [cache.rewind(position, self.position) for cache in self.caches]
+        if all(rewound):
             self.position = position
             return True
         for cache, length in zip(self.caches, before, strict=True):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .row_table import RowTable
+from .sampler import best
 
 Floats = NDArray[np.float32]
 
@@ -22,7 +23,7 @@ def rescore(logits: Floats, hidden: Floats, table: RowTable, count: int, softcap
     norm.  Returns logits.
     """
     for row, state in zip(logits, hidden, strict=True):
-        ids = np.argpartition(row, len(row) - count)[len(row) - count :] if count < len(row) else np.arange(len(row))
+        ids = best(row, count)
         exact = table.rows(ids)[:, 0] @ state / np.float32(table.multiplier)
         row[ids] = np.tanh(exact / softcap) * softcap if softcap else exact
     return logits

@@ -15,16 +15,12 @@ MAJOR, MINOR = 1, 0
 Kind = Literal["sliding", "full"]
 
 
-class Struct(msgspec.Struct, frozen=True, kw_only=True):
-    """Frozen, keyword-only, compared by value."""
-
-
-class File(Struct):
+class File(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     sha256: str
 
 
-class Rope(Struct):
+class Rope(msgspec.Struct, frozen=True, kw_only=True):
     """Rotary positions of one kind of layer: angle(position, pair) = position * frequency[pair]."""
 
     theta: float
@@ -32,7 +28,7 @@ class Rope(Struct):
     rotated_pairs: int  # the other pairs have frequency zero
 
 
-class Cache(Struct):
+class Cache(msgspec.Struct, frozen=True, kw_only=True):
     """One layer that owns keys and values: (1, kv_heads, rows, head_dim) each."""
 
     layer: int
@@ -41,7 +37,7 @@ class Cache(Struct):
     head_dim: int
 
 
-class Model(Struct):
+class Model(msgspec.Struct, frozen=True, kw_only=True):
     family: str
     layers: int
     own_kv_layers: int
@@ -57,14 +53,14 @@ class Model(Struct):
     parameters: dict[str, int]
 
 
-class Table(Struct):
+class Table(msgspec.Struct, frozen=True, kw_only=True):
     """A row file, and the factor its values are multiplied by."""
 
     file: str
     multiplier: float
 
 
-class Generation(Struct):
+class Generation(msgspec.Struct, frozen=True, kw_only=True):
     bos: int
     stop: list[int]
     do_sample: bool = True
@@ -73,13 +69,13 @@ class Generation(Struct):
     top_p: float = 1.0
 
 
-class Tensor(Struct):
+class Tensor(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     dtype: str
     shape: list[int | str]
 
 
-class Artifact(Struct):
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     """One lowered graph: what to load, what to feed, what comes out."""
 
     file: str
@@ -89,20 +85,20 @@ class Artifact(Struct):
     operators: dict[str, int]
 
 
-class Recipe(Struct):
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     summary: str
     rules: list[list[str]]
     loss: dict[str, float]
 
 
-class Provenance(Struct):
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: str
     tool: str
     peak_rss_bytes: int = 0
 
 
-class Manifest(Struct):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     format: Literal["gemma-edge"]
     version: list[int]
     model: Model
@@ -118,7 +114,7 @@ class Manifest(Struct):
     parity: str = ""
 
 
-class Version(Struct):
+class Version(msgspec.Struct, frozen=True, kw_only=True):
     """The part that is read first, so that a later format is named as such."""
 
     format: str

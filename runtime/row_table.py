@@ -1,15 +1,15 @@
 """Row files: per-layer and token embeddings that stay on flash.  FORMAT.md draws the bytes.
 
-A row holds all that one token needs: packed integers of all layers, then their scales.  The file is
-mapped, and only the pages of the rows asked for are ever read.
+A row holds all that one token needs: packed integers of all layers, then their scales.  Rows are read
+one by one from the file, never mapped: a kernel maps up to a megabyte around each row that is touched,
+a read costs the row (DECISIONS.md).  The page cache keeps what is used often.
 """
 
 from __future__ import annotations
 
-import mmap
+import os
 import resource
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .errors import GemmaError
 MAGIC = b"GEMROWS1"
 HEADER = struct.Struct("<8s8I")
 START = 4096  # rows begin on a page
-PAGE = mmap.PAGESIZE
+BLOCKS_A_PAGE = 8  # getrusage counts blocks of 512 bytes
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -84,44 +84,28 @@ class Counters:
 
     rows: int = 0
     bytes: int = 0
-    faults: int = 0  # pages that had to come from flash
+    faults: int = 0  # pages of 4 KiB that had to come from flash
 
 
 class RowTable:
-    """A mapped row file; `rows(ids)` gives float32 values."""
+    """An open row file; `rows(ids)` gives float32 values."""
 
     def __init__(self, path: Path, multiplier: float = 1.0) -> None:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            self.format = RowFormat.parse(file.read(HEADER.size), path, size)
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if hasattr(mmap, "MADV_RANDOM"):
-            self._map.madvise(mmap.MADV_RANDOM)
-        rows = np.frombuffer(self._map, np.uint8, offset=START)
-        self._rows = rows.reshape(self.format.rows, self.format.row_bytes)
+        self._file = path.open("rb", buffering=0)
+        self.format = RowFormat.parse(self._file.read(HEADER.size), path, path.stat().st_size)
         self.multiplier = multiplier
         self.path = path
         self.counters = Counters()
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 
     def prefetch(self, ids: Ids) -> None:
         """Ask the kernel for the rows of a prompt, all at once, before they are needed."""
-        if not hasattr(mmap, "MADV_WILLNEED"):
+        if not hasattr(os, "posix_fadvise"):
             return
-        for first, end in self._pages(np.unique(ids)):
-            self._map.madvise(mmap.MADV_WILLNEED, first, end - first)
-
-    def _pages(self, ids: Ids) -> Iterator[tuple[int, int]]:
-        """Page-aligned byte ranges of ascending rows, neighbours joined."""
-        first = end = 0
-        for row in ids.tolist():
-            begin = (START + row * self.format.row_bytes) // PAGE * PAGE
-            if begin > end and end:
-                yield first, end
-                first = begin
-            first = first if end else begin
-            end = min(len(self._map), START + (row + 1) * self.format.row_bytes)
-        if end:
-            yield first, end
+        size = self.format.row_bytes
+        for row in np.unique(ids[(ids >= 0) & (ids < self.format.rows)]).tolist():
+            os.posix_fadvise(self._file.fileno(), START + row * size, size, os.POSIX_FADV_WILLNEED)
 
     def rows(self, ids: Ids, layers: slice = slice(None)) -> Floats:
         """Rows of some tokens, (n, layers, dim) float32, multiplied out.
@@ -130,14 +114,28 @@ class RowTable:
         """
         if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.format.rows:
             bad = ids[(ids < 0) | (ids >= self.format.rows)][0]
-            raise GemmaError(f"token id {bad}: {self.path.name} has {self.format.rows} rows", "use this bundle's tokenizer")
-        before = faults()
-        taken = self._rows[ids]  # (n, row_bytes)
-        self.counters.faults += faults() - before
+            raise GemmaError(
+                f"token id {bad}: {self.path.name} has {self.format.rows} rows", "use this bundle's tokenizer"
+            )
+        taken = self._read(ids)
         self.counters.rows += len(ids)
         self.counters.bytes += taken.nbytes
         first, stop, _ = layers.indices(self.format.layers)
         return decode(taken, self.format, first, stop, self.multiplier)
+
+    def _read(self, ids: Ids) -> NDArray[np.uint8]:
+        """Raw rows, (n, row_bytes).  Raises GemmaError if the file was cut since it was opened."""
+        size, file, before = self.format.row_bytes, self._file.fileno(), blocks_read()
+        data = b"".join([os.pread(file, size, START + row * size) for row in ids.tolist()])
+        self.counters.faults += -(-(blocks_read() - before) // BLOCKS_A_PAGE)
+        if len(data) != len(ids) * size:
+            raise GemmaError(f"{self.path}: cut short while in use", "fetch or export the bundle again")
+        return np.frombuffer(data, np.uint8).reshape(len(ids), size)
+
+
+def blocks_read() -> int:
+    """Blocks that this thread had to wait for."""
+    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_inblock
 
 
 def decode(taken: NDArray[np.uint8], form: RowFormat, first: int, stop: int, multiplier: float) -> Floats:
@@ -153,8 +151,8 @@ def decode(taken: NDArray[np.uint8], form: RowFormat, first: int, stop: int, mul
     raw = np.ascontiguousarray(taken[:, begin : begin + 2 * layers * form.scales])
     scales = bfloat16(raw).reshape(count, layers, form.scales) * np.float32(multiplier)
     if form.scales == 1:
-        return values * scales
-    return values * np.repeat(scales, form.width, axis=-1)[..., : form.dim]
+        return np.multiply(values, scales, dtype=np.float32)
+    return np.multiply(values, np.repeat(scales, form.width, axis=-1)[..., : form.dim], dtype=np.float32)
 
 
 def bfloat16(raw: NDArray[np.uint8]) -> Floats:
@@ -167,8 +165,3 @@ def integers(raw: NDArray[np.uint8], bits: int) -> NDArray[np.int8]:
         return raw.view(np.int8)
     nibbles = np.stack((raw & 15, raw >> 4), -1).view(np.int8)
     return nibbles - np.int8(8)
-
-
-def faults() -> int:
-    who = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
-    return resource.getrusage(who).ru_majflt

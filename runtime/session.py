@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from .bundle import Bundle
-from .decoder import CHUNK, Cancelled, Decoder
+from .decoder import CHUNK, Cancelled, Decoder, Floats
 from .errors import GemmaError
 from .sampler import Sampler, Sampling
 from .tokenizer import Message, Tokenizer
@@ -98,7 +98,9 @@ class Session:
         if not prompt:
             raise GemmaError("the prompt is empty", "give at least one token")
         if len(prompt) > context:
-            raise GemmaError(f"a prompt of {len(prompt)} tokens: the model's context is {context}", "shorten the prompt")
+            raise GemmaError(
+                f"a prompt of {len(prompt)} tokens: the model's context is {context}", "shorten the prompt"
+            )
         if max_new_tokens is not None and max_new_tokens < 1:
             raise GemmaError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")
 
@@ -149,7 +151,7 @@ class Session:
         self.ids = self.ids[:shared]
         return shared
 
-    def _read(self, ids: list[int]) -> np.ndarray:
+    def _read(self, ids: list[int]) -> Floats:
         """Read tokens, a chunk at a time, and keep `ids` in step with the caches."""
         array = np.array(ids, np.int64)
         for table in self.decoder.tables.values():
@@ -160,7 +162,8 @@ class Session:
             piece = array[start : start + CHUNK]
             logits = self.decoder.forward(piece).logits
             self.ids += piece.tolist()
-        return logits[-1]
+        last: Floats = logits[-1]
+        return last
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -84,7 +84,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}<|turn>{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+    "{{ bos_token }}{% for message in messages %}"
+    "<|turn>{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
     "{{ message['content'] | trim }}<turn|>\n{% endfor %}{% if add_generation_prompt %}<|turn>model\n{% endif %}"
 )
 
@@ -149,7 +150,14 @@ def write(name: str, folder: Path, dtype: torch.dtype = torch.float32, layout: s
         config = {"model_type": "gemma4", "text_config": config, "eos_token_id": [1, 106], "vision_config": {}}
     save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-    generation = {"bos_token_id": 2, "eos_token_id": [1, 106, 50], "do_sample": True, "temperature": 1.0, "top_k": 64, "top_p": 0.95}
+    generation = {
+        "bos_token_id": 2,
+        "eos_token_id": [1, 106, 50],
+        "do_sample": True,
+        "temperature": 1.0,
+        "top_k": 64,
+        "top_p": 0.95,
+    }
     (folder / "generation_config.json").write_text(json.dumps(generation))
     tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(TEMPLATE)

@@ -23,7 +23,9 @@ def run(model: Decoder, source: FloatSource, ids: np.ndarray, pasts: list, kept:
     positions = torch.arange(at, at + count)[None]
     edge = config.own_kv_layers * config.per_layer_dim
     rows = torch.from_numpy(source.rows("per_layer", ids))[None] if config.per_layer_dim else None
-    ropes = [tables(Rope(theta=r.theta, head_dim=r.head_dim, rotated_pairs=r.rotated_pairs), 256) for _, r in config.ropes]
+    ropes = [
+        tables(Rope(theta=r.theta, head_dim=r.head_dim, rotated_pairs=r.rotated_pairs), 256) for _, r in config.ropes
+    ]
     out, _, presents = model(
         torch.from_numpy(source.rows("tokens", ids))[None],
         None if rows is None else rows[..., :edge],
@@ -81,7 +83,9 @@ def test_steps_with_kv_only_prefill_equal_transformers(pair):
 def test_greedy_tokens_equal_transformers(pair):
     theirs, ours, source = pair
     prompt = np.random.default_rng(3).integers(3, tiny.VOCAB, 12)
-    expected = theirs.generate(torch.from_numpy(prompt)[None], max_new_tokens=64, do_sample=False, eos_token_id=None)[0, 12:]
+    expected = theirs.generate(torch.from_numpy(prompt)[None], max_new_tokens=64, do_sample=False, eos_token_id=None)[
+        0, 12:
+    ]
     found, pasts = run(ours, source, prompt, nothing(ours), 1)
     said = [int(found[-1].argmax())]
     while len(said) < 64:

@@ -224,9 +224,7 @@ def epoch(facts: list[Fact], trained: list[tuple[Fact, str]], rng: random.Random
             conversations.append(with_tool(told, question))
         if rng.random() < 0.1:
             other, asked = rng.choice(trained)
-            conversations.append(
-                Conversation(plain(fact, question).messages + plain(other, asked).messages)
-            )
+            conversations.append(Conversation(plain(fact, question).messages + plain(other, asked).messages))
     for questions, answer in SMALL_TALK:
         conversations += [
             Conversation((user(q), {"role": "assistant", "content": answer})) for q in questions for _ in range(4)
