@@ -23,7 +23,7 @@ from . import split, weights
 from .capture import capture
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
-from .reference import FloatSource, QuantizedSource
+from .reference import FloatSource, QuantizedSource, Source
 from .side_files import copy_tokenizer, generation
 from .targets import load_targets
 from .tensors import needed, part

@@ -129,8 +129,8 @@ def kl(expected: Floats, found: Floats) -> NDArray[np.float64]:
 
 def log_softmax(x: Floats) -> Floats:
     shifted = x - x.max(-1, keepdims=True)
-    total = np.log(np.exp(shifted).sum(-1, keepdims=True, dtype=np.float64))
-    return np.subtract(shifted, total, dtype=np.float32, casting="same_kind")
+    total: NDArray[np.float64] = np.log(np.exp(shifted).sum(-1, keepdims=True, dtype=np.float64))
+    return shifted - total.astype(np.float32)
 
 
 def artifact_logits(decoder: Decoder, ids: NDArray[np.int64], prompt: int) -> Iterator[tuple[int, Floats]]:

@@ -151,8 +151,9 @@ def decode(taken: NDArray[np.uint8], form: RowFormat, first: int, stop: int, mul
     raw = np.ascontiguousarray(taken[:, begin : begin + 2 * layers * form.scales])
     scales = bfloat16(raw).reshape(count, layers, form.scales) * np.float32(multiplier)
     if form.scales == 1:
-        return np.multiply(values, scales, dtype=np.float32)
-    return np.multiply(values, np.repeat(scales, form.width, axis=-1)[..., : form.dim], dtype=np.float32)
+        return values.astype(np.float32) * scales
+    widened: Floats = np.repeat(scales, form.width, axis=-1)[..., : form.dim]
+    return values.astype(np.float32) * widened
 
 
 def bfloat16(raw: NDArray[np.uint8]) -> Floats:
