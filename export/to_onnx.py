@@ -205,6 +205,8 @@ class Lowering:
             isinstance(node, Node) and node.target is ops.linear.default and len(node.users) == 1 for node in linears
         ):
             return False
+        if len(set(linears)) < len(linears):
+            return False  # K is V: its weight would be stored and multiplied twice
         schemes = {self.weights.schemes[self.names[arguments(node)[1]]] for node in linears}
         return len(schemes) == 1 and len({arguments(node)[0] for node in linears}) == 1
 

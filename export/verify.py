@@ -130,7 +130,8 @@ def kl(expected: Floats, found: Floats) -> NDArray[np.float64]:
 def log_softmax(x: Floats) -> Floats:
     shifted = x - x.max(-1, keepdims=True)
     total: NDArray[np.float64] = np.log(np.exp(shifted).sum(-1, keepdims=True, dtype=np.float64))
-    return shifted - total.astype(np.float32)
+    normalized: Floats = shifted - total.astype(np.float32)
+    return normalized
 
 
 def artifact_logits(decoder: Decoder, ids: NDArray[np.int64], prompt: int) -> Iterator[tuple[int, Floats]]:

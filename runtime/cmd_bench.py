@@ -63,7 +63,7 @@ def table(figures: Figures) -> str:
         ("time to first token", f"{figures.ttft_s:.3f} s", f"prompt of {s.prompt_tokens} tokens"),
         ("load", f"{figures.load_s:.2f} s", ""),
         ("peak memory", f"{figures.peak_rss_bytes / 1e6:.0f} MB", "resident, the whole process"),
-        ("rows", f"{figures.flash_bytes_per_token / 1e3:.1f} kB/token", f"{figures.flash_faults_per_token:g} page faults"),
+        ("rows", f"{figures.flash_bytes_per_token / 1e3:.1f} kB/token", f"{figures.flash_faults_per_token:g} faults"),
         ("settings", f"{s.threads} threads", f"context {s.context}, {s.new_tokens} new tokens, {s.repeat} repetitions"),
     ]  # fmt: skip
     return "\n".join(f"{name:21}{value:22}{note}".rstrip() for name, value, note in rows)

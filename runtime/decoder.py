@@ -88,6 +88,10 @@ class Decoder:
         """Stop the running call, from any thread."""
         self._options.terminate = True
 
+    def resume(self) -> None:
+        """Forget a `cancel` that came when no call was running."""
+        self._options = ort.RunOptions()
+
     def prefill(self, ids: Ids, kept: int = 1) -> Step:
         """Read a prompt in chunks; logits of its last `kept` positions, which must fit the last chunk."""
         for table in self.tables.values():
@@ -185,7 +189,7 @@ class Decoder:
             self._session.run_with_iobinding(call.binding, self._options)
         except Exception as error:  # onnxruntime's own exceptions derive from Exception
             if self._options.terminate:
-                self._options = ort.RunOptions()
+                self.resume()
                 raise Cancelled from error
             raise GemmaError(f"onnxruntime: {error}", "check the bundle with `gemma-edge verify`") from error
 

@@ -106,6 +106,7 @@ class Session:
 
     def _generate(self, prompt: list[int], sampling: Sampling, limit: int | None) -> Iterator[Token | End]:
         self._cancelled.clear()
+        self.decoder.resume()
         sampler, stream = Sampler(sampling), self.tokenizer.stream()
         started, reused = time.perf_counter(), self._reuse(prompt)
         first = spent = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -67,7 +68,13 @@ def environment() -> ImmutableSandboxedEnvironment:
     made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
     made.globals["raise_exception"] = refuse
     made.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    made.filters["tojson"] = to_json
     return made
+
+
+def to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+    """jinja2's own escapes what HTML would misread."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
 
 
 def refuse(message: str) -> None:
