@@ -65,15 +65,16 @@ class Sampler:
         if self.sampling.temperature == 0:
             return int(logits.argmax())
         ids, probabilities = self.candidates(logits)
-        threshold = self.random.uniform() * probabilities.sum()
-        return int(ids[min(int(np.searchsorted(probabilities.cumsum(), threshold, side="right")), len(ids) - 1)])
+        running = probabilities.cumsum()
+        threshold = self.random.uniform() * running[-1]
+        return int(ids[min(int(np.searchsorted(running, threshold, side="right")), len(ids) - 1)])
 
     def candidates(self, logits: Floats) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Ids from the most to the least likely (ties: lower id first), and their probabilities."""
         ids = best(logits, self.sampling.top_k)
-        scaled = logits[ids].astype(np.float64) / self.sampling.temperature
-        probabilities = np.exp(scaled - scaled[0])
-        probabilities /= probabilities.sum()
+        below = logits[ids].astype(np.float64) - np.float64(logits[ids[0]])
+        probabilities = np.exp(below / self.sampling.temperature)
+        probabilities /= probabilities.cumsum()[-1]  # one by one: numpy's sum adds in an order of its own
         if self.sampling.top_p < 1:
             # The smallest set that reaches top_p: a token stays while those before it have not.
             before = probabilities.cumsum() - probabilities
