@@ -133,6 +133,7 @@ def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
             for layer in config.layers
             if layer.owns_kv
         ],
+        sources=[layer.source for layer in config.layers],
         rope={
             kind: m.Rope(theta=rope.theta, head_dim=rope.head_dim, rotated_pairs=rope.rotated_pairs)
             for kind, rope in config.ropes

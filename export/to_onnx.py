@@ -86,6 +86,8 @@ class Lowering:
         self.constants: dict[str, TensorProto] = {}
         self.names: dict[Node, str] = {}
         self.emitted: set[Node] = set()  # linears and norms that a neighbour took along
+        self.shared_layers = iter(layer.index for layer in graph.config.layers if not layer.owns_kv)
+        self.outputs = list(graph.outputs)
         self.consumed: Counter[str] = Counter()  # weights, by parameter
 
     def translate(self) -> None:
@@ -221,8 +223,7 @@ class Lowering:
     def model(self) -> onnx.ModelProto:
         inputs = [helper.make_tensor_value_info(name, *self.input_type(name)) for name in self.used_inputs()]
         outputs = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, self.output_shape(name))
-            for name in self.graph.outputs
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, self.output_shape(name)) for name in self.outputs
         ]
         initializers = [*self.constants.values(), *self.data.tensors]
         made = helper.make_graph(self.nodes, "decoder", inputs, outputs, initializers)
@@ -348,10 +349,13 @@ def attend(to: Lowering, node: Node) -> None:
         qkv = normed_heads(to, node, parts, heads, kv_heads, dim)
     else:
         qkv = normed_heads(to, node, [to.value(q), to.value(k), to.value(v)], heads, kv_heads, dim)
+    ends = {arguments(user)[1]: user for user in node.users}
+    to.emitted.update(ends.values())
+    outputs = [to.name(ends[index]) for index in range(3)]
     query_attention(
         to,
         [*qkv, to.value(past_key), to.value(past_value)],
-        node,
+        outputs,
         (positions, cos, sin),
         (heads, kv_heads, scale, window),
     )
@@ -397,28 +401,25 @@ def attend_shared(to: Lowering, node: Node) -> None:
     heads = int(q.meta["val"].shape[2]) // dim
     query = head_norm(to, to.value(q), to.vector(q_gain), heads, dim, f"{node.name}.q", eps)
     nothing = to.constant(np.zeros((1, 0, kv_heads * dim), np.float32))
+    # Without presents onnxruntime 1.29 and 1.30 crash; bound to the source's arrays they cost nothing.
+    index = next(to.shared_layers)
+    presents = [f"present.{index}.{part}" for part in ("key", "value")]
+    to.outputs += presents
     query_attention(
         to,
         [query, nothing, nothing, to.value(key), to.value(value)],
-        node,
+        [to.name(node), *presents],
         (positions, cos, sin),
         (heads, kv_heads, scale, window),
     )
 
 
 def query_attention(
-    to: Lowering, qkv_past: list[str], node: Node, rotary: tuple[Any, Any, Any], shape: tuple[Any, ...]
+    to: Lowering, qkv_past: list[str], outputs: list[str], rotary: tuple[Any, Any, Any], shape: tuple[Any, ...]
 ) -> None:
     positions, cos, sin = rotary
     heads, kv_heads, scale, window = shape
     kind = "sliding" if window else "full"
-    parts = (
-        {arguments(user)[1]: to.name(user) for user in node.users}
-        if node.target is ops.attend.default
-        else {0: to.name(node)}
-    )
-    outputs = [parts[index] for index in range(len(parts))]
-    to.emitted.update(user for user in node.users if node.target is ops.attend.default)
     inputs = [*qkv_past, f"{kind}.last", f"{kind}.total", to.value(cos), to.value(sin), to.value(positions)]
     attributes = {"local_window_size": window} if window else {}
     to.emit(

@@ -61,17 +61,17 @@ RECIPES = {
         Recipe("float", "as the checkpoint is, to compare with",
                rules(("*", FLOAT)), Gate(0.999, 1e-5)),
         Recipe("int8", "8 bits in blocks of 128: no measurable loss",
-               rules(("rows.*", INT8), ("*", INT8_B128)), Gate(0.9, 0.02)),
+               rules(("rows.*", INT8), ("*", INT8_B128)), Gate(0.8, 0.05)),
         Recipe("int4", "4-bit linears in blocks of 32, two-stage head, 8-bit rows",
-               rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.4, 1.5), RESCORED),
+               rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.15, 1.0), RESCORED),
         Recipe("int4-b128", "as int4, in blocks of 128: smaller, faster, more loss",
-               rules(*ROWS, HEAD, ("*", INT4_B128)), Gate(0.3, 2.5), RESCORED),
+               rules(*ROWS, HEAD, ("*", INT4_B128)), Gate(0.1, 2.0), RESCORED),
         Recipe("int4-mixed", "as int4, with the v and o projections at 8 bits",
-               rules(*ROWS, HEAD, ("*.v_proj", INT8), ("*.o_proj", INT8), ("*", INT4_B32)), Gate(0.4, 1.5), RESCORED),
+               rules(*ROWS, HEAD, ("*.v_proj", INT8), ("*.o_proj", INT8), ("*", INT4_B32)), Gate(0.15, 1.0), RESCORED),
         Recipe("int4-head8", "as int4, with an 8-bit head",
-               rules(*ROWS, ("head", INT8), ("*", INT4_B32)), Gate(0.4, 1.5)),
+               rules(*ROWS, ("head", INT8), ("*", INT4_B32)), Gate(0.15, 1.0)),
         Recipe("int4-absmax", "int4 by plain rounding, to compare with",
-               rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.3, 2.5), RESCORED, scales="absmax"),
+               rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.1, 2.0), RESCORED, scales="absmax"),
     )
 }  # fmt: skip
 DEFAULT = "int4"

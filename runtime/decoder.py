@@ -143,10 +143,12 @@ class Decoder:
             if name in self._inputs:
                 binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for cache in self.caches:
+            readers = [layer for layer, source in enumerate(self.model.sources) if source == cache.spec.layer]
             for part, array in (("key", cache.key), ("value", cache.value)):
                 where = ("cpu", 0, array.dtype, array.shape, array.ctypes.data)
                 binding.bind_input(f"past.{cache.spec.layer}.{part}", *where)
-                binding.bind_output(f"present.{cache.spec.layer}.{part}", *where)
+                for layer in readers:
+                    binding.bind_output(f"present.{layer}.{part}", *where)
         logits = np.empty((kept, self.model.vocab_size), np.float32)
         hidden = np.empty((kept, self.model.hidden_size), np.float32)
         for name, array in (("logits", logits), ("hidden", hidden)):

@@ -49,6 +49,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     softcap: float  # 0: none
     rescored: int  # best logits that are computed again from the token rows; 0: none
     caches: list[Cache]
+    sources: list[int]  # the layer whose keys and values each layer reads
     rope: dict[str, Rope]
     parameters: dict[str, int]
 

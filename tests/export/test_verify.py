@@ -1,0 +1,219 @@
+"""Every check must be able to fail: a damaged artifact does not pass, an unknown operator is not lowered."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export import pipeline, to_onnx
+from export.capture import capture
+from export.checkpoint import Checkpoint
+from export.pipeline import export_bundle
+from export.read_onnx import mapped, stored_weights
+from export.reference import FloatSource, QuantizedSource
+from export.verify import Parity, Report, check_weights, judge, kl, lengths
+from export.weights import quantize_weights
+from quantize.recipe import RECIPES
+from runtime.bundle import Bundle, describe, seal
+from runtime.cli import main
+from runtime.errors import GemmaError
+
+
+@pytest.fixture(scope="module")
+def lowered(checkpoint, tmp_path_factory):
+    """An int4 artifact and the weights it was made of."""
+    folder = tmp_path_factory.mktemp("lowered")
+    (folder / "weights").mkdir()
+    found = Checkpoint.open(checkpoint("e2b"))
+    weights, _ = quantize_weights(found, RECIPES["int4"], folder / "weights")
+    to_onnx.lower(capture(found.config), weights, folder)
+    return folder, weights
+
+
+def double_a_scale(folder: Path, parameter: str) -> None:
+    path = folder / "onnx" / "decoder.onnx"
+    model = onnx.load(path, load_external_data=False)
+    tensor = next(t for t in model.graph.initializer if parameter in t.name and t.name.endswith(".scales"))
+    start = int({entry.key: entry.value for entry in tensor.external_data}["offset"]) // 4
+    scales = np.memmap(path.with_name("decoder.data"), np.float32, "r+")
+    scales[start + int(np.prod(tensor.dims)) - 1] *= 2
+    scales.flush()
+
+
+def test_integers_and_scales_read_back_bit_for_bit(lowered):
+    folder, weights = lowered
+    check_weights(folder, weights)
+    for parameters, pieces in stored_weights(folder / "onnx" / "decoder.onnx"):
+        found = np.concatenate([piece for _, piece in pieces])
+        assert np.array_equal(found, np.concatenate([weights.floats(parameter) for parameter in parameters]))
+
+
+@pytest.mark.parametrize("parameter", ["head", "q_proj", "down_proj", "per_layer_own"])
+def test_one_doubled_scale_is_found(lowered, tmp_path, parameter):
+    folder, weights = lowered
+    shutil.copytree(folder / "onnx", tmp_path / "onnx")
+    double_a_scale(tmp_path, parameter)
+    with pytest.raises(GemmaError, match="is not what was quantized"):
+        check_weights(tmp_path, weights)
+
+
+def test_a_doubled_scale_during_export_seals_nothing(checkpoint, tmp_path, monkeypatch):
+    def lower_badly(graph, weights, folder):
+        artifact = to_onnx.lower(graph, weights, folder)
+        double_a_scale(folder, "up_proj")
+        return artifact
+
+    monkeypatch.setattr(pipeline, "load_targets", lambda names: {"onnx": lower_badly})
+    with pytest.raises(GemmaError, match="up_proj"):
+        export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", ["onnx"], RECIPES["int4"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_graph_during_export_seals_nothing(checkpoint, tmp_path, monkeypatch):
+    """The weights are right and the attention scale is not: only the logits can tell."""
+
+    def lower_badly(graph, weights, folder):
+        artifact = to_onnx.lower(graph, weights, folder)
+        path = folder / "onnx" / "decoder.onnx"
+        model = onnx.load(path, load_external_data=False)
+        for node in model.graph.node:
+            for attribute in node.attribute:
+                if node.op_type == "GroupQueryAttention" and attribute.name == "scale":
+                    attribute.f = 0.25
+        path.write_bytes(model.SerializeToString())
+        return artifact
+
+    monkeypatch.setattr(pipeline, "load_targets", lambda names: {"onnx": lower_badly})
+    with pytest.raises(GemmaError, match="the gate of recipe float"):
+        export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", ["onnx"], RECIPES["float"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_command_fails_for_a_damaged_artifact(bundle, tmp_path, capsys):
+    folder = shutil.copytree(bundle("e2b", "int4"), tmp_path / "x.bundle")
+    double_a_scale(folder, "gate_proj")
+    assert main(["verify", str(folder)]) == 1
+    assert "decoder.data" in capsys.readouterr().err
+
+
+def test_golden_answers_fail_for_other_weights_under_a_sound_seal(bundle, tmp_path, capsys):
+    """Hashes that fit prove nothing about the numbers: the golden answers do."""
+    folder = shutil.copytree(bundle("e2b"), tmp_path / "x.bundle")
+    path = folder / "onnx" / "decoder.onnx"
+    tensor = next(t for t in onnx.load(path, load_external_data=False).graph.initializer if "down_proj" in t.name)
+    values = np.memmap(folder / "onnx" / "decoder.data", np.float32, "r+")
+    start = int({e.key: e.value for e in tensor.external_data}["offset"]) // 4
+    values[start : start + int(np.prod(tensor.dims))] *= -1
+    values.flush()
+    manifest = Bundle.open(bundle("e2b")).manifest
+    (folder / "bundle.json").unlink()
+    (folder / "bundle.sha256").unlink()
+    seal(folder, msgspec.structs.replace(manifest, files=describe(folder)))
+    assert main(["verify", str(folder)]) == 1
+    assert "golden answers differ" in capsys.readouterr().err
+
+
+def test_an_operator_that_lowering_does_not_know_is_named(checkpoint, tmp_path):
+    found = Checkpoint.open(checkpoint("gemma3"))
+    graph = capture(found.config)
+    node = next(n for n in graph.program.graph.nodes if n.target is torch.ops.aten.add.Tensor)
+    node.target = torch.ops.aten.atan2.default
+    (tmp_path / "weights").mkdir()
+    weights, _ = quantize_weights(found, RECIPES["int8"], tmp_path / "weights")
+    with pytest.raises(GemmaError, match="aten.atan2.default"):
+        to_onnx.lower(graph, weights, tmp_path)
+
+
+def test_a_matmul_without_a_fast_kernel_is_refused():
+    node = onnx.helper.make_node("MatMulNBits", ["x", "b", "s"], ["y"], name="slow", bits=2, block_size=16)
+    graph = onnx.helper.make_graph([node], "g", [], [])
+    with pytest.raises(GemmaError, match="int2/16 has no fast kernel"):
+        to_onnx.census(onnx.helper.make_model(graph))
+
+
+def test_graph_can_be_read_by_the_oldest_onnxruntime_of_the_range(bundle):
+    model = onnx.load(bundle("e2b", "int4") / "onnx" / "decoder.onnx", load_external_data=False)
+    assert model.ir_version <= 10
+    assert {entry.domain: entry.version for entry in model.opset_import} == {"": 21, "com.microsoft": 1}
+    attributes = {a.name for node in model.graph.node if node.op_type == "GroupQueryAttention" for a in node.attribute}
+    assert attributes == {"num_heads", "kv_num_heads", "scale", "do_rotary", "local_window_size"}
+
+
+def test_external_data_is_one_file_with_aligned_tensors(bundle):
+    folder = bundle("e2b", "int4") / "onnx"
+    model = onnx.load(folder / "decoder.onnx", load_external_data=False)
+    outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    for tensor in outside:
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        assert where["location"] == "decoder.data"
+        assert int(where["offset"]) % (4096 if int(where["length"]) >= 4096 else 64) == 0
+    assert mapped(folder / "decoder.onnx", outside[0], np.uint8).size > 0
+    assert sorted(path.name for path in folder.iterdir()) == ["decoder.data", "decoder.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        ("e2b", "int4-mixed"),
+        ("e4b", "int4"),
+        ("e4b", "int8"),
+        ("31b", "int4-b128"),
+        ("31b", "int8"),
+        ("gemma3", "int4-head8"),
+    ],
+)
+@pytest.mark.slow
+def test_families_and_recipes_pass_their_gates(bundle, name, recipe):
+    report = Bundle.open(bundle(name, recipe)).json("parity.json", Report)
+    assert report.against["quantized"].positions > 100
+    assert report.against["quantized"].mean_divergence < 0.03
+    assert report.artifact == "onnx"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("agreement", 0.05, "top-1 agreement"),
+        ("mean_divergence", 3.0, "divergence from the float model"),
+    ],
+)
+def test_a_figure_past_its_gate_is_refused(field, value, message):
+    good = Parity(100, 1.0, 0.0, 0.0, 0.0, 0.0)
+    bad = msgspec.structs.replace(good, **{field: value})
+    judge(Report("onnx", [1], 8, {"float": good, "quantized": good}), RECIPES["int4"])
+    with pytest.raises(GemmaError, match=message):
+        judge(Report("onnx", [1], 8, {"float": bad, "quantized": good}), RECIPES["int4"])
+
+
+def test_an_artifact_that_leaves_its_own_integers_is_refused():
+    good = Parity(100, 1.0, 0.0, 0.0, 0.0, 0.0)
+    bad = msgspec.structs.replace(good, mean_divergence=0.2)
+    with pytest.raises(GemmaError, match="divergence from its own integers"):
+        judge(Report("onnx", [1], 8, {"float": good, "quantized": bad}), RECIPES["int4"])
+
+
+def test_divergence_is_zero_for_equals_and_known_for_a_pair():
+    logits = np.log(np.array([[0.5, 0.25, 0.25]], np.float32))
+    other = np.log(np.array([[0.25, 0.5, 0.25]], np.float32))
+    assert kl(logits, logits)[0] == 0
+    assert kl(logits, other)[0] == pytest.approx(0.5 * np.log(2) - 0.25 * np.log(2), rel=1e-5)
+
+
+def test_prompt_lengths_stand_around_the_window():
+    assert lengths(512, 10_000) == [1, 5, 511, 512, 513, 1024, 1543]
+    assert lengths(512, 600) == [1, 5, 511, 512, 513]
+
+
+def test_references_take_their_values_from_different_places(checkpoint, lowered):
+    _, weights = lowered
+    found = Checkpoint.open(checkpoint("e2b"))
+    name = "layers.0.mlp.up_proj.weight"
+    exact, rounded = FloatSource(found).floats(name), QuantizedSource(weights, {}).floats(name)
+    assert not np.array_equal(exact, rounded)
+    assert np.abs(exact - rounded).max() < np.abs(exact).max() / 8
