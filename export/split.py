@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quantize.affine import Floats, Loss, quantize
 from quantize.recipe import Recipe
 from quantize.scheme import Scheme
+from runtime.errors import GemmaError
 from runtime.manifest import Table
 from runtime.row_table import RowFormat
 
@@ -46,12 +47,20 @@ def row_tables(config: GemmaConfig) -> list[Rows]:
 
 
 def row_format(checkpoint: Checkpoint, rows: Rows, recipe: Recipe) -> RowFormat:
-    """Floats keep the checkpoint's bfloat16, so that a float bundle holds the same values."""
+    """Floats keep the checkpoint's bfloat16, so that a float bundle holds the same values.
+
+    Raises GemmaError for blocks that a row file can not tell: it says how many, and divides evenly.
+    """
     scheme, vocab = recipe.scheme(f"rows.{rows.name}"), checkpoint.config.vocab
     if scheme.is_float:
         bits = 16 if checkpoint.entries[rows.tensor].dtype == "BF16" else 32
         return RowFormat(vocab, rows.layers, rows.dim, bits, 0)
-    return RowFormat(vocab, rows.layers, rows.dim, scheme.bits, scheme.groups(rows.dim))
+    form = RowFormat(vocab, rows.layers, rows.dim, scheme.bits, scheme.groups(rows.dim))
+    if form.width != scheme.width(rows.dim):
+        raise GemmaError(
+            f"rows.{rows.name}: {rows.dim} values do not divide into blocks of {scheme.block}", "choose another recipe"
+        )
+    return form
 
 
 def split_rows(

@@ -1,0 +1,40 @@
+"""Tables of a checkpoint as row files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from export.checkpoint import Checkpoint
+from export.split import row_format, row_tables, split_rows
+from quantize.affine import quantize
+from quantize.recipe import Gate, Recipe, rules
+from quantize.scheme import FLOAT, INT4_B32, INT8, Scheme
+from runtime.errors import GemmaError
+from runtime.row_table import RowTable
+
+
+def recipe(scheme: Scheme) -> Recipe:
+    return Recipe("r", "", rules(("*", scheme)), Gate(0, 0))
+
+
+@pytest.mark.parametrize("scheme", [FLOAT, INT8, INT4_B32, Scheme(4)], ids=str)
+@pytest.mark.parametrize("name", ["e2b", "gemma3"])
+def test_rows_hold_what_was_quantized(checkpoint, tmp_path, name, scheme):
+    found = Checkpoint.open(checkpoint(name))
+    tables, losses = split_rows(found, recipe(scheme), tmp_path)
+    assert list(tables) == [rows.name for rows in row_tables(found.config)]
+    for rows in row_tables(found.config):
+        values = found.gather(rows.tensor, np.arange(found.config.vocab)).reshape(-1, rows.dim)
+        expected = values if scheme.is_float else quantize(values, scheme)[0].dequantize()
+        table = RowTable(tmp_path / tables[rows.name].file, tables[rows.name].multiplier)
+        read = table.rows(np.arange(found.config.vocab)).reshape(-1, rows.dim)
+        assert np.allclose(read, expected * np.float32(rows.multiplier), rtol=1e-6, atol=0)
+        assert (losses[f"rows.{rows.name}"].relative == 0) == scheme.is_float
+
+
+def test_blocks_that_do_not_divide_a_row_are_refused(checkpoint):
+    found = Checkpoint.open(checkpoint("gemma3"))
+    tokens = row_tables(found.config)[0]
+    with pytest.raises(GemmaError, match=r"rows\.tokens: 64 values do not divide into blocks of 48"):
+        row_format(found, tokens, recipe(Scheme(4, 48)))
