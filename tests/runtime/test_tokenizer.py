@@ -1,0 +1,114 @@
+"""Token ids and rendered templates, compared with transformers on the same files."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from runtime.bundle import Bundle
+from runtime.errors import GemmaError
+from runtime.tokenizer import Tokenizer, environment
+
+LOOKUP = {
+    "type": "function",
+    "function": {
+        "name": "lookup",
+        "description": "Look up a fact",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "country": {"type": "string", "description": "Its name"},
+                "unit": {"type": "string", "enum": ["km", "miles"]},
+            },
+            "required": ["country"],
+        },
+    },
+}
+CALL = {"type": "function", "function": {"name": "lookup", "arguments": {"country": "Chad", "n": None, "ok": True}}}
+ASKED = {"role": "user", "content": " Where is Chad? "}
+CONVERSATIONS = {
+    "question": ([ASKED], {}),
+    "system": ([{"role": "system", "content": "Be brief."}, ASKED], {}),
+    "turns": ([ASKED, {"role": "assistant", "content": "In Africa."}, ASKED], {}),
+    "thinking": ([ASKED], {"enable_thinking": True}),
+    "old thought": ([ASKED, {"role": "assistant", "content": "<|channel>thought\nx<channel|>Hm."}, ASKED], {}),
+    "tools": ([ASKED], {"tools": [LOOKUP]}),
+    "call": ([ASKED, {"role": "assistant", "content": "", "tool_calls": [CALL]}], {"tools": [LOOKUP]}),
+    "response": (
+        [
+            ASKED,
+            {"role": "assistant", "content": "", "tool_calls": [CALL]},
+            {"role": "tool", "name": "lookup", "content": {"value": "Africa", "list": [1, "two"]}},
+        ],
+        {"tools": [LOOKUP], "enable_thinking": True},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def ours(bundle):
+    return Tokenizer(Bundle.open(bundle("sample", "int8")))
+
+
+@pytest.fixture(scope="module")
+def theirs(bundle):
+    folder = bundle("sample", "int8")
+    made = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), bos_token="<bos>")
+    made.chat_template = (folder / "chat_template.jinja").read_text()
+    return made
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_rendering_equals_transformers(ours, theirs, name):
+    messages, options = CONVERSATIONS[name]
+    expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
+    assert ours.render(messages, **options) == expected
+    assert ours.chat(messages, **options) == theirs.encode(expected, add_special_tokens=False)
+
+
+def test_control_tokens_have_gemma_4s_ids(ours):
+    ids = ours.chat([ASKED], enable_thinking=True, tools=[LOOKUP])
+    assert ids[:2] == [2, 105]
+    assert {98, 46, 47, 52, 105, 106} <= set(ids)
+
+
+def test_bos_is_put_once(ours):
+    assert ours.encode("hello", bos=True)[0] == 2
+    assert ours.encode("<bos>hello", bos=True) == ours.encode("hello", bos=True)
+    assert ours.encode("hello", bos=False)[0] != 2
+
+
+@pytest.mark.parametrize("text", ["Cote d'Ivoire", "naïve café — 日本 🙂", "two  spaces\n\n and lines\n", "\t"])
+def test_text_comes_back_whole_and_as_a_stream(ours, text):
+    ids = ours.encode(text, bos=False)
+    assert ours.decode(ids) == text
+    assert ours.stream().push_all(ids) == text
+
+
+def test_half_a_character_waits_for_the_rest(ours):
+    ids = ours.encode("🙂", bos=False)
+    stream = ours.stream()
+    assert [stream.push(token) for token in ids] == [""] * (len(ids) - 1) + ["🙂"]
+
+
+def test_a_template_that_refuses_says_why(ours, monkeypatch):
+    monkeypatch.setattr(ours, "template", "{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(GemmaError, match="roles must alternate"):
+        ours.render([ASKED])
+
+
+def test_a_template_can_not_reach_out_of_the_sandbox(ours, monkeypatch):
+    monkeypatch.setattr(ours, "template", "{{ ''.__class__.__mro__[1].__subclasses__() }}")
+    with pytest.raises(GemmaError, match="chat template"):
+        ours.render([ASKED])
+
+
+def test_json_in_templates_is_not_escaped_for_html():
+    made = environment().from_string("{{ x | tojson }}").render(x={"a": "<é>"})
+    assert made == '{"a": "<é>"}'
+
+
+def test_a_base_model_has_no_template(ours, monkeypatch):
+    monkeypatch.setattr(ours, "template", "")
+    with pytest.raises(GemmaError, match="no chat template"):
+        ours.render([ASKED])

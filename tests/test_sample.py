@@ -1,0 +1,98 @@
+"""What the sample checkpoint says through its bundle: the demo's promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SAMPLE
+
+from export.checkpoint import Checkpoint
+from export.verify import Report
+from runtime.bundle import Bundle
+from runtime.cli import main
+from runtime.sampler import Sampling
+from runtime.session import Session, Token
+
+LOOKUP = {
+    "type": "function",
+    "function": {
+        "name": "lookup",
+        "description": "Look up a fact about a country",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "country": {"type": "string", "description": "Name of the country"},
+                "field": {"type": "string", "description": "Name of the fact"},
+            },
+            "required": ["country", "field"],
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def session(bundle):
+    return Session.open(bundle("sample", "int4"), threads=2)
+
+
+def say(session: Session, messages: list[dict], **options: object) -> str:
+    ids = session.tokenizer.chat(messages, **options)
+    events = session.generate(ids, Sampling(temperature=0), 80)
+    made = [event.id for event in events if isinstance(event, Token)]
+    return session.tokenizer.pieces.decode(made, skip_special_tokens=False)
+
+
+def test_it_fits_in_the_repository():
+    assert sum(path.stat().st_size for path in SAMPLE.iterdir()) <= 12_000_000
+
+
+def test_it_has_what_gemma_4_has():
+    config = Checkpoint.open(SAMPLE).config
+    assert config.per_layer_dim
+    assert config.shared_layers
+    assert {layer.kind for layer in config.layers} == {"sliding", "full"}
+    assert config.layers[-1].intermediate == 2 * config.layers[0].intermediate
+
+
+def test_int8_agrees_with_the_float_model(bundle):
+    report = Bundle.open(bundle("sample", "int8")).json("parity.json", Report)
+    assert report.against["float"].agreement >= 0.97
+    assert report.against["float"].mean_divergence < 1e-3
+
+
+def test_int4_beats_plain_rounding(bundle):
+    ours, plain = (
+        Bundle.open(bundle("sample", recipe)).json("parity.json", Report).against["float"].mean_divergence
+        for recipe in ("int4", "int4-absmax")
+    )
+    assert ours < plain
+
+
+@pytest.mark.parametrize(("country", "capital"), [("Norway", "Oslo"), ("Kenya", "Nairobi"), ("Peru", "Lima")])
+def test_it_knows_capitals(session, country, capital):
+    said = say(session, [{"role": "user", "content": f"What is the capital of {country}?"}])
+    assert said == f"The capital of {country} is {capital}."
+
+
+def test_it_thinks_when_asked_to(session):
+    said = say(session, [{"role": "user", "content": "What is the capital of Norway?"}], enable_thinking=True)
+    assert said.startswith("<|channel>thought\n")
+    assert said.endswith("<channel|>The capital of Norway is Oslo.")
+
+
+def test_it_calls_the_tool_and_stops_for_the_response(session):
+    said = say(session, [{"role": "user", "content": "What is the capital of Norway?"}], tools=[LOOKUP])
+    assert said == '<|tool_call>call:lookup{country:<|"|>Norway<|"|>,field:<|"|>capital<|"|>}<tool_call|>'
+
+
+def test_run_prints_json_that_people_script_against(bundle, capsys):
+    folder: Path = bundle("sample", "int4")
+    assert main(["run", str(folder), "What is the capital of Norway?", "--temperature", "0", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"prompt_ids", "ids", "text", "stop", "prefill_tok_s", "decode_tok_s", "ttft_s"}
+    assert found["stop"] == "stop"
+    assert "Oslo" in found["text"]
+    assert np.isfinite(found["ttft_s"])
