@@ -142,7 +142,10 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that an index names, or the one there is.  A pickle is never read."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted({str(name) for name in read_json(folder, index.name).get("weight_map", {}).values()})
+        where = read_json(folder, index.name).get("weight_map")
+        if not isinstance(where, dict) or not where:
+            raise GemmaError(f"{index}: no weight_map", "download the file again")
+        names = sorted({str(name) for name in where.values()})
     else:
         names = ["model.safetensors"]
     for name in names:

@@ -96,7 +96,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> GemmaConfig:
             return check(parse_gemma3(text), where)
     except KeyError as error:
         raise GemmaError(f"{where}: config.json has no {error.args[0]!r}", f"supported: {SUPPORTED}") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise GemmaError(f"{where}: config.json is not one of a Gemma: {error}", f"supported: {SUPPORTED}") from error
     raise GemmaError(
         f"{where}: model_type {model_type!r} is not a Gemma that can be exported", f"supported: {SUPPORTED}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from runtime.errors import GemmaError
 from runtime.manifest import Generation
+from runtime.tokenizer import read_template
 
 from .checkpoint import Checkpoint, read_json
 
@@ -29,7 +30,7 @@ def chat_template(folder: Path) -> str | None:
     """The file of newer checkpoints, or the field of tokenizer_config.json of older ones."""
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        return read_template(path)
     if (folder / "tokenizer_config.json").is_file():
         found = read_json(folder, "tokenizer_config.json").get("chat_template")
         return found if isinstance(found, str) else None

@@ -61,6 +61,8 @@ class Bundle:
         for name in self.manifest.files:
             if not NAME.fullmatch(name):
                 raise GemmaError(f"{self.folder / MANIFEST}: {name!r} is not a name inside the bundle", FETCH_AGAIN)
+        for name in self.manifest.used():
+            self.path(name)
 
     def check_file(self, name: str, entry: File, *, hashed: bool) -> None:
         path = self.folder / name

@@ -56,8 +56,9 @@ def read_prompt(given: str | None) -> str:
     """Raises GemmaError if there is nothing to answer."""
     try:
         prompt = sys.stdin.read() if given is None else given
-    except UnicodeDecodeError as error:
-        raise GemmaError(f"standard input is not UTF-8: {error}", "convert it with iconv") from error
+        prompt.encode()  # in some locales Python lets foreign bytes through
+    except UnicodeError as error:
+        raise GemmaError(f"the prompt is not UTF-8: {error}", "convert it with iconv") from error
     if not prompt.strip():
         raise GemmaError("the prompt is empty", "give a PROMPT, or text on standard input")
     return prompt

@@ -50,7 +50,11 @@ class Decoder:
     """Feeds a bundle's ONNX artifact.  `position` tokens are in the caches."""
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        """Raises GemmaError if the bundle has no ONNX artifact or onnxruntime refuses it."""
+        """Raises GemmaError if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit."""
+        if threads < 0:
+            raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores this process may use")
+        if threads < 0:
+            raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores this process may use")
         manifest = bundle.manifest
         self.model = manifest.model
         self.threads = threads or usable_cores()
@@ -60,6 +64,7 @@ class Decoder:
         self.tables = {
             name: RowTable(bundle.path(table.file), table.multiplier) for name, table in manifest.tables.items()
         }
+        check_fit(bundle, self._session, self.tables)
         self._calls: dict[tuple[int, int], Call] = {}
         self.reset()
 
@@ -198,6 +203,27 @@ class Decoder:
 
 def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, RowTable]) -> None:
+    """Raises GemmaError unless graph and row files have the sizes that the manifest gives."""
+    model = bundle.manifest.model
+    per_layer = {"per_layer": [model.layers, model.per_layer_dim]} if model.per_layer_dim else {}
+    rows = {name: [table.format.layers, table.format.dim] for name, table in tables.items()}
+    last = {tensor.name: tensor.shape[-1:] for tensor in [*session.get_inputs(), *session.get_outputs()]}
+    widths = {
+        "inputs_embeds": model.hidden_size,
+        "per_layer_inputs": model.own_kv_layers * model.per_layer_dim,
+        "per_layer_inputs_kept": (model.layers - model.own_kv_layers) * model.per_layer_dim,
+        "logits": model.vocab_size,
+        "hidden": model.hidden_size,
+    }
+    wrong = [name for name, width in widths.items() if width and last.get(name) != [width]]
+    if wrong or rows != {"tokens": [1, model.hidden_size], **per_layer}:
+        raise GemmaError(
+            f"{bundle.folder}: {', '.join(wrong) or 'the row files'} are not of the sizes in bundle.json",
+            "export the bundle again",
+        )
 
 
 def load(bundle: Bundle, threads: int) -> ort.InferenceSession:

@@ -8,12 +8,14 @@ and a token may differ only where the best two logits are closer than that.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from .decoder import Decoder
+from .errors import GemmaError
 from .sampler import best
 
 TOP = 8
@@ -27,10 +29,22 @@ class Golden(msgspec.Struct, frozen=True):
     top_ids: list[list[int]]
     top_logits: list[list[float]]
 
+    def __post_init__(self) -> None:
+        """Raises ValueError, which decoding turns into a sentence, unless every step has its answers."""
+        widths = [len(ids) for ids in self.top_ids], [len(values) for values in self.top_logits]
+        if (
+            not self.prompt
+            or not self.ids
+            or 0 in widths[0]
+            or widths[0] != widths[1]
+            or len(widths[0]) != len(self.ids)
+        ):
+            raise ValueError("a golden without a prompt, a step or its logits")
+
 
 class Goldens(msgspec.Struct, frozen=True):
     tolerance: float
-    prompts: list[Golden]
+    prompts: Annotated[list[Golden], msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,15 @@ def record(decoder: Decoder, prompt: list[int], steps: int) -> Golden:
 
 
 def check(decoder: Decoder, golden: Golden, tolerance: float) -> Check:
-    """Repeat a golden, fed with its own ids, so that one rounding does not hide the rest."""
+    """Repeat a golden, fed with its own ids, so that one rounding does not hide the rest.
+
+    Raises GemmaError for a golden of another vocabulary.
+    """
+    ids = [token for row in [golden.prompt, golden.ids, *golden.top_ids] for token in row]
+    if not 0 <= min(ids) <= max(ids) < decoder.model.vocab_size:
+        raise GemmaError(
+            f"a golden answer has token {max(ids)} of {decoder.model.vocab_size}", "export the bundle again"
+        )
     decoder.reset()
     logits = decoder.prefill(np.array(golden.prompt, np.int64)).logits[-1]
     worst, wrong = 0.0, 0

@@ -6,13 +6,15 @@ a missing or mistyped one is refused with its path.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 MAJOR, MINOR = 1, 0
 
 Kind = Literal["sliding", "full"]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]  # bounds what a hostile bundle can ask for
+Length = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,30 +26,30 @@ class Rope(msgspec.Struct, frozen=True, kw_only=True):
     """Rotary positions of one kind of layer: angle(position, pair) = position * frequency[pair]."""
 
     theta: float
-    head_dim: int
-    rotated_pairs: int  # the other pairs have frequency zero
+    head_dim: Length
+    rotated_pairs: Count  # the other pairs have frequency zero
 
 
 class Cache(msgspec.Struct, frozen=True, kw_only=True):
     """One layer that owns keys and values: (1, kv_heads, rows, head_dim) each."""
 
-    layer: int
+    layer: Count
     kind: Kind
-    kv_heads: int
-    head_dim: int
+    kv_heads: Length
+    head_dim: Length
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     family: str
-    layers: int
-    own_kv_layers: int
-    hidden_size: int
-    vocab_size: int
-    per_layer_dim: int  # 0: the model has no per-layer embeddings
-    window: int
-    context: int
+    layers: Length
+    own_kv_layers: Length
+    hidden_size: Length
+    vocab_size: Length
+    per_layer_dim: Count  # 0: the model has no per-layer embeddings
+    window: Length
+    context: Length
     softcap: float  # 0: none
-    rescored: int  # best logits that are computed again from the token rows; 0: none
+    rescored: Count  # best logits that are computed again from the token rows; 0: none
     caches: list[Cache]
     sources: list[int]  # the layer whose keys and values each layer reads
     rope: dict[str, Rope]
@@ -113,6 +115,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     chat_template: str = ""
     golden: str = ""
     parity: str = ""
+
+    def used(self) -> set[str]:
+        """Names of files that a field points to."""
+        named = {self.tokenizer, self.chat_template, self.golden, self.parity}
+        named |= {table.file for table in self.tables.values()}
+        for artifact in self.artifacts.values():
+            named |= {artifact.file, artifact.data}
+        return named - {""}
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):

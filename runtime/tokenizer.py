@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
@@ -31,7 +32,7 @@ class Tokenizer:
         self.folder = bundle.folder
         self.template = ""
         if manifest.chat_template:
-            self.template = bundle.path(manifest.chat_template).read_text(encoding="utf-8")
+            self.template = read_template(bundle.path(manifest.chat_template))
 
     def encode(self, text: str, *, bos: bool) -> list[int]:
         """Token ids; `bos` puts the start token before them, exactly once."""
@@ -55,12 +56,19 @@ class Tokenizer:
             template = environment().from_string(self.template)
             bos_token = self.pieces.id_to_token(self.bos)
             return template.render(messages=messages, bos_token=bos_token, **{"add_generation_prompt": True, **options})
-        except TemplateError as error:
+        except Exception as error:  # a template is a program, and can fail like one
             raise GemmaError(f"chat template: {error}", "check the roles and the content of the messages") from error
 
     def chat(self, messages: Sequence[Message], **options: Any) -> list[int]:
         """Messages to token ids, ready for an answer."""
         return self.encode(self.render(messages, **options), bos=False)
+
+
+def read_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise GemmaError(f"{path}: not UTF-8: {error}", "download the file again") from error
 
 
 def environment() -> ImmutableSandboxedEnvironment:

@@ -1,0 +1,43 @@
+"""`make golden`: write the committed answers again; read the diff before you commit it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # run as a script, this folder comes first, and it has an `export` too
+
+from runtime.cli import COMMANDS, main  # noqa: E402
+
+GOLDEN = ROOT / "tests" / "golden"
+
+
+def help_text(*words: str) -> str:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+    return printed.getvalue()
+
+
+# File below tests/golden -> what it must hold.
+ANSWERS: dict[str, Callable[[], str]] = {
+    "help/gemma-edge.txt": help_text,
+    **{f"help/{command}.txt": partial(help_text, command) for command in COMMANDS},
+}
+
+
+def rewrite() -> None:
+    for name, answer in ANSWERS.items():
+        path = GOLDEN / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(answer(), encoding="utf-8")
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    rewrite()
