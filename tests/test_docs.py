@@ -1,0 +1,227 @@
+"""The documents say what the code does: commands run, examples decode, tables and links hold."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import tiny
+
+from export import targets
+from export.capture import input_names, output_names
+from export.config import parse_config
+from quantize.affine import quantize
+from quantize.recipe import RECIPES
+from quantize.scheme import Scheme
+from runtime import manifest
+from runtime.cli import COMMANDS, main
+from runtime.manifest import Manifest
+from runtime.row_table import START, RowTable
+
+ROOT = Path(__file__).parent.parent
+SKIPPED = {"build", "node_modules"}
+DOCUMENTS = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not any(part.startswith(".") or part in SKIPPED for part in path.relative_to(ROOT).parts)
+)
+README = (ROOT / "README.md").read_text()
+FORMAT = (ROOT / "runtime" / "FORMAT.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document, re.M | re.S)
+
+
+def cells(document: str) -> list[list[str]]:
+    """The rows of all tables."""
+    lines = [line for line in document.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+# ---- README.md ----
+
+COMMANDS_SHOWN = [
+    line for block in blocks(README, "sh") for line in block.splitlines() if line.startswith("gemma-edge")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", COMMANDS_SHOWN)
+def test_a_command_of_the_readme_runs(line, bundle, checkpoint, capsys):
+    words = shlex.split(line)[1:]
+    stand_ins = {"./gemma-4-E2B-it": checkpoint("e2b"), "gemma-e2b.bundle": bundle("e2b")}
+    words = [str(stand_ins.get(word, word)) for word in words]
+    if words[0] == "export":
+        words = [*words, "--force", "--dry-run"]  # the stand-in bundle is what this command makes
+    assert main(words) == 0
+    assert capsys.readouterr().out
+
+
+def test_every_command_is_in_the_readme():
+    assert {shlex.split(line)[1] for line in COMMANDS_SHOWN} == set(COMMANDS)
+
+
+def test_the_recipes_of_the_readme_are_those_there_are():
+    shown = {row[0].strip("`"): row[1] for row in cells(README) if row[0].strip("`") in RECIPES}
+    assert shown == {recipe.name: recipe.summary for recipe in RECIPES.values()}
+
+
+def test_the_targets_of_the_readme_are_those_there_are():
+    assert set(re.findall(r"--to (\S+)", README)) | set(re.findall(r"target `(\w+)`", README)) == set(
+        targets.available()
+    )
+
+
+def test_extras_are_those_there_are():
+    extras = PROJECT["optional-dependencies"].keys()
+    asked = re.findall(r"pip install [^\n]*?\[([\w,-]+)\]", "\n".join(path.read_text() for path in DOCUMENTS))
+    table = README.split("| extra |")[1].split("\n\n")[0]
+    assert {row[0].strip("`") for row in cells(table)[1:]} == extras
+    assert asked
+    assert {name for names in asked for name in names.split(",")} <= extras
+
+
+def test_the_readme_fits_a_screen_or_two():
+    prose = re.sub(r"```.*?```", "", README, flags=re.S)
+    assert 300 <= len([word for word in prose.split() if re.search(r"[A-Za-z]", word)]) <= 600
+
+
+# ---- FORMAT.md ----
+
+
+def structs() -> list[type[msgspec.Struct]]:
+    return [kind for kind in vars(manifest).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+
+
+def test_the_example_manifest_decodes():
+    example = blocks(FORMAT, "json")[0]
+    found = msgspec.json.decode(example, type=Manifest)
+    assert found.version == [manifest.MAJOR, manifest.MINOR]
+    assert msgspec.to_builtins(found) == json.loads(example), "the example has a field that the code does not know"
+
+
+def test_the_page_and_the_code_agree_on_the_version():
+    assert FORMAT.splitlines()[0] == f"# The bundle, version {manifest.MAJOR}.{manifest.MINOR}"
+
+
+@pytest.mark.parametrize("kind", structs(), ids=lambda kind: kind.__name__)
+def test_every_field_of_the_manifest_is_described(kind):
+    described = FORMAT.split("```json")[0]
+    assert [field for field in kind.__struct_fields__ if f"`{field}`" not in described] == []
+
+
+@pytest.mark.parametrize("name", tiny.CONFIGS)
+def test_every_input_and_output_is_described(name):
+    config = parse_config(tiny.CONFIGS[name], name)
+    lengths = [f"{kind}.{part}" for kind in ("full", "sliding") for part in ("last", "total")]
+    names = [*input_names(config), *output_names(config), *lengths]
+    patterns = {re.sub(r"\.\d+\.", ".L.", name) for name in names}
+    assert [pattern for pattern in patterns if f"`{pattern}`" not in FORMAT] == []
+
+
+def test_the_example_row_decodes(tmp_path):
+    header, row = (bytes.fromhex(block) for block in blocks(FORMAT, "hex"))
+    path = tmp_path / "example.rows"
+    path.write_bytes(header.ljust(START, b"\0") + row)
+    table = RowTable(path, multiplier=8)
+    assert table.format.header().rstrip(b"\0") == header.rstrip(b"\0")
+    assert table.rows(np.array([0]))[0].tolist() == json.loads(blocks(FORMAT, "json")[1])
+
+
+# ---- quantize/README.md ----
+
+
+@pytest.mark.parametrize(("title", "scales"), [("absmax", "absmax"), ("least squares", "least-squares")])
+def test_the_example_of_the_arithmetic_is_right(title, scales):
+    document = (ROOT / "quantize" / "README.md").read_text()
+    rows = {row[0]: row[1:] for row in cells(document)}
+    values = np.array([rows["values"][1:]], np.float32)
+    made, loss = quantize(values, Scheme(4), scales)
+    assert made.scales[0, 0] == pytest.approx(float(rows[f"{title}, codes"][0]), abs=5e-5)
+    assert made.codes()[0].tolist() == [int(code) for code in rows[f"{title}, codes"][1:]]
+    meant = [float(value) for value in rows[f"{title}, stand for"][1:]]
+    assert made.dequantize()[0].tolist() == pytest.approx(meant, abs=5e-5)
+    assert f"{loss.relative:.4f} for {title}" in document
+    assert (made.packed.tobytes().hex(" ") in document) == (title == "least squares")
+
+
+# ---- all documents ----
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_relative_links_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text())
+    relative = [link for link in links if not re.match(r"[a-z]+:", link)]
+    assert [link for link in relative if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_no_path_of_a_machine_is_named(path):
+    assert re.findall(r"(?<![\w.])/(?:home|root|work|tmp|mnt|Users)/\S*", path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_make_targets_are_those_there_are(path):
+    rules = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text(), re.M)) <= rules
+
+
+@pytest.mark.parametrize("room", ["export", "quantize", "runtime"])
+def test_a_room_readme_has_a_line_for_every_file(room):
+    listed = [row[0].strip("`") for row in cells((ROOT / room / "README.md").read_text()) if row[0].startswith("`")]
+    present = [path.name for path in (ROOT / room).iterdir() if path.suffix in (".py", ".txt")]
+    assert sorted(listed) == sorted(set(present) - {"__init__.py"})
+
+
+# ---- CHANGELOG.md and DECISIONS.md ----
+
+
+def test_the_newest_version_of_the_changelog_is_the_project_s():
+    newest = re.search(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert newest
+    assert newest[1] == PROJECT["version"]
+
+
+def test_decisions_are_dated_short_and_newest_first():
+    _, *entries = re.split(r"^## ", (ROOT / "DECISIONS.md").read_text(), flags=re.M)
+    dates = [entry.split()[0] for entry in entries]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", date) for date in dates)
+    assert dates == sorted(dates, reverse=True)
+    assert [entry.splitlines()[0] for entry in entries if len(entry.strip().splitlines()) > 10] == []
+
+
+# ---- tests/golden ----
+
+
+def unread(golden: Path, tests: list[Path]) -> list[str]:
+    """What lies in the golden folder and no test names."""
+    text = "".join(path.read_text() for path in tests)
+    return [
+        entry.name for entry in sorted(golden.glob("*")) if entry.name not in text and f'"{entry.stem}"' not in text
+    ]
+
+
+def test_every_golden_is_read_by_a_test():
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if path.name.startswith(("test_", "conftest"))]
+    assert unread(ROOT / "tests" / "golden", tests) == []
+
+
+def test_a_golden_that_nobody_reads_is_found(tmp_path):
+    (tmp_path / "test_some.py").write_text('GOLDEN / "read.json", "folder"')
+    for name in ("read.json", "forgotten.json"):
+        (tmp_path / "golden").mkdir(exist_ok=True)
+        (tmp_path / "golden" / name).touch()
+    (tmp_path / "golden" / "folder").mkdir()
+    assert unread(tmp_path / "golden", [tmp_path / "test_some.py"]) == ["forgotten.json"]
