@@ -53,8 +53,6 @@ class Decoder:
         """Raises GemmaError if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit."""
         if threads < 0:
             raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores this process may use")
-        if threads < 0:
-            raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores this process may use")
         manifest = bundle.manifest
         self.model = manifest.model
         self.threads = threads or usable_cores()
