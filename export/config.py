@@ -90,6 +90,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> GemmaConfig:
     model_type = raw.get("model_type")
     text = raw["text_config"] if isinstance(raw.get("text_config"), dict) else raw
     try:
+        refuse_unsupported(raw, text)
         if model_type in ("gemma4", "gemma4_text"):
             return check(parse_gemma4(text), where)
         if model_type in ("gemma3", "gemma3_text"):
@@ -101,6 +102,21 @@ def parse_config(raw: Mapping[str, Any], where: str) -> GemmaConfig:
     raise GemmaError(
         f"{where}: model_type {model_type!r} is not a Gemma that can be exported", f"supported: {SUPPORTED}"
     )
+
+
+def refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None:
+    """Raises ValueError for what would be computed wrongly, not refused later by a shape."""
+    if "quantization_config" in raw:
+        method = raw["quantization_config"].get("quant_method")
+        raise ValueError(f"it is quantized already (quant_method {method!r}); use the unquantized checkpoint")
+    if not raw.get("tie_word_embeddings", text.get("tie_word_embeddings", True)):
+        raise ValueError("a head that is not tied to the token embeddings is not supported")
+    if text.get("hidden_activation", "gelu_pytorch_tanh") != "gelu_pytorch_tanh":
+        raise ValueError(f"hidden_activation {text['hidden_activation']!r} is not supported")
+    if text.get("attention_bias"):
+        raise ValueError("attention_bias is not supported")
+    if text.get("use_bidirectional_attention") not in (None, False, "vision"):
+        raise ValueError("a model that attends in both directions is not supported")
 
 
 def parse_gemma4(text: Mapping[str, Any]) -> GemmaConfig:
