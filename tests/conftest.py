@@ -13,6 +13,7 @@ from transformers.utils import logging
 from export.pipeline import export_bundle
 from quantize.recipe import RECIPES
 
+torch.set_num_threads(1)  # tiny tensors: handing them out costs twenty times more than the work
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
