@@ -145,6 +145,8 @@ class Session:
 
     def _reuse(self, prompt: list[int]) -> int:
         """Tokens of the prompt that are in the caches; one at least is always read again for its logits."""
+        if len(self.ids) != self.decoder.position:  # an interrupt came between the two
+            self.reset()
         shared = common_prefix(self.ids, prompt[:-1])
         if shared < len(self.ids) and not self.decoder.rewind(shared):
             self.decoder.reset()
