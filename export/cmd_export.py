@@ -10,7 +10,9 @@ from quantize.recipe import DEFAULT, RECIPES, Recipe
 from runtime.errors import GemmaError
 
 from . import targets
+from .checkpoint import locate
 from .inspect_checkpoint import facts
+from .side_files import check_side_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +66,7 @@ def dry_run(args: argparse.Namespace, recipe: Recipe, names: list[str]) -> int:
     if args.output is not None:
         check_destination(args.output, replace=args.force)
     found = facts(args.checkpoint)
+    check_side_files(locate(args.checkpoint))
     found["recipes"] = {recipe.name: found["recipes"][recipe.name]}
     print(text(found))
     return 0

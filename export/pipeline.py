@@ -24,7 +24,7 @@ from .capture import capture
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
 from .reference import FloatSource, QuantizedSource, Source
-from .side_files import copy_tokenizer, generation
+from .side_files import check_side_files, copy_tokenizer, generation
 from .targets import load_targets
 from .tensors import needed, part
 from .verify import STEPS, Report, check_weights, compare, goldens, judge, lengths
@@ -43,6 +43,7 @@ def export_bundle(
     lowerings = load_targets(targets)
     check_destination(destination, replace=replace)
     checkpoint = Checkpoint.open(source)
+    check_side_files(checkpoint.folder)
     config = checkpoint.config
     with created(destination, replace=replace) as place:
         folder = place.bundle

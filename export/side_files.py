@@ -8,17 +8,28 @@ from typing import Any
 
 from runtime.errors import GemmaError
 from runtime.manifest import Generation
-from runtime.tokenizer import read_template
+from runtime.tokenizer import read_pieces, read_template
 
 from .checkpoint import Checkpoint, read_json
 
 
+def check_side_files(folder: Path) -> None:
+    """Raises GemmaError for what would be refused after the long part of an export."""
+    read_pieces(tokenizer_file(folder))
+    chat_template(folder)
+    generation(folder)
+
+
+def tokenizer_file(folder: Path) -> Path:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise GemmaError(f"{folder}: no tokenizer.json", "download it from the checkpoint's page")
+    return path
+
+
 def copy_tokenizer(checkpoint: Checkpoint, folder: Path) -> tuple[str, str]:
     """The names of tokenizer and chat template in the bundle; the latter is empty for a base model."""
-    source = checkpoint.folder / "tokenizer.json"
-    if not source.is_file():
-        raise GemmaError(f"{checkpoint.folder}: no tokenizer.json", "download it from the checkpoint's page")
-    shutil.copyfile(source, folder / "tokenizer.json")
+    shutil.copyfile(tokenizer_file(checkpoint.folder), folder / "tokenizer.json")
     template = chat_template(checkpoint.folder)
     if template is None:
         return "tokenizer.json", ""

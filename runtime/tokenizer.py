@@ -24,10 +24,7 @@ class Tokenizer:
         """Raises GemmaError if the tokenizer or the template can not be read."""
         manifest = bundle.manifest
         path = bundle.path(manifest.tokenizer)
-        try:
-            self.pieces = Pieces.from_file(str(path))
-        except Exception as error:  # the library raises Exception itself
-            raise GemmaError(f"{path}: {error}", "export the bundle again") from error
+        self.pieces = read_pieces(path)
         self.bos = manifest.generation.bos
         self.folder = bundle.folder
         self.template = ""
@@ -62,6 +59,13 @@ class Tokenizer:
     def chat(self, messages: Sequence[Message], **options: Any) -> list[int]:
         """Messages to token ids, ready for an answer."""
         return self.encode(self.render(messages, **options), bos=False)
+
+
+def read_pieces(path: Path) -> Pieces:
+    try:
+        return Pieces.from_file(str(path))
+    except Exception as error:  # the library raises Exception itself
+        raise GemmaError(f"{path}: {error}", "download the file again, or export the bundle again") from error
 
 
 def read_template(path: Path) -> str:
