@@ -52,6 +52,7 @@ golden: $(READY)
 	$(BIN)/python tests/rewrite_golden.py
 
 test-real: $(READY)
+	@$(MAKE) --no-print-directory -f tests/real/Makefile BIN=$(BIN)
 	$(BIN)/pytest -q -s -m real tests/real
 
 clean:
