@@ -98,9 +98,12 @@ def at_least_the_edge(logits: Floats, count: int) -> NDArray[np.int64]:
     faster than a partition of a large vocabulary.
     """
     blocks = len(logits) // BLOCK
-    if count <= blocks:
-        maxima = logits[: blocks * BLOCK].reshape(BLOCK, blocks).max(0)
-        edge = np.partition(maxima, blocks - count)[blocks - count]
-    else:
-        edge = np.partition(logits, len(logits) - count)[len(logits) - count]
-    return np.flatnonzero(logits >= edge)
+    if count > blocks:
+        return np.flatnonzero(logits >= np.partition(logits, len(logits) - count)[len(logits) - count])
+    table = logits[: blocks * BLOCK].reshape(BLOCK, blocks)
+    maxima = table.max(0)
+    edge = np.partition(maxima, blocks - count)[blocks - count]
+    columns = np.flatnonzero(maxima >= edge)
+    rows, chosen = np.nonzero(table[:, columns] >= edge)
+    tail = np.flatnonzero(logits[blocks * BLOCK :] >= edge) + blocks * BLOCK
+    return np.concatenate((rows * blocks + columns[chosen], tail))
