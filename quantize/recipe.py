@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from .scheme import FLOAT, INT4_B32, INT4_B128, INT8, INT8_B128, Scheme
+from .scheme import FLOAT, INT4_B32, INT4_B128, INT8, INT8_B32, Scheme
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ RECIPES = {
     for recipe in (
         Recipe("float", "as the checkpoint is, to compare with",
                rules(("*", FLOAT)), Gate(0.999, 1e-5)),
-        Recipe("int8", "8 bits in blocks of 128: no measurable loss",
-               rules(("rows.*", INT8), ("*", INT8_B128)), Gate(0.8, 0.05)),
+        Recipe("int8", "8 bits in blocks of 32: hardly any loss",
+               rules(("rows.*", INT8), ("*", INT8_B32)), Gate(0.8, 0.05)),
         Recipe("int4", "4-bit linears in blocks of 32, two-stage head, 8-bit rows",
                rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.15, 1.0), RESCORED),
         Recipe("int4-b128", "as int4, in blocks of 128: smaller, faster, more loss",

@@ -53,6 +53,6 @@ class Scheme:
 
 FLOAT = Scheme(0)
 INT8 = Scheme(8)
-INT8_B128 = Scheme(8, 128)
+INT8_B32 = Scheme(8, 32)
 INT4_B32 = Scheme(4, 32)
 INT4_B128 = Scheme(4, 128)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantize.affine import SCALES, SMALLEST_SCALE, Loss, Quantized, quantize
-from quantize.scheme import INT4_B32, INT4_B128, INT8, INT8_B128, Scheme
+from quantize.scheme import INT4_B32, INT4_B128, INT8, INT8_B32, Scheme
 
-SCHEMES = [INT4_B32, INT4_B128, INT8, INT8_B128, Scheme(4), Scheme(4, 6)]
+SCHEMES = [INT4_B32, INT4_B128, INT8, INT8_B32, Scheme(4), Scheme(4, 6)]
 
 
 @st.composite

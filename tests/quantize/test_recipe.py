@@ -9,7 +9,7 @@ from export.config import parse_config
 from export.split import row_tables
 from export.weights import units
 from quantize.recipe import DEFAULT, RECIPES, Gate, Recipe, rules
-from quantize.scheme import FLOAT, INT4_B32, INT4_B128, INT8, INT8_B128
+from quantize.scheme import FLOAT, INT4_B32, INT4_B128, INT8, INT8_B32
 
 
 def test_the_first_match_wins():
@@ -39,8 +39,8 @@ def test_every_tensor_of_every_shape_has_a_rule(name, config):
     [
         ("float", "head", FLOAT),
         ("int8", "rows.tokens", INT8),
-        ("int8", "head", INT8_B128),
-        ("int8", "layers.3.mlp.down_proj", INT8_B128),
+        ("int8", "head", INT8_B32),
+        ("int8", "layers.3.mlp.down_proj", INT8_B32),
         ("int4", "rows.tokens", INT8),
         ("int4", "rows.per_layer", INT8),
         ("int4", "head", INT4_B128),
