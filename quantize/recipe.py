@@ -64,7 +64,7 @@ RECIPES = {
                rules(("rows.*", INT8), ("*", INT8_B32)), Gate(0.8, 0.05)),
         Recipe("int4", "4-bit linears in blocks of 32, two-stage head, 8-bit rows",
                rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.15, 1.0), RESCORED),
-        Recipe("int4-b128", "as int4, in blocks of 128: smaller, faster, more loss",
+        Recipe("int4-b128", "as int4, in blocks of 128: far more loss while nothing is calibrated",
                rules(*ROWS, HEAD, ("*", INT4_B128)), Gate(0.1, 2.0), RESCORED),
         Recipe("int4-mixed", "as int4, with the v and o projections at 8 bits",
                rules(*ROWS, HEAD, ("*.v_proj", INT8), ("*.o_proj", INT8), ("*", INT4_B32)), Gate(0.15, 1.0), RESCORED),
