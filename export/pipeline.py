@@ -85,7 +85,7 @@ def verify(
     decoder, ids = Decoder(unsealed), text_ids(unsealed, checkpoint.config)
     sources: dict[str, Source] = {
         "float": FloatSource(checkpoint),
-        "quantized": QuantizedSource(quantized, decoder.tables, decoder.model.rescored),
+        "quantized": QuantizedSource(quantized, decoder.tables, decoder.head),
     }
     stages = len(sources) + len(lengths(checkpoint.config.window, len(ids)))
     with Progress("verifying", stages) as progress:

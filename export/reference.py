@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from runtime.cache import rotary_table
-from runtime.head import rescore
+from runtime.head import Head
 from runtime.manifest import Rope
 from runtime.row_table import RowTable
 
@@ -68,7 +68,7 @@ class QuantizedSource:
 
     weights: Weights
     tables: dict[str, RowTable]
-    rescored: int = 0  # as in the manifest
+    head: Head | None = None  # of a two-stage head
 
     def floats(self, parameter: str) -> Floats:
         return self.weights.floats(parameter)
@@ -144,8 +144,8 @@ def logits(config: GemmaConfig, source: Source, hidden: Floats) -> Floats:
     x = torch.from_numpy(hidden)
     parts = [x @ torch.from_numpy(np.array(piece)).T for piece in source.read_rows("head.weight", HEAD_ROWS)]
     found: Floats = softcapped(torch.cat(parts, -1), config.softcap).numpy()
-    if isinstance(source, QuantizedSource) and source.rescored:
-        rescore(found, hidden, source.tables["tokens"], source.rescored, config.softcap)
+    if isinstance(source, QuantizedSource) and source.head:
+        source.head.rescore(found, hidden)
     return found
 
 

@@ -389,8 +389,11 @@ def normed_heads(to: Lowering, node: Node, parts: Sequence[str], heads: int, kv_
 
 
 def head_norm(to: Lowering, x: str, gain: str, heads: int, dim: int, out: str, eps: Any) -> str:
-    to.reshape(x, [1, -1, heads, dim], f"{out}.heads")
-    to.emit("SimplifiedLayerNormalization", [f"{out}.heads", gain], f"{out}.normed", axis=-1, epsilon=eps, stash_type=1)
+    one = heads == 1
+    x = x if one else to.reshape(x, [1, -1, heads, dim], f"{out}.heads")
+    to.emit("SimplifiedLayerNormalization", [x, gain], f"{out}.normed", axis=-1, epsilon=eps, stash_type=1)
+    if one:
+        return f"{out}.normed"
     return to.reshape(f"{out}.normed", [1, -1, heads * dim], f"{out}.flat")
 
 

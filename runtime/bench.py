@@ -50,7 +50,7 @@ def measure(folder: Path, settings: Settings, progress: Callable[[], None] = lam
     load_s = time.perf_counter() - begun
     prompts, steps = list[float](), list[float]()
     for repetition in range(settings.repeat + 1):
-        prompt_s, step_s = once(decoder, settings)
+        prompt_s, step_s = once(decoder, settings, np.random.default_rng(repetition))
         if repetition:
             prompts.append(prompt_s)
             steps.append(step_s)
@@ -74,9 +74,8 @@ def measure(folder: Path, settings: Settings, progress: Callable[[], None] = lam
     )
 
 
-def once(decoder: Decoder, settings: Settings) -> tuple[float, float]:
-    """Seconds to read the prompt and choose a token, and median seconds of a step after it."""
-    rng = np.random.default_rng(0)
+def once(decoder: Decoder, settings: Settings, rng: np.random.Generator) -> tuple[float, float]:
+    """Seconds to read a prompt and choose a token, and median seconds of a step after it."""
     vocabulary = decoder.model.vocab_size
     decoder.reset()
     if settings.context:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from .bundle import Bundle
 from .cache import FullCache, WindowCache, rotary_table
 from .errors import GemmaError
-from .head import rescore
+from .head import Head
+from .huge_pages import collapse_later
 from .row_table import RowTable
 
 Floats = NDArray[np.float32]
@@ -57,12 +58,15 @@ class Decoder:
         self.model = manifest.model
         self.threads = threads or usable_cores()
         self._session = load(bundle, self.threads)
+        collapse_later()
         self._options = ort.RunOptions()
         self._inputs = {tensor.name for tensor in manifest.artifacts["onnx"].inputs}
         self.tables = {
             name: RowTable(bundle.path(table.file), table.multiplier) for name, table in manifest.tables.items()
         }
         check_fit(bundle, self._session, self.tables)
+        model = self.model
+        self.head = Head(self.tables["tokens"], model.rescored, model.softcap) if model.rescored else None
         self._calls: dict[tuple[int, int], Call] = {}
         self.reset()
 
@@ -122,8 +126,8 @@ class Decoder:
         self.position += tokens
         for cache in self.caches:
             cache.length += tokens
-        if self.model.rescored:
-            rescore(call.logits, call.hidden, self.tables["tokens"], self.model.rescored, self.model.softcap)
+        if self.head:
+            self.head.rescore(call.logits, call.hidden)
         return Step(call.logits, call.hidden)
 
     def _make_room(self, tokens: int) -> None:

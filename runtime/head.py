@@ -10,20 +10,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .row_table import RowTable
+from .row_cache import RowCache
+from .row_table import RowTable, products
 from .sampler import best
 
 Floats = NDArray[np.float32]
 
 
-def rescore(logits: Floats, hidden: Floats, table: RowTable, count: int, softcap: float) -> Floats:
-    """Replace the `count` largest logits of each position by those of the table's rows, in place.
+class Head:
+    """Recomputes the `count` largest logits of a position from the rows of a table."""
 
-    logits (n, vocab) after the softcap, which keeps their order; hidden (n, hidden) after the final
-    norm.  Returns logits.
-    """
-    for row, state in zip(logits, hidden, strict=True):
-        ids = best(row, count)
-        exact = table.rows(ids)[:, 0] @ state / np.float32(table.multiplier)
-        row[ids] = np.tanh(exact / softcap) * softcap if softcap else exact
-    return logits
+    def __init__(self, table: RowTable, count: int, softcap: float) -> None:
+        self.count, self.softcap, self.format = count, softcap, table.format
+        self.rows = RowCache(table, least=count)
+
+    def rescore(self, logits: Floats, hidden: Floats) -> Floats:
+        """In place, and returned: logits (n, vocab) after the softcap, which keeps their order;
+        hidden (n, hidden) after the final norm."""
+        for row, state in zip(logits, hidden, strict=True):
+            ids = best(row, self.count)
+            exact = products(self.rows.read(ids), self.format, state)
+            row[ids] = np.tanh(exact / self.softcap) * self.softcap if self.softcap else exact
+        return logits

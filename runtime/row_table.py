@@ -112,24 +112,27 @@ class RowTable:
 
         Raises GemmaError for an id outside the table.
         """
+        taken = self.read(ids)
+        first, stop, _ = layers.indices(self.format.layers)
+        return decode(taken, self.format, first, stop, self.multiplier)
+
+    def read(self, ids: Ids) -> NDArray[np.uint8]:
+        """Raw rows, (n, row_bytes).
+
+        Raises GemmaError for an id outside the table, or if the file was cut since it was opened.
+        """
         if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.format.rows:
             bad = ids[(ids < 0) | (ids >= self.format.rows)][0]
             raise GemmaError(
                 f"token id {bad}: {self.path.name} has {self.format.rows} rows", "use this bundle's tokenizer"
             )
-        taken = self._read(ids)
-        self.counters.rows += len(ids)
-        self.counters.bytes += taken.nbytes
-        first, stop, _ = layers.indices(self.format.layers)
-        return decode(taken, self.format, first, stop, self.multiplier)
-
-    def _read(self, ids: Ids) -> NDArray[np.uint8]:
-        """Raw rows, (n, row_bytes).  Raises GemmaError if the file was cut since it was opened."""
         size, file, before = self.format.row_bytes, self._file.fileno(), blocks_read()
         data = b"".join([os.pread(file, size, START + row * size) for row in ids.tolist()])
         self.counters.faults += -(-(blocks_read() - before) // BLOCKS_A_PAGE)
         if len(data) != len(ids) * size:
             raise GemmaError(f"{self.path}: cut short while in use", "fetch or export the bundle again")
+        self.counters.rows += len(ids)
+        self.counters.bytes += len(data)
         return np.frombuffer(data, np.uint8).reshape(len(ids), size)
 
 
@@ -147,13 +150,28 @@ def decode(taken: NDArray[np.uint8], form: RowFormat, first: int, stop: int, mul
     if form.bits == 16:
         return bfloat16(body).reshape(count, layers, form.dim) * np.float32(multiplier)
     values = integers(body, form.bits).reshape(count, layers, form.dim)
-    begin = form.layers * form.layer_bytes + 2 * first * form.scales
-    raw = np.ascontiguousarray(taken[:, begin : begin + 2 * layers * form.scales])
-    scales = bfloat16(raw).reshape(count, layers, form.scales) * np.float32(multiplier)
+    scales = scales_of(taken, form, first, stop) * np.float32(multiplier)
     if form.scales == 1:
         return values.astype(np.float32) * scales
     widened: Floats = np.repeat(scales, form.width, axis=-1)[..., : form.dim]
     return values.astype(np.float32) * widened
+
+
+def products(taken: NDArray[np.uint8], form: RowFormat, state: Floats) -> Floats:
+    """Raw rows (n, row_bytes) of one layer times a state (dim,), to (n,) float32."""
+    if form.scales != 1:
+        return decode(taken, form, 0, 1, 1.0)[:, 0] @ state
+    # One scale a row goes over the sum: a pass over all values less.
+    values = integers(np.ascontiguousarray(taken[:, : form.layer_bytes]), form.bits)
+    sums: Floats = values.reshape(len(taken), form.dim).astype(np.float32) @ state
+    return sums * scales_of(taken, form, 0, 1)[:, 0, 0]
+
+
+def scales_of(taken: NDArray[np.uint8], form: RowFormat, first: int, stop: int) -> Floats:
+    """(n, stop - first, scales) float32."""
+    begin = form.layers * form.layer_bytes + 2 * first * form.scales
+    raw = np.ascontiguousarray(taken[:, begin : begin + 2 * (stop - first) * form.scales])
+    return bfloat16(raw).reshape(len(taken), stop - first, form.scales)
 
 
 def bfloat16(raw: NDArray[np.uint8]) -> Floats:

@@ -104,6 +104,6 @@ def at_least_the_edge(logits: Floats, count: int) -> NDArray[np.int64]:
     maxima = table.max(0)
     edge = np.partition(maxima, blocks - count)[blocks - count]
     columns = np.flatnonzero(maxima >= edge)
-    rows, chosen = np.nonzero(table[:, columns] >= edge)
+    rows, chosen = np.divmod(np.flatnonzero(table.take(columns, 1) >= edge), len(columns))
     tail = np.flatnonzero(logits[blocks * BLOCK :] >= edge) + blocks * BLOCK
     return np.concatenate((rows * blocks + columns[chosen], tail))
