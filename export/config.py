@@ -58,6 +58,7 @@ class GemmaConfig:
     layer_scalar: bool  # each layer's output is multiplied by a stored scalar
     norm_offset: float  # stored norm weights are w - offset
     ropes: tuple[tuple[Kind, RopeConfig], ...]
+    cache_bits: int = 0  # of keys and values; 0: floats
 
     @property
     def own_kv_layers(self) -> int:

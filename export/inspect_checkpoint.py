@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quantize.recipe import RECIPES, Recipe
+from quantize.recipe import DEFAULT, RECIPES, Recipe
 
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
@@ -48,11 +48,13 @@ def sizes(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, int]:
 
 
 def cache_bytes(config: GemmaConfig) -> dict[str, int]:
-    """Float32 keys and values at some lengths, sliding layers holding their window."""
+    """Keys and values of the default recipe at some lengths, sliding layers holding their window."""
+    width = RECIPES[DEFAULT].cache.packed_bytes(1) or 4
     own = [layer for layer in config.layers if layer.owns_kv]
     return {
         str(n): sum(
-            8 * one.kv_heads * one.head_dim * (min(n, config.window) if one.kind == "sliding" else n) for one in own
+            2 * width * one.kv_heads * one.head_dim * (min(n, config.window) if one.kind == "sliding" else n)
+            for one in own
         )
         for n in sorted({min(n, config.context) for n in (1024, 8192, 32768, config.context)})
     }

@@ -8,6 +8,7 @@ the kept positions go on, because nobody will read the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from .config import GemmaConfig, LayerConfig
 from .operators import attend, attend_shared, gelu_tanh, linear, rms_norm
 
 KV = tuple[Tensor, Tensor]
+Scales = tuple[Tensor | None, Tensor | None]
 
 
 class Linear(nn.Module):
@@ -60,23 +62,33 @@ class Attention(nn.Module):
         self.q_proj = Linear(config.hidden, layer.heads * layer.head_dim)
         self.q_norm = RMSNorm(layer.head_dim, config.eps)
         self.o_proj = Linear(layer.heads * layer.head_dim, config.hidden)
+        self.has_scales = bool(config.cache_bits) and layer.owns_kv
+        if self.has_scales:
+            shape = (1, layer.kv_heads, 1, layer.head_dim)
+            self.k_scale = nn.Parameter(torch.empty(shape), requires_grad=False)
+            self.v_scale = nn.Parameter(torch.empty(shape), requires_grad=False)
         if layer.owns_kv:
             self.k_proj = Linear(config.hidden, layer.kv_heads * layer.head_dim)
             self.k_norm = RMSNorm(layer.head_dim, config.eps)
             if not layer.value_is_key:
                 self.v_proj = Linear(config.hidden, layer.kv_heads * layer.head_dim)
 
-    def forward(self, x: Tensor, positions: Tensor, rope: KV, kv: KV) -> tuple[Tensor, KV]:
-        """`kv` is the past of a layer that owns it, the source's present of one that does not."""
+    @property
+    def cache_scales(self) -> Scales:
+        return (self.k_scale, self.v_scale) if self.has_scales else (None, None)
+
+    def forward(self, x: Tensor, positions: Tensor, rope: KV, kv: KV, scales: Scales) -> tuple[Tensor, KV]:
+        """`kv` is the past of a layer that owns it, the source's present of one that does not; so are `scales`."""
         q = self.q_proj(x)
         if not self.layer.owns_kv:
-            out = attend_shared(q, self.q_norm.weight, positions, *rope, *kv, self.scale, self.window, self.eps)
+            q_gain = self.q_norm.weight
+            out = attend_shared(q, q_gain, positions, *rope, *kv, self.scale, self.window, self.eps, *scales)
             return self.o_proj(out), kv
         k = self.k_proj(x)
         v = k if self.layer.value_is_key else self.v_proj(x)
         gains = (self.q_norm.weight, self.k_norm.weight)
         out, key, value = attend(
-            q, k, v, *gains, positions, *rope, *kv, self.scale, self.window, self.value_norm, self.eps
+            q, k, v, *gains, positions, *rope, *kv, self.scale, self.window, self.value_norm, self.eps, *scales
         )
         return self.o_proj(out), (key, value)
 
@@ -99,9 +111,11 @@ class Layer(nn.Module):
         if config.layer_scalar:
             self.layer_scalar = nn.Parameter(torch.empty(1), requires_grad=False)
 
-    def forward(self, x: Tensor, per_layer: Tensor | None, positions: Tensor, rope: KV, kv: KV) -> tuple[Tensor, KV]:
+    def forward(
+        self, x: Tensor, per_layer: Tensor | None, positions: Tensor, rope: KV, kv: KV, scales: Scales
+    ) -> tuple[Tensor, KV]:
         """x (1, S, hidden), per_layer (1, S, per_layer_dim)."""
-        attention, kv = self.self_attn(self.input_layernorm(x), positions, rope, kv)
+        attention, kv = self.self_attn(self.input_layernorm(x), positions, rope, kv, scales)
         x = x + self.post_attention_layernorm(attention)
         x = x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
         if per_layer is not None:
@@ -171,7 +185,8 @@ class Decoder(nn.Module):
             if shape.index == config.own_kv_layers:
                 x, positions = x.index_select(1, kept), positions_kept
             kv = pasts[shape.index] if shape.owns_kv else presents[shape.source]
-            x, kv = layer(x, slices[shape.index] if slices else None, positions, rope[shape.kind], kv)
+            scales = cast(Layer, self.layers[shape.source]).self_attn.cache_scales
+            x, kv = layer(x, slices[shape.index] if slices else None, positions, rope[shape.kind], kv, scales)
             if shape.owns_kv:
                 presents.append(kv)
         if not config.shared_layers:

@@ -60,19 +60,22 @@ def attend(
     window: int,
     value_norm: bool,
     eps: float,
+    k_scale: Tensor | None,
+    v_scale: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Head norms, rotary positions, append to the past, causal attention.
 
     q (1, S, H·D), k and v (1, S, K·D), gains (D,), positions (1, S), cos and sin (P, D/2),
     past (1, K, T, D) -> attention (1, S, H·D), present key and value (1, K, T + S, D).
     `window` 0 sees all; else key j is seen by query i if 0 ≤ i − j < window.
+    With scales (1, K, 1, D) the caches are int8; here they hold what the integers stand for.
     """
     key = rotate(head_norm(k, k_gain, eps), positions, cos, sin)
     value = split_heads(v, past_value.shape[-1])
     if value_norm:
         value = value * torch.pow(value.square().mean(-1, keepdim=True) + eps, -0.5)
-    key = torch.cat([past_key, key], 2)
-    value = torch.cat([past_value, value], 2)
+    key = torch.cat([past_key, rounded(key, k_scale)], 2)
+    value = torch.cat([past_value, rounded(value, v_scale)], 2)
     query = rotate(head_norm(q, q_gain, eps), positions, cos, sin)
     return scores(query, key, value, positions, scale, window), key, value
 
@@ -81,6 +84,7 @@ def attend(
 def _(
     q: Tensor, k: Tensor, v: Tensor, q_gain: Tensor, k_gain: Tensor, positions: Tensor, cos: Tensor, sin: Tensor,
     past_key: Tensor, past_value: Tensor, scale: float, window: int, value_norm: bool, eps: float,
+    k_scale: Tensor | None, v_scale: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     _, heads, past, dim = past_key.shape
     present = past_key.new_empty(1, heads, past + q.shape[1], dim)
@@ -99,8 +103,13 @@ def attend_shared(
     scale: float,
     window: int,
     eps: float,
+    k_scale: Tensor | None,
+    v_scale: Tensor | None,
 ) -> Tensor:
-    """Attention over the present keys and values of another layer; the queries are the last positions."""
+    """Attention over the present keys and values of another layer; the queries are the last positions.
+
+    The scales are that layer's, for a backend whose caches hold integers.
+    """
     query = rotate(head_norm(q, q_gain, eps), positions, cos, sin)
     return scores(query, key, value, positions, scale, window)
 
@@ -108,7 +117,7 @@ def attend_shared(
 @attend_shared.register_fake
 def _(
     q: Tensor, q_gain: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, key: Tensor, value: Tensor,
-    scale: float, window: int, eps: float,
+    scale: float, window: int, eps: float, k_scale: Tensor | None, v_scale: Tensor | None,
 ) -> Tensor:  # fmt: skip
     return torch.empty_like(q)
 
@@ -121,6 +130,11 @@ def split_heads(x: Tensor, dim: int) -> Tensor:
 def head_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     heads = split_heads(x, gain.shape[0])
     return heads * torch.pow(heads.square().mean(-1, keepdim=True) + eps, -0.5) * gain
+
+
+def rounded(x: Tensor, scale: Tensor | None) -> Tensor:
+    """To the nearest value of an int8 cache (1, K, S, D), if it has a scale."""
+    return x if scale is None else (x / scale).round().clamp(-128, 127) * scale
 
 
 def rotate(x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -17,17 +19,18 @@ from runtime.bench import peak_rss
 from runtime.bundle import Bundle, check_destination, created, describe, seal
 from runtime.decoder import Decoder
 from runtime.progress import Progress
-from runtime.tokenizer import Tokenizer
+from runtime.tokenizer import read_pieces
 
 from . import split, weights
+from .cache_scales import Ranges
 from .capture import capture
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
-from .reference import FloatSource, QuantizedSource, Source
-from .side_files import check_side_files, copy_tokenizer, generation
+from .reference import FloatSource, QuantizedSource, hidden_states
+from .side_files import check_side_files, copy_tokenizer, generation, tokenizer_file
 from .targets import load_targets
 from .tensors import needed, part
-from .verify import STEPS, Report, check_weights, compare, goldens, judge, lengths
+from .verify import STEPS, Reading, Report, check_weights, compare, goldens, judge, lengths
 
 PASSAGE = Path(__file__).with_name("passage.txt")
 
@@ -52,6 +55,12 @@ def export_bundle(
             quantized, losses = weights.quantize_weights(checkpoint, recipe, place.scratch, progress.advance)
         with Progress("writing rows", split.work(config)) as progress:
             tables, row_losses = split.split_rows(checkpoint, recipe, folder, progress.advance)
+        model, ids, ranges = FloatSource(checkpoint), passage(checkpoint), Ranges()
+        with Progress("reading in float", len(config.layers)) as progress:
+            reading = Reading(model, ids, hidden_states(model, ids, ranges.see, progress.advance))
+        if not recipe.cache.is_float:
+            config = dataclasses.replace(config, cache_bits=recipe.cache.bits)
+            quantized = quantized.with_vectors(ranges.scales())
         graph = capture(config)
         artifacts = {name: lower(graph, quantized, folder) for name, lower in lowerings.items()}
         manifest = m.Manifest(
@@ -71,37 +80,40 @@ def export_bundle(
             golden="golden.json",
             parity="parity.json",
         )
-        report = verify(checkpoint, quantized, manifest, folder, recipe)
+        report = verify(reading, config, quantized, manifest, folder, recipe)
         finish(manifest, folder)
     return report
 
 
 def verify(
-    checkpoint: Checkpoint, quantized: weights.Weights, manifest: m.Manifest, folder: Path, recipe: QuantizeRecipe
+    reading: Reading,
+    config: GemmaConfig,
+    quantized: weights.Weights,
+    manifest: m.Manifest,
+    folder: Path,
+    recipe: QuantizeRecipe,
 ) -> Report:
     """Compare, judge, and write parity.json and golden.json."""
     unsealed = Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder, hashed=False)))
     check_weights(folder, quantized)
-    decoder, ids = Decoder(unsealed), text_ids(unsealed, checkpoint.config)
-    sources: dict[str, Source] = {
-        "float": FloatSource(checkpoint),
-        "quantized": QuantizedSource(quantized, decoder.tables, decoder.head),
-    }
-    stages = len(sources) + len(lengths(checkpoint.config.window, len(ids)))
-    with Progress("verifying", stages) as progress:
-        report = compare(checkpoint.config, decoder, ids, sources, progress.advance)
+    decoder = Decoder(unsealed)
+    integers = QuantizedSource(config, quantized, decoder.tables, decoder.head)
+    with Progress("verifying", 1 + len(lengths(config.window, len(reading.ids)))) as progress:
+        own = Reading(integers, reading.ids, hidden_states(integers, reading.ids))
+        progress.advance(1)
+        report = compare(decoder, {"float": reading, "quantized": own}, progress.advance)
     judge(report, recipe)
     (folder / "parity.json").write_bytes(pretty(report))
-    (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
+    (folder / "golden.json").write_bytes(pretty(goldens(decoder, reading.ids, report)))
     return report
 
 
-def text_ids(bundle: Bundle, config: GemmaConfig) -> NDArray[np.int64]:
-    """The passage as tokens, long enough for several windows."""
-    tokenizer = Tokenizer(bundle)
+def passage(checkpoint: Checkpoint) -> NDArray[np.int64]:
+    """A text as tokens, long enough for several windows."""
+    config, pieces = checkpoint.config, read_pieces(tokenizer_file(checkpoint.folder))
     wanted = min(config.context, 3 * config.window + 7 + STEPS)
-    once = tokenizer.encode(PASSAGE.read_text(encoding="utf-8"), bos=False)
-    ids = [tokenizer.bos, *(once * (wanted // len(once) + 1))][:wanted]
+    once = pieces.encode(PASSAGE.read_text(encoding="utf-8"), add_special_tokens=False).ids
+    ids = [generation(checkpoint.folder).bos, *(once * (wanted // len(once) + 1))][:wanted]
     return np.array(ids, np.int64) % config.vocab
 
 
@@ -115,6 +127,7 @@ def pretty(value: msgspec.Struct) -> bytes:
 
 
 def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
+    dtype: Literal["float32", "int8"] = "int8" if config.cache_bits else "float32"
     parameters: dict[str, int] = {}
     for name, shape in needed(config).items():
         parameters[part(name)] = parameters.get(part(name), 0) + int(np.prod(shape))
@@ -130,9 +143,9 @@ def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
         softcap=config.softcap,
         rescored=min(rescored, config.vocab),
         caches=[
-            m.Cache(layer=layer.index, kind=layer.kind, kv_heads=layer.kv_heads, head_dim=layer.head_dim)
-            for layer in config.layers
-            if layer.owns_kv
+            m.Cache(layer=one.index, kind=one.kind, kv_heads=one.kv_heads, head_dim=one.head_dim, dtype=dtype)
+            for one in config.layers
+            if one.owns_kv
         ],
         sources=[layer.source for layer in config.layers],
         rope={

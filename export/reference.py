@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,8 @@ HEAD_ROWS = 16384
 class Source(Protocol):
     """Where a reference takes its values from."""
 
+    @property
+    def config(self) -> GemmaConfig: ...
     def floats(self, parameter: str) -> Floats: ...
     def read_rows(self, parameter: str, step: int) -> Iterator[Floats]: ...
     def rows(self, table: str, ids: Ids) -> Floats:
@@ -41,6 +43,10 @@ class FloatSource:
     """The checkpoint's own values."""
 
     checkpoint: Checkpoint
+
+    @property
+    def config(self) -> GemmaConfig:
+        return self.checkpoint.config
 
     def unit(self, parameter: str) -> Unit:
         return next(unit for unit in units(self.checkpoint.config) if unit.parameter == parameter)
@@ -66,6 +72,7 @@ class FloatSource:
 class QuantizedSource:
     """The values that the integers stand for: what an artifact holds."""
 
+    config: GemmaConfig
     weights: Weights
     tables: dict[str, RowTable]
     head: Head | None = None  # of a two-stage head
@@ -88,15 +95,20 @@ def load(module: nn.Module, source: Source, prefix: str) -> nn.Module:
 
 
 @torch.no_grad()
-def hidden_states(config: GemmaConfig, source: Source, ids: Ids) -> Floats:
+def hidden_states(
+    source: Source,
+    ids: Ids,
+    see: Callable[[int, Tensor, Tensor], None] | None = None,
+    progress: Callable[[float], None] = lambda done: None,
+) -> Floats:
     """A whole sequence of ids (T,) to the hidden states after the final norm, (T, hidden).
 
     Every layer sees every position, without the shortcut over shared layers, so that a reference
-    also proves the shortcut.
+    also proves the shortcut.  `see` is shown each layer's own keys and values, (1, K, T, D).
     """
-    count = len(ids)
+    config, count = source.config, len(ids)
     x = torch.from_numpy(source.rows("tokens", ids))[None]
-    slices = per_layer_slices(config, source, ids, x)
+    slices = per_layer_slices(source, ids, x)
     positions = torch.arange(count)[None]
     ropes = {
         kind: tables(Rope(theta=r.theta, head_dim=r.head_dim, rotated_pairs=r.rotated_pairs), count)
@@ -110,7 +122,11 @@ def hidden_states(config: GemmaConfig, source: Source, ids: Ids) -> Floats:
         nothing = torch.zeros(1, layer.kv_heads, 0, layer.head_dim)
         kv = (nothing, nothing) if layer.owns_kv else presents[layer.source]
         per_layer = slices[layer.index] if slices else None
-        x, presents[layer.index] = module(x, per_layer, positions, ropes[layer.kind], kv)
+        scales = module.self_attn.cache_scales
+        x, presents[layer.index] = module(x, per_layer, positions, ropes[layer.kind], kv, scales)
+        if see and layer.owns_kv:
+            see(layer.index, *presents[layer.index])
+        progress(1)
     with torch.device("meta"):
         norm = RMSNorm(config.hidden, config.eps)
     return np.asarray(load(norm, source, "norm.")(x)[0])
@@ -121,7 +137,8 @@ def tables(rope: Rope, rows: int) -> KV:
     return torch.from_numpy(cos), torch.from_numpy(sin)
 
 
-def per_layer_slices(config: GemmaConfig, source: Source, ids: Ids, embeds: Tensor) -> list[Tensor]:
+def per_layer_slices(source: Source, ids: Ids, embeds: Tensor) -> list[Tensor]:
+    config = source.config
     if not config.per_layer_dim:
         return []
     rows = torch.from_numpy(source.rows("per_layer", ids))[None]
@@ -139,19 +156,19 @@ def per_layer_slices(config: GemmaConfig, source: Source, ids: Ids, embeds: Tens
     ]
 
 
-def logits(config: GemmaConfig, source: Source, hidden: Floats) -> Floats:
+def logits(source: Source, hidden: Floats) -> Floats:
     """Hidden states (n, hidden) to logits (n, vocab), a piece of the head at a time."""
     x = torch.from_numpy(hidden)
     parts = [x @ torch.from_numpy(np.array(piece)).T for piece in source.read_rows("head.weight", HEAD_ROWS)]
-    found: Floats = softcapped(torch.cat(parts, -1), config.softcap).numpy()
+    found: Floats = softcapped(torch.cat(parts, -1), source.config.softcap).numpy()
     if isinstance(source, QuantizedSource) and source.head:
         source.head.rescore(found, hidden)
     return found
 
 
-def whole(config: GemmaConfig, source: Source) -> Decoder:
+def whole(source: Source) -> Decoder:
     """The whole model in memory: for small ones, and for tests."""
     with torch.device("meta"):
-        model = Decoder(config)
+        model = Decoder(source.config)
     load(model, source, "")
     return model.eval()

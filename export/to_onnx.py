@@ -222,9 +222,7 @@ class Lowering:
 
     def model(self) -> onnx.ModelProto:
         inputs = [helper.make_tensor_value_info(name, *self.input_type(name)) for name in self.used_inputs()]
-        outputs = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, self.output_shape(name)) for name in self.outputs
-        ]
+        outputs = [helper.make_tensor_value_info(name, *self.output_type(name)) for name in self.outputs]
         initializers = [*self.constants.values(), *self.data.tensors]
         made = helper.make_graph(self.nodes, "decoder", inputs, outputs, initializers)
         domains = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
@@ -239,7 +237,7 @@ class Lowering:
         config = self.config
         own, dim = config.own_kv_layers, config.per_layer_dim
         if name.startswith("past."):
-            return TensorProto.FLOAT, self.cache_shape(name)
+            return self.cache_type(), self.cache_shape(name)
         for kind, rope in config.ropes:
             if name in (f"{kind}.cos", f"{kind}.sin"):
                 return TensorProto.FLOAT, ["rows", rope.head_dim // 2]
@@ -254,10 +252,13 @@ class Lowering:
         lengths: tuple[int, list[int | str]] = (TensorProto.INT32, [1] if name.endswith(".last") else [])
         return types.get(name, lengths)
 
-    def output_shape(self, name: str) -> list[int | str]:
+    def output_type(self, name: str) -> tuple[int, list[int | str]]:
         if name.startswith("present."):
-            return self.cache_shape(name)
-        return [1, "kept", self.config.vocab if name == "logits" else self.config.hidden]
+            return self.cache_type(), self.cache_shape(name)
+        return TensorProto.FLOAT, [1, "kept", self.config.vocab if name == "logits" else self.config.hidden]
+
+    def cache_type(self) -> int:
+        return int(TensorProto.INT8 if self.config.cache_bits else TensorProto.FLOAT)
 
     def cache_shape(self, name: str) -> list[int | str]:
         when, index, _ = name.split(".")
@@ -335,7 +336,7 @@ def gelu_tanh(to: Lowering, node: Node) -> None:
 
 
 def attend(to: Lowering, node: Node) -> None:
-    q, k, v, q_gain, k_gain, positions, cos, sin, past_key, past_value, scale, window, value_norm, eps = arguments(node)
+    q, k, v, _, _, positions, cos, sin, past_key, past_value, scale, window, value_norm, _, *scales = arguments(node)
     out, shape = node.name, past_key.meta["val"].shape
     kv_heads, dim = int(shape[1]), int(shape[3])
     heads = int(q.meta["val"].shape[2]) // dim
@@ -357,6 +358,7 @@ def attend(to: Lowering, node: Node) -> None:
         [*qkv, to.value(past_key), to.value(past_value)],
         outputs,
         (positions, cos, sin),
+        scales,
         (heads, kv_heads, scale, window),
     )
 
@@ -398,7 +400,7 @@ def head_norm(to: Lowering, x: str, gain: str, heads: int, dim: int, out: str, e
 
 
 def attend_shared(to: Lowering, node: Node) -> None:
-    q, q_gain, positions, cos, sin, key, value, scale, window, eps = arguments(node)
+    q, q_gain, positions, cos, sin, key, value, scale, window, eps, *scales = arguments(node)
     shape = key.meta["val"].shape
     kv_heads, dim = int(shape[1]), int(shape[3])
     heads = int(q.meta["val"].shape[2]) // dim
@@ -413,18 +415,27 @@ def attend_shared(to: Lowering, node: Node) -> None:
         [query, nothing, nothing, to.value(key), to.value(value)],
         [to.name(node), *presents],
         (positions, cos, sin),
+        scales,
         (heads, kv_heads, scale, window),
     )
 
 
 def query_attention(
-    to: Lowering, qkv_past: list[str], outputs: list[str], rotary: tuple[Any, Any, Any], shape: tuple[Any, ...]
+    to: Lowering,
+    qkv_past: list[str],
+    outputs: list[str],
+    rotary: tuple[Any, Any, Any],
+    scales: Sequence[Any],
+    shape: tuple[Any, ...],
 ) -> None:
     positions, cos, sin = rotary
     heads, kv_heads, scale, window = shape
     kind = "sliding" if window else "full"
     inputs = [*qkv_past, f"{kind}.last", f"{kind}.total", to.value(cos), to.value(sin), to.value(positions)]
-    attributes = {"local_window_size": window} if window else {}
+    attributes: dict[str, Any] = {"local_window_size": window} if window else {}
+    if scales[0] is not None:
+        inputs += ["", "", *(to.vector(scale) for scale in scales)]  # no attention_bias, no head_sink
+        attributes |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
     to.emit(
         "GroupQueryAttention", inputs, outputs, MICROSOFT,
         num_heads=heads, kv_num_heads=kv_heads, scale=scale, do_rotary=1, **attributes,

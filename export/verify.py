@@ -20,9 +20,8 @@ from runtime.decoder import CHUNK, Decoder
 from runtime.errors import GemmaError
 from runtime.golden import Goldens, record
 
-from .config import GemmaConfig
 from .read_onnx import stored_weights
-from .reference import Source, hidden_states, logits
+from .reference import Source, logits
 from .weights import Weights
 
 Floats = NDArray[np.float32]
@@ -143,25 +142,27 @@ def artifact_logits(decoder: Decoder, ids: NDArray[np.int64], prompt: int) -> It
         yield position, decoder.forward(ids[position : position + 1]).logits.copy()
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A text as a reference read it: ids (T,), hidden (T, hidden)."""
+
+    source: Source
+    ids: NDArray[np.int64]
+    hidden: Floats
+
+
 def compare(
-    config: GemmaConfig,
-    decoder: Decoder,
-    ids: NDArray[np.int64],
-    sources: dict[str, Source],
-    progress: Callable[[float], None] = lambda done: None,
+    decoder: Decoder, readings: dict[str, Reading], progress: Callable[[float], None] = lambda done: None
 ) -> Report:
-    """Read `ids` with every reference, and beginnings of it with the artifact."""
-    prompts = lengths(config.window, len(ids))
-    hidden = {}
-    for name, source in sources.items():
-        hidden[name] = hidden_states(config, source, ids[: prompts[-1] + STEPS])
-        progress(1)
-    tallies = {name: Tally() for name in sources}
+    """Read beginnings of the text that all references have read."""
+    ids = next(iter(readings.values())).ids
+    prompts = lengths(decoder.model.window, len(ids))
+    tallies = {name: Tally() for name in readings}
     for prompt in prompts:
         rows = list(artifact_logits(decoder, ids, prompt))
         first, found = rows[0][0], np.concatenate([logit for _, logit in rows])
-        for name, source in sources.items():
-            tallies[name].add(found, logits(config, source, hidden[name][first : first + len(found)]))
+        for name, reading in readings.items():
+            tallies[name].add(found, logits(reading.source, reading.hidden[first : first + len(found)]))
         progress(1)
     return Report("onnx", prompts, STEPS, {name: tally.parity() for name, tally in tallies.items()})
 
@@ -184,7 +185,7 @@ def judge(report: Report, recipe: Recipe) -> None:
         ),
         ("divergence from its own integers", values.mean_divergence, LOWERING, values.mean_divergence <= LOWERING),
     ]
-    if all(scheme.is_float for scheme in (rule.scheme for rule in recipe.rules)):
+    if all(scheme.is_float for scheme in (recipe.cache, *(rule.scheme for rule in recipe.rules))):
         checks.append(
             ("largest relative difference of a logit", model.worst_relative, 1e-3, model.worst_relative <= 1e-3)
         )

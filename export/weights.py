@@ -55,6 +55,12 @@ class Weights(Mapping[str, "Quantized | Floats"]):
     folder: Path
     schemes: dict[str, tuple[Scheme, int]]  # scheme and inputs, by parameter
 
+    def with_vectors(self, vectors: Mapping[str, Floats]) -> Weights:
+        """These and some more, which stay floats."""
+        for name, values in vectors.items():
+            np.save(self.folder / f"{name}.values.npy", values)
+        return Weights(self.folder, self.schemes | dict.fromkeys(vectors, (FLOAT, 0)))
+
     def __getitem__(self, parameter: str) -> Quantized | Floats:
         scheme, inputs = self.schemes[parameter]
         if scheme.is_float:

@@ -38,6 +38,7 @@ class Recipe:
     gate: Gate
     rescored: int = 0  # best logits that the runtime computes again from the token rows
     scales: str = "least-squares"
+    cache: Scheme = INT8  # keys and values; a scale for each channel
 
     def scheme(self, name: str) -> Scheme:
         """The scheme of a tensor.  Raises LookupError if no rule matches."""
@@ -59,7 +60,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("float", "as the checkpoint is, to compare with",
-               rules(("*", FLOAT)), Gate(0.999, 1e-5)),
+               rules(("*", FLOAT)), Gate(0.999, 1e-5), cache=FLOAT),
         Recipe("int8", "8 bits in blocks of 32: hardly any loss",
                rules(("rows.*", INT8), ("*", INT8_B32)), Gate(0.8, 0.05)),
         Recipe("int4", "4-bit linears in blocks of 32, two-stage head, 8-bit rows",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .manifest import Cache, Rope
 
 Floats = NDArray[np.float32]
+Rows = NDArray[np.float32] | NDArray[np.int8]
 STEP = 1024  # rows by which a full layer's cache and the rotary tables grow
 SLACK = 64  # rows a window may run over before it is moved to the front
 
@@ -20,8 +21,8 @@ class FullCache:
 
     spec: Cache
     length: int = 0
-    key: Floats = field(init=False)
-    value: Floats = field(init=False)
+    key: Rows = field(init=False)
+    value: Rows = field(init=False)
 
     def __post_init__(self) -> None:
         self.key, self.value = empty(self.spec, 0), empty(self.spec, 0)
@@ -52,8 +53,8 @@ class WindowCache:
     window: int
     chunk: int
     length: int = 0
-    key: Floats = field(init=False)
-    value: Floats = field(init=False)
+    key: Rows = field(init=False)
+    value: Rows = field(init=False)
 
     def __post_init__(self) -> None:
         rows = self.window + max(self.chunk, SLACK)
@@ -76,11 +77,11 @@ class WindowCache:
         return True
 
 
-def empty(spec: Cache, rows: int) -> Floats:
-    return np.zeros((1, spec.kv_heads, rows, spec.head_dim), np.float32)
+def empty(spec: Cache, rows: int) -> Rows:
+    return np.zeros((1, spec.kv_heads, rows, spec.head_dim), spec.dtype)
 
 
-def regrown(array: Floats, spec: Cache, rows: int, length: int) -> Floats:
+def regrown(array: Rows, spec: Cache, rows: int, length: int) -> Rows:
     grown = empty(spec, rows)
     grown[:, :, :length] = array[:, :, :length]
     return grown

@@ -70,13 +70,20 @@ def sizes(manifest: Manifest) -> dict[str, int]:
     return {"disk": sum(f.size for f in manifest.files.values()), "resident": resident, "flash-mapped": mapped}
 
 
+WIDTHS = {"float32": 4, "int8": 1}
+
+
 def cache_bytes(manifest: Manifest) -> dict[str, int]:
-    """Float32 keys and values at some lengths, sliding layers holding their window."""
+    """Keys and values at some lengths, sliding layers holding their window."""
     model = manifest.model
     lengths = sorted({min(n, model.context) for n in (1024, 8192, 32768, model.context)})
     return {
         str(n): sum(
-            2 * 4 * cache.kv_heads * cache.head_dim * (min(n, model.window) if cache.kind == "sliding" else n)
+            2
+            * WIDTHS[cache.dtype]
+            * cache.kv_heads
+            * cache.head_dim
+            * (min(n, model.window) if cache.kind == "sliding" else n)
             for cache in model.caches
         )
         for n in lengths

@@ -37,6 +37,7 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     kv_heads: Length
     head_dim: Length
+    dtype: Literal["float32", "int8"]
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

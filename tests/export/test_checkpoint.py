@@ -199,5 +199,5 @@ def test_inspect_tells_the_bytes_that_quantizing_makes(checkpoint, tmp_path, rec
 def test_inspect_caches_of_sliding_layers_end_at_their_window(checkpoint):
     config = tiny.CONFIGS["e2b"]
     sliding, full = 3 * config["head_dim"], 1 * config["global_head_dim"]  # of the four layers that own keys
-    expected = 2 * 4 * (sliding * config["sliding_window"] + full * config["max_position_embeddings"])
+    expected = 2 * (sliding * config["sliding_window"] + full * config["max_position_embeddings"])
     assert facts(str(checkpoint("e2b")))["cache bytes"] == {"256": expected}

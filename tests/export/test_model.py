@@ -48,7 +48,7 @@ def nothing(model: Decoder) -> list:
 def pair(request, checkpoint):
     found = Checkpoint.open(checkpoint(request.param))
     source = FloatSource(found)
-    return tiny.reference(request.param), whole(found.config, source), source
+    return tiny.reference(request.param), whole(source), source
 
 
 def test_whole_prompt_equals_transformers(pair):
@@ -64,7 +64,7 @@ def test_streamed_layers_equal_transformers(pair):
     theirs, ours, source = pair
     ids = np.random.default_rng(1).integers(3, tiny.VOCAB, LENGTH)
     expected = theirs(torch.from_numpy(ids)[None]).logits[0].numpy()
-    found = logits(ours.config, source, hidden_states(ours.config, source, ids))
+    found = logits(source, hidden_states(source, ids))
     assert np.abs(found - expected).max() <= TOLERANCE
 
 

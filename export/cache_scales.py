@@ -1,0 +1,32 @@
+"""Scales of int8 keys and values, from what the float model's caches hold while it reads a text."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Floats = NDArray[np.float32]
+MARGIN = 1.25  # over the largest value seen: other texts go further
+LARGEST = 127
+
+
+class Ranges:
+    """Largest magnitude in each channel of each layer's keys and values."""
+
+    def __init__(self) -> None:
+        self.largest: dict[str, Tensor] = {}
+
+    def see(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Keys, rotated, and values of one layer, (1, K, T, D) each."""
+        pair = torch.hypot(*key.chunk(2, -1)).amax(2, keepdim=True)  # the same at every position it turns to
+        self.largest[f"layers.{layer}.self_attn.k_scale"] = torch.cat([pair, pair], -1)
+        self.largest[f"layers.{layer}.self_attn.v_scale"] = value.abs().amax(2, keepdim=True)
+
+    def scales(self) -> dict[str, Floats]:
+        """By parameter, (1, K, 1, D) float32, above zero."""
+        smallest = torch.finfo(torch.float32).tiny
+        return {
+            name: (largest * (MARGIN / LARGEST)).clamp_min(smallest).numpy() for name, largest in self.largest.items()
+        }

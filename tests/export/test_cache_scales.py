@@ -1,0 +1,92 @@
+"""int8 keys and values: what onnxruntime computes is what the reference says that the integers mean."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+import tiny
+import torch
+
+from export.cache_scales import LARGEST, MARGIN, Ranges
+from export.checkpoint import Checkpoint
+from export.operators import rotate, rounded
+from export.pipeline import export_bundle
+from export.read_onnx import mapped
+from export.reference import FloatSource, QuantizedSource, hidden_states, logits
+from export.weights import quantize_weights
+from quantize.recipe import RECIPES, Gate
+from quantize.scheme import INT8
+from runtime.bundle import Bundle
+from runtime.decoder import Decoder
+
+LENGTH = 100
+RECIPE = dataclasses.replace(RECIPES["float"], cache=INT8, gate=Gate(0.5, 1.0))
+
+
+@pytest.fixture(scope="module", params=list(tiny.CONFIGS))
+def pair(request, checkpoint, tmp_path_factory):
+    """Float weights with int8 caches: the artifact, and the reference with the scales of its graph."""
+    made = tmp_path_factory.mktemp("cache")
+    found = Checkpoint.open(checkpoint(request.param))
+    export_bundle(found.folder, made / "x.bundle", ["onnx"], RECIPE)
+    decoder = Decoder(Bundle.open(made / "x.bundle"), threads=1)
+    (made / "weights").mkdir()
+    weights, _ = quantize_weights(found, RECIPE, made / "weights")
+    weights = weights.with_vectors(scales_of(made / "x.bundle"))
+    config = dataclasses.replace(found.config, cache_bits=8)
+    return decoder, QuantizedSource(config, weights, decoder.tables), FloatSource(found)
+
+
+def scales_of(bundle) -> dict[str, np.ndarray]:
+    path = bundle / "onnx" / "decoder.onnx"
+    tensors = onnx.load(path, load_external_data=False).graph.initializer
+    return {t.name: np.array(mapped(path, t, np.float32)) for t in tensors if t.name.endswith(("k_scale", "v_scale"))}
+
+
+def test_artifact_computes_with_the_rounded_keys_and_values(pair):
+    decoder, rounded_source, exact = pair
+    ids = np.random.default_rng(0).integers(3, tiny.VOCAB, LENGTH)
+    decoder.reset()
+    found = [decoder.forward(ids[:30], kept=30).logits.copy()]
+    found += [decoder.forward(ids[at : at + 1]).logits.copy() for at in range(30, 60)]
+    found = np.concatenate([*found, decoder.forward(ids[60:], kept=LENGTH - 60).logits])
+    expected = logits(rounded_source, hidden_states(rounded_source, ids))
+    model = logits(exact, hidden_states(exact, ids))
+    away, lost = np.abs(found - expected).max(), np.abs(expected - model).max()
+    assert lost > 0
+    assert away < 0.1 * lost
+
+
+def test_caches_hold_integers(pair):
+    decoder, _, _ = pair
+    assert {cache.key.dtype for cache in decoder.caches} == {np.dtype(np.int8)}
+    decoder.reset()
+    decoder.prefill(np.arange(5, 25))
+    assert all(np.abs(cache.value[:, :, : cache.length].astype(int)).max() > 20 for cache in decoder.caches)
+
+
+def test_a_scale_covers_its_pair_at_every_position():
+    """A key turns with its position: what its pair reaches at one, a channel reaches at another."""
+    key = torch.randn(1, 2, 9, 16)
+    ranges = Ranges()
+    ranges.see(4, key, torch.zeros(1, 2, 9, 16))
+    scales = ranges.scales()
+    limit = torch.from_numpy(scales["layers.4.self_attn.k_scale"]) * LARGEST
+    cos = torch.linspace(-1, 1, 50)[:, None].expand(50, 8)
+    for at in range(50):
+        turned = rotate(key, torch.full((1, 9), at), cos, (1 - cos.square()).sqrt())
+        assert (turned.abs() * MARGIN <= limit * 1.0001).all()
+    assert (scales["layers.4.self_attn.v_scale"] > 0).all()
+
+
+def test_rounded_is_the_nearest_of_256_values():
+    x, scale = torch.linspace(-3, 3, 999).view(1, 1, -1, 1), torch.full((1, 1, 1, 1), 0.02)
+    found = rounded(x, scale)
+    inside = x.abs() <= 0.02 * LARGEST
+    assert ((found - x).abs()[inside] <= 0.0100001).all()
+    assert found.min() == pytest.approx(-128 * 0.02)
+    assert found.max() == pytest.approx(127 * 0.02)
+    assert rounded(x, None) is x
