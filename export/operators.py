@@ -2,7 +2,8 @@
 
 The bodies are their definition, and run the float reference.  A captured graph holds them whole, so
 that each backend lowers `attend` or `linear` to the best it has, and none sees Gemma's anatomy.
-Shapes: B batch 1, S tokens, T keys, H heads, K key heads, D head dim.
+Shapes: S tokens, T keys, H heads, K key heads, D head dim.  The batch is 1 in a graph; the bodies also take
+several sequences at the same positions.
 """
 
 from __future__ import annotations

@@ -94,20 +94,31 @@ def load(module: nn.Module, source: Source, prefix: str) -> nn.Module:
     return module
 
 
-@torch.no_grad()
 def hidden_states(
     source: Source,
     ids: Ids,
     see: Callable[[int, Tensor, Tensor], None] | None = None,
     progress: Callable[[float], None] = lambda done: None,
 ) -> Floats:
-    """A whole sequence of ids (T,) to the hidden states after the final norm, (T, hidden).
+    """A whole sequence of ids (T,) to the hidden states after the final norm, (T, hidden)."""
+    states: Floats = window_states(source, ids[None], see, progress)[0]
+    return states
+
+
+@torch.no_grad()
+def window_states(
+    source: Source,
+    ids: Ids,
+    see: Callable[[int, Tensor, Tensor], None] | None = None,
+    progress: Callable[[float], None] = lambda done: None,
+) -> Floats:
+    """Sequences of one length, ids (B, T), to the hidden states after the final norm, (B, T, hidden).
 
     Every layer sees every position, without the shortcut over shared layers, so that a reference
-    also proves the shortcut.  `see` is shown each layer's own keys and values, (1, K, T, D).
+    also proves the shortcut.  `see` is shown each layer's own keys and values, (B, K, T, D).
     """
-    config, count = source.config, len(ids)
-    x = torch.from_numpy(source.rows("tokens", ids))[None]
+    config, (batch, count) = source.config, ids.shape
+    x = torch.from_numpy(source.rows("tokens", ids.ravel())).view(batch, count, -1)
     slices = per_layer_slices(source, ids, x)
     positions = torch.arange(count)[None]
     ropes = {
@@ -119,7 +130,7 @@ def hidden_states(
         with torch.device("meta"):
             module = Layer(config, layer)
         load(module, source, f"layers.{layer.index}.")
-        nothing = torch.zeros(1, layer.kv_heads, 0, layer.head_dim)
+        nothing = torch.zeros(batch, layer.kv_heads, 0, layer.head_dim)
         kv = (nothing, nothing) if layer.owns_kv else presents[layer.source]
         per_layer = slices[layer.index] if slices else None
         scales = module.self_attn.cache_scales
@@ -129,7 +140,7 @@ def hidden_states(
         progress(1)
     with torch.device("meta"):
         norm = RMSNorm(config.hidden, config.eps)
-    return np.asarray(load(norm, source, "norm.")(x)[0])
+    return np.asarray(load(norm, source, "norm.")(x))
 
 
 def tables(rope: Rope, rows: int) -> KV:
@@ -138,10 +149,11 @@ def tables(rope: Rope, rows: int) -> KV:
 
 
 def per_layer_slices(source: Source, ids: Ids, embeds: Tensor) -> list[Tensor]:
+    """Ids (B, T) and their embeddings to one (B, T, per_layer_dim) a layer; none for a model without."""
     config = source.config
     if not config.per_layer_dim:
         return []
-    rows = torch.from_numpy(source.rows("per_layer", ids))[None]
+    rows = torch.from_numpy(source.rows("per_layer", ids.ravel())).view(*ids.shape, -1)
     edge = config.own_kv_layers * config.per_layer_dim
     with torch.device("meta"):
         norm = RMSNorm(config.per_layer_dim, config.eps)

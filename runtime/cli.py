@@ -18,6 +18,7 @@ COMMANDS = {
     "export": ("export.cmd_export", "make a bundle of a checkpoint"),
     "run": ("runtime.cmd_run", "answer a prompt, or chat"),
     "bench": ("runtime.cmd_bench", "measure a bundle on this machine"),
+    "eval": ("runtime.cmd_eval", "measure what a bundle lost: perplexity, divergence"),
     "inspect": ("runtime.cmd_inspect", "explain a checkpoint or a bundle"),
     "verify": ("runtime.cmd_verify", "check a bundle: hashes, then its golden answers"),
 }

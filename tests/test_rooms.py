@@ -16,7 +16,11 @@ MAY_IMPORT = {"export": {"quantize", "runtime"}, "quantize": set(), "runtime": s
 ROOMS = list(MAY_IMPORT)
 HEAVY = {"torch", "onnx", "safetensors", "transformers", "executorch", "coremltools", "ml_dtypes"}
 # Where a room is named by a string, so that it is imported only when asked for.
-DOORS = {"runtime/cli.py": {"export.cmd_export"}, "runtime/cmd_inspect.py": {"export.inspect_checkpoint"}}
+DOORS = {
+    "runtime/cli.py": {"export.cmd_export"},
+    "runtime/cmd_eval.py": {"export.divergence"},
+    "runtime/cmd_inspect.py": {"export.inspect_checkpoint"},
+}
 
 
 def sources(room: str) -> list[Path]:

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.real
 HERE = Path(__file__).parent
 MADE = HERE.parent.parent / "build" / "real"
 CHECKPOINT, TEXT = MADE / "gemma3-270m", MADE / "handbook.txt"
+GEMMA_EDGE = Path(sys.executable).with_name("gemma-edge")
 FACTS = {
     "Water boils at a temperature of": "100",
     "Paris is the capital of": "France",
@@ -37,14 +38,14 @@ def bundle(recipe: str) -> Path:
 
 
 def continued(recipe: str, prompt: str) -> dict:
-    command = Path(sys.executable).with_name("gemma-edge")
     options = ("--raw", "--temperature", "0", "--max-new-tokens", str(NEW_TOKENS), "--json")
-    return last_json(command, "run", bundle(recipe), prompt, *options)
+    return last_json(GEMMA_EDGE, "run", bundle(recipe), prompt, *options)
 
 
 @cache
 def perplexity(recipe: str) -> float:
-    return last_json(sys.executable, HERE / "perplexity.py", bundle(recipe), TEXT)["perplexity"]
+    found = last_json(GEMMA_EDGE, "eval", bundle(recipe), "--text", TEXT, "--windows", "40", "--json")
+    return found["bundles"][0]["perplexity"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,184 @@
+"""`gemma-edge eval`: perplexity of bundles, and how far they are from the float model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .bundle import Bundle
+from .cmd_inspect import sizes
+from .decoder import Decoder, usable_cores
+from .errors import GemmaError
+from .eval_page import page
+from .evaluation import Evaluation, Figures, Meter, table
+from .perplexity import Windows, cut, ignore, score
+from .progress import Progress
+from .tokenizer import Tokenizer
+
+LEAST_WINDOW = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Perplexity of bundles on a text, by the rule of llama-perplexity, and with --against their\n"
+        "divergence from the float model on the same positions."
+    )
+    parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+", help="folder that `gemma-edge export` wrote")
+    parser.add_argument("--text", metavar="FILE", type=Path, required=True, help="UTF-8 text to read")
+    parser.add_argument(
+        "--against", metavar="CHECKPOINT", help="float model to compare with: a folder or a hub id (needs torch)"
+    )
+    parser.add_argument("--windows", type=int, default=40, metavar="N", help="most windows (default: %(default)s)")
+    parser.add_argument(
+        "--window-tokens", type=int, default=512, metavar="N", help="tokens of a window (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores this process may use)"
+    )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with the table and plots too")
+    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+
+
+def run(args: argparse.Namespace) -> int:
+    check_numbers(args)
+    if args.html:
+        check_page(args.html)
+    bundles = [Bundle.open(folder) for folder in args.bundles]
+    windows = common_windows(bundles, args.text, args.window_tokens, args.windows)
+    reading = read_in_float(args.against, bundles, windows, args.threads) if args.against else None
+    found = [figures(bundle, windows, reading.meter() if reading else None, args.threads) for bundle in bundles]
+    evaluation = Evaluation(
+        text=args.text.name,
+        windows=windows.count,
+        window_tokens=windows.tokens,
+        positions=windows.count * windows.scored,
+        threads=args.threads or usable_cores(),
+        against=reading.name if reading else None,
+        bundles=found,
+    )
+    if args.html:
+        write(args.html, page(evaluation))
+    if not args.json:
+        print(aligned(table(evaluation)))
+    print(msgspec.json.encode(evaluation).decode())
+    return 0
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Raises GemmaError for options that can not be run."""
+    if args.windows < 1:
+        raise GemmaError(f"--windows {args.windows}: not a number from 1 up", "leave it out to read 40")
+    if args.window_tokens < LEAST_WINDOW:
+        raise GemmaError(
+            f"--window-tokens {args.window_tokens}: a window has {LEAST_WINDOW} tokens or more", "512 is usual"
+        )
+    if args.threads < 0:
+        raise GemmaError(f"--threads {args.threads}: not a number from 0 up", "0 takes the cores this process may use")
+
+
+def check_page(path: Path) -> None:
+    """Raises GemmaError, before the long part, for a page that has no place."""
+    if path.is_dir():
+        raise GemmaError(f"--html {path}: a folder", "give the name of a file")
+    if not path.parent.is_dir():
+        raise GemmaError(f"--html {path}: there is no folder {path.parent}", "make it first, or choose another place")
+
+
+def read_text(path: Path) -> str:
+    """Raises GemmaError if it can not be read, or is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise GemmaError(f"--text {path}: {error.strerror or error}", "give a UTF-8 text file") from error
+    except UnicodeDecodeError as error:
+        raise GemmaError(f"--text {path}: not UTF-8: {error}", "convert it, for example with iconv") from error
+
+
+def common_windows(bundles: list[Bundle], path: Path, tokens: int, limit: int) -> Windows:
+    """The same windows for all bundles.
+
+    Raises GemmaError for a window over a model's context, a text shorter than a window, and bundles
+    that read the text as different tokens.
+    """
+    for bundle in bundles:
+        if tokens > bundle.manifest.model.context:
+            raise GemmaError(
+                f"--window-tokens {tokens}: the context of {bundle.folder} is {bundle.manifest.model.context}",
+                "ask for shorter windows",
+            )
+    text = read_text(path)
+    first, *others = (text_windows(bundle, text, path, tokens, limit) for bundle in bundles)
+    for bundle, windows in zip(bundles[1:], others, strict=True):
+        if windows.ids.tolist() != first.ids.tolist():
+            raise GemmaError(
+                f"{bundle.folder}: reads {path} as other tokens than {bundles[0].folder}, the figures do not compare",
+                "evaluate bundles of different tokenizers one by one",
+            )
+    return first
+
+
+def text_windows(bundle: Bundle, text: str, path: Path, tokens: int, limit: int) -> Windows:
+    tokenizer = Tokenizer(bundle)
+    ids = tokenizer.encode(text, bos=True)
+    if len(ids) < tokens:
+        raise GemmaError(
+            f"--text {path}: {len(ids)} tokens, one window is {tokens}",
+            "give a longer text, or shorter windows with --window-tokens",
+        )
+    return cut(ids, tokenizer.bos, tokens, limit)
+
+
+def read_in_float(checkpoint: str, bundles: list[Bundle], windows: Windows, threads: int) -> Any:
+    """Asked of the export room, which may not be installed."""
+    try:
+        module = import_module("export.divergence")
+    except ModuleNotFoundError as error:
+        raise GemmaError(
+            f"--against {checkpoint}: reading a checkpoint needs the package {error.name}",
+            "pip install 'gemma-edge[export]', or leave --against out",
+        ) from error
+    return module.read(checkpoint, bundles, windows, threads)
+
+
+def figures(bundle: Bundle, windows: Windows, meter: Meter | None, threads: int) -> Figures:
+    """Raises GemmaError if the bundle does not run."""
+    manifest = bundle.manifest
+    decoder = Decoder(bundle, threads)
+    with Progress(f"scoring {manifest.recipe.name}", windows.count) as progress:
+        perplexity = score(decoder, windows, meter.see if meter else ignore, progress.advance)
+    size = sizes(manifest)
+    return Figures(
+        bundle=bundle.folder.resolve().name,
+        recipe=manifest.recipe.name,
+        bytes=size["disk"],
+        resident_bytes=size["resident"],
+        perplexity=perplexity,
+        divergence=meter.divergence() if meter else None,
+    )
+
+
+def write(path: Path, text: str) -> None:
+    """Beside, then renamed: a reader sees all of the page or none."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise GemmaError(f"--html {path}: {error.strerror or error}", "choose another place") from error
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Names to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        names = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  ".join([*names, *numbers]).rstrip())
+    return "\n".join(lines)
