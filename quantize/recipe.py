@@ -62,7 +62,7 @@ RECIPES = {
         Recipe("float", "as the checkpoint is, to compare with",
                rules(("*", FLOAT)), Gate(0.999, 1e-5), cache=FLOAT),
         Recipe("int8", "8 bits in blocks of 32: hardly any loss",
-               rules(("rows.*", INT8), ("*", INT8_B32)), Gate(0.8, 0.05)),
+               rules(("rows.*", INT8), ("*", INT8_B32)), Gate(0.8, 0.05), cache=FLOAT),
         Recipe("int4", "4-bit linears in blocks of 32, two-stage head, 8-bit rows",
                rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.15, 1.0), RESCORED),
         Recipe("int4-b128", "as int4, in blocks of 128: far more loss while nothing is calibrated",
