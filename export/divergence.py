@@ -19,7 +19,7 @@ from runtime.perplexity import Windows, perplexity, surprises
 from runtime.progress import Progress
 
 from .checkpoint import Checkpoint
-from .reference import FloatSource, Source, logits, window_states
+from .reference import FloatSource, Source, hidden_states, logits
 from .verify import kl, log_softmax
 
 Floats = NDArray[np.float32]
@@ -63,7 +63,7 @@ def scored_states(source: Source, windows: Windows) -> Floats:
     parts = []
     with Progress("reading in float", len(starts) * len(source.config.layers)) as progress:
         for start in starts:
-            states = window_states(source, windows.ids[start : start + together], progress=progress.advance)
+            states = hidden_states(source, windows.ids[start : start + together], progress=progress.advance)
             parts.append(states[:, windows.first : -1].copy())
     return np.concatenate(parts)
 

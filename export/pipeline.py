@@ -57,7 +57,7 @@ def export_bundle(
             tables, row_losses = split.split_rows(checkpoint, recipe, folder, progress.advance)
         model, ids, ranges = FloatSource(checkpoint), passage(checkpoint), Ranges()
         with Progress("reading in float", len(config.layers)) as progress:
-            reading = Reading(model, ids, hidden_states(model, ids, ranges.see, progress.advance))
+            reading = Reading(model, ids, hidden_states(model, ids[None], ranges.see, progress.advance)[0])
         if not recipe.cache.is_float:
             config = dataclasses.replace(config, cache_bits=recipe.cache.bits)
             quantized = quantized.with_vectors(ranges.scales())
@@ -99,7 +99,7 @@ def verify(
     decoder = Decoder(unsealed)
     integers = QuantizedSource(config, quantized, decoder.tables, decoder.head)
     with Progress("verifying", 1 + len(lengths(config.window, len(reading.ids)))) as progress:
-        own = Reading(integers, reading.ids, hidden_states(integers, reading.ids))
+        own = Reading(integers, reading.ids, hidden_states(integers, reading.ids[None])[0])
         progress.advance(1)
         report = compare(decoder, {"float": reading, "quantized": own}, progress.advance)
     judge(report, recipe)

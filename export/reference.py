@@ -94,19 +94,8 @@ def load(module: nn.Module, source: Source, prefix: str) -> nn.Module:
     return module
 
 
-def hidden_states(
-    source: Source,
-    ids: Ids,
-    see: Callable[[int, Tensor, Tensor], None] | None = None,
-    progress: Callable[[float], None] = lambda done: None,
-) -> Floats:
-    """A whole sequence of ids (T,) to the hidden states after the final norm, (T, hidden)."""
-    states: Floats = window_states(source, ids[None], see, progress)[0]
-    return states
-
-
 @torch.no_grad()
-def window_states(
+def hidden_states(
     source: Source,
     ids: Ids,
     see: Callable[[int, Tensor, Tensor], None] | None = None,

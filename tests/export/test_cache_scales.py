@@ -53,8 +53,8 @@ def test_artifact_computes_with_the_rounded_keys_and_values(pair):
     found = [decoder.forward(ids[:30], kept=30).logits.copy()]
     found += [decoder.forward(ids[at : at + 1]).logits.copy() for at in range(30, 60)]
     found = np.concatenate([*found, decoder.forward(ids[60:], kept=LENGTH - 60).logits])
-    expected = logits(rounded_source, hidden_states(rounded_source, ids))
-    model = logits(exact, hidden_states(exact, ids))
+    expected = logits(rounded_source, hidden_states(rounded_source, ids[None])[0])
+    model = logits(exact, hidden_states(exact, ids[None])[0])
     away, lost = np.abs(found - expected).max(), np.abs(expected - model).max()
     assert lost > 0
     assert away < 0.1 * lost

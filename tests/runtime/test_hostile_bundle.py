@@ -224,6 +224,9 @@ def test_a_row_file_whose_header_lies_is_refused(copy, refused, header):
     refused(copy, str(copy), commands=(RUN, BENCH, ("verify",)))
 
 
+OTHER = {"int8": "float32", "float32": "int8"}
+
+
 def set_model(**values: object) -> Callable[[dict], object]:
     return lambda manifest: manifest["model"].update(values)
 
@@ -242,6 +245,8 @@ def set_model(**values: object) -> Callable[[dict], object]:
         set_model(context=0),
         set_model(caches=[]),
         set_model(rope={}),
+        lambda manifest: [one.update(dtype=OTHER[one["dtype"]]) for one in manifest["model"]["caches"]],
+        lambda manifest: [one.update(head_dim=2 * one["head_dim"]) for one in manifest["model"]["caches"]],
         lambda manifest: manifest.update(tables={}),
         lambda manifest: manifest.update(artifacts={}),
         lambda manifest: manifest.update(tokenizer="golden.json"),
