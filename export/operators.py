@@ -146,9 +146,12 @@ def rotate(x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def scores(query: Tensor, key: Tensor, value: Tensor, positions: Tensor, scale: float, window: int) -> Tensor:
     """softmax(query · keyᵀ · scale) · value, keys at positions 0 to T − 1.  (1, H, S, D) to (1, S, H·D)."""
-    group = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    batch, heads, steps, dim = query.shape
     distance = positions[0][:, None] - torch.arange(key.shape[2])[None]  # (S, T)
     seen = (distance >= 0) & (distance < window) if window else distance >= 0
-    weights = (query @ key.transpose(-1, -2) * scale).masked_fill(~seen, float("-inf")).softmax(-1)
-    return (weights @ value).transpose(1, 2).flatten(2)
+    # The queries of a key head as more rows: keys and values are not repeated.
+    grouped = query.reshape(batch, key.shape[1], -1, dim)  # (B, K, H/K·S, D)
+    raw = (grouped @ key.transpose(-1, -2) * scale).view(batch, heads, steps, -1)
+    weights = raw.masked_fill(~seen, float("-inf")).softmax(-1)
+    mixed = weights.view(batch, key.shape[1], -1, key.shape[2]) @ value
+    return mixed.view(batch, heads, steps, dim).transpose(1, 2).flatten(2)

@@ -17,7 +17,7 @@ from runtime.manifest import Rope
 from runtime.row_table import RowTable
 
 from .checkpoint import Checkpoint
-from .config import GemmaConfig
+from .config import GemmaConfig, LayerConfig
 from .model import KV, Decoder, Layer, PerLayerInputs, RMSNorm, softcapped
 from .weights import Unit, Weights, units
 
@@ -107,18 +107,13 @@ def hidden_states(
     also proves the shortcut.  `see` is shown each layer's own keys and values, (1, K, T, D).
     """
     config, count = source.config, len(ids)
-    x = torch.from_numpy(source.rows("tokens", ids))[None]
-    slices = per_layer_slices(source, ids, x)
+    x = embedded(source, ids[None])
+    slices = per_layer_slices(source, ids[None], x)
     positions = torch.arange(count)[None]
-    ropes = {
-        kind: tables(Rope(theta=r.theta, head_dim=r.head_dim, rotated_pairs=r.rotated_pairs), count)
-        for kind, r in config.ropes
-    }
+    ropes = rotary_tables(config, count)
     presents: dict[int, KV] = {}
     for layer in config.layers:
-        with torch.device("meta"):
-            module = Layer(config, layer)
-        load(module, source, f"layers.{layer.index}.")
+        module = load_layer(source, layer)
         nothing = torch.zeros(1, layer.kv_heads, 0, layer.head_dim)
         kv = (nothing, nothing) if layer.owns_kv else presents[layer.source]
         per_layer = slices[layer.index] if slices else None
@@ -127,9 +122,32 @@ def hidden_states(
         if see and layer.owns_kv:
             see(layer.index, *presents[layer.index])
         progress(1)
+    return np.asarray(final_norm(source)(x)[0])
+
+
+def load_layer(source: Source, layer: LayerConfig) -> Layer:
     with torch.device("meta"):
-        norm = RMSNorm(config.hidden, config.eps)
-    return np.asarray(load(norm, source, "norm.")(x)[0])
+        module = Layer(source.config, layer)
+    load(module, source, f"layers.{layer.index}.")
+    return module
+
+
+def final_norm(source: Source) -> nn.Module:
+    with torch.device("meta"):
+        norm = RMSNorm(source.config.hidden, source.config.eps)
+    return load(norm, source, "norm.")
+
+
+def embedded(source: Source, ids: Ids) -> Tensor:
+    """Ids (B, T) to (B, T, hidden)."""
+    return torch.from_numpy(source.rows("tokens", ids.ravel())).view(*ids.shape, -1)
+
+
+def rotary_tables(config: GemmaConfig, rows: int) -> dict[str, KV]:
+    return {
+        kind: tables(Rope(theta=r.theta, head_dim=r.head_dim, rotated_pairs=r.rotated_pairs), rows)
+        for kind, r in config.ropes
+    }
 
 
 def tables(rope: Rope, rows: int) -> KV:
@@ -138,10 +156,11 @@ def tables(rope: Rope, rows: int) -> KV:
 
 
 def per_layer_slices(source: Source, ids: Ids, embeds: Tensor) -> list[Tensor]:
+    """Ids (B, T) and their embeddings to one (B, T, per_layer_dim) a layer; none for a model without."""
     config = source.config
     if not config.per_layer_dim:
         return []
-    rows = torch.from_numpy(source.rows("per_layer", ids))[None]
+    rows = torch.from_numpy(source.rows("per_layer", ids.ravel())).view(*ids.shape, -1)
     edge = config.own_kv_layers * config.per_layer_dim
     with torch.device("meta"):
         norm = RMSNorm(config.per_layer_dim, config.eps)

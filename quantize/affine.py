@@ -19,6 +19,7 @@ from .scheme import Scheme
 
 Floats = NDArray[np.float32]
 SMALLEST_SCALE = 2.0**-14
+TINY = float(torch.finfo(torch.float32).tiny)
 ROWS_BYTES = 1 << 21  # floats are searched in pieces that stay in the cache
 
 
@@ -80,13 +81,13 @@ def round_scale(scale: torch.Tensor) -> torch.Tensor:
     return sign * scale.abs().clamp_min(SMALLEST_SCALE).to(torch.bfloat16).float()
 
 
-def absmax_scales(groups: torch.Tensor, scheme: Scheme) -> torch.Tensor:
+def absmax_scales(groups: torch.Tensor, scheme: Scheme, _importance: torch.Tensor | None = None) -> torch.Tensor:
     """Plain rounding's scale: the largest size maps to the highest code.  (n, width) to (n,)."""
     return round_scale(groups.abs().amax(-1) / scheme.highest)
 
 
-def least_squares_scales(groups: torch.Tensor, scheme: Scheme) -> torch.Tensor:
-    """The scale of least squared error.  (n, width) to (n,).
+def least_squares_scales(groups: torch.Tensor, scheme: Scheme, importance: torch.Tensor | None = None) -> torch.Tensor:
+    """The scale of least squared error, each weighted by its importance.  (n, width) to (n,).
 
     A grid of clipping factors for both signs, then alternating least squares (codes given the
     scale, scale given the codes).  At 8 bits clipping never pays, so the grid is its end.
@@ -94,26 +95,35 @@ def least_squares_scales(groups: torch.Tensor, scheme: Scheme) -> torch.Tensor:
     largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))  # (n, 1)
     factors = torch.linspace(0.55, 1.02, 14).tolist() if scheme.bits == 4 else [1.0]
     best = round_scale(largest / scheme.highest)
-    least = squared_error(groups, best, scheme)[0]
+    least = squared_error(groups, best, scheme, importance)[0]
     for candidate in (largest * f / end for f in factors for end in (scheme.lowest, scheme.highest)):
-        best, least = keep_better(groups, round_scale(candidate), scheme, best, least)
+        best, least = keep_better(groups, round_scale(candidate), scheme, importance, best, least)
     for _ in range(3):
         codes = squared_error(groups, best, scheme)[1]
-        fit = (codes * groups).sum(-1, keepdim=True) / codes.square().sum(-1, keepdim=True).clamp_min(1)
-        best, least = keep_better(groups, round_scale(fit), scheme, best, least)
+        weighted = codes if importance is None else codes * importance
+        fit = (weighted * groups).sum(-1, keepdim=True) / (weighted * codes).sum(-1, keepdim=True).clamp_min(TINY)
+        best, least = keep_better(groups, round_scale(fit), scheme, importance, best, least)
     return best[:, 0]
 
 
-def squared_error(groups: torch.Tensor, scale: torch.Tensor, scheme: Scheme) -> tuple[torch.Tensor, torch.Tensor]:
-    """Error (n,) and codes (n, width) of rounding with scale (n, 1)."""
+def squared_error(
+    groups: torch.Tensor, scale: torch.Tensor, scheme: Scheme, importance: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Error (n,), weighted by importance (n, width), and codes (n, width) of rounding with scale (n, 1)."""
     codes = torch.round(groups / scale).clamp_(scheme.lowest, scheme.highest)
-    return torch.addcmul(groups, codes, scale, value=-1).square_().sum(-1), codes
+    error = torch.addcmul(groups, codes, scale, value=-1).square_()
+    return (error if importance is None else error.mul_(importance)).sum(-1), codes
 
 
 def keep_better(
-    groups: torch.Tensor, scale: torch.Tensor, scheme: Scheme, best: torch.Tensor, least: torch.Tensor
+    groups: torch.Tensor,
+    scale: torch.Tensor,
+    scheme: Scheme,
+    importance: torch.Tensor | None,
+    best: torch.Tensor,
+    least: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    error = squared_error(groups, scale, scheme)[0]
+    error = squared_error(groups, scale, scheme, importance)[0]
     better = error < least
     return torch.where(better[:, None], scale, best), torch.where(better, error, least)
 
@@ -121,15 +131,19 @@ def keep_better(
 SCALES = {"absmax": absmax_scales, "least-squares": least_squares_scales}
 
 
-def quantize(matrix: Floats, scheme: Scheme, scales: str = "least-squares") -> tuple[Quantized, Loss]:
+def quantize(
+    matrix: Floats, scheme: Scheme, scales: str = "least-squares", importance: Floats | None = None
+) -> tuple[Quantized, Loss]:
     """Round a matrix (rows, inputs) float32 to integers.
 
-    `scales` is "least-squares" or "absmax" (plain rounding, to compare with).  Raises ValueError for
-    values that are not finite.
+    `scales` is "least-squares" or "absmax" (plain rounding, to compare with).  `importance` (inputs,)
+    weighs the error of each input: its mean square in use.  Raises ValueError for values that are not
+    finite.
     """
     rows, inputs = matrix.shape
     width, count = scheme.width(inputs), scheme.groups(inputs)
     padded = count * width
+    weight = None if importance is None else weights_of(importance, count, width)
     chosen = np.empty((rows, count), np.float32)
     packed = np.empty((rows, scheme.packed_bytes(inputs)), np.uint8)
     loss, step = Loss(), max(1, ROWS_BYTES // (4 * padded))
@@ -138,7 +152,8 @@ def quantize(matrix: Floats, scheme: Scheme, scales: str = "least-squares") -> t
         if not torch.isfinite(piece).all():
             raise ValueError("NaN or Inf")
         groups = torch.nn.functional.pad(piece, (0, padded - inputs)).view(-1, width)
-        scale = SCALES[scales](groups, scheme)
+        each = None if weight is None else weight.repeat(len(piece), 1)
+        scale = SCALES[scales](groups, scheme, each)
         error, codes = squared_error(groups, scale[:, None], scheme)
         codes = codes.view(-1, padded)[:, :inputs]
         worst = (groups - codes_times(codes, scale, width, padded)).abs().amax().item()
@@ -146,6 +161,13 @@ def quantize(matrix: Floats, scheme: Scheme, scales: str = "least-squares") -> t
         chosen[start : start + step] = scale.view(-1, count).numpy()
         packed[start : start + step] = pack(codes.to(torch.int8).numpy(), scheme.bits)
     return Quantized(packed, chosen, scheme, inputs), loss
+
+
+def weights_of(importance: Floats, count: int, width: int) -> torch.Tensor:
+    """Importance (inputs,) to (groups, width), never quite zero."""
+    weight = torch.from_numpy(np.ascontiguousarray(importance, np.float32))
+    weight = weight.clamp_min(float(weight.mean()) * 1e-4).clamp_min(TINY)
+    return torch.nn.functional.pad(weight, (0, count * width - len(weight))).view(count, width)
 
 
 def codes_times(codes: torch.Tensor, scale: torch.Tensor, width: int, padded: int) -> torch.Tensor:

@@ -45,7 +45,7 @@ def surprise(logits: NDArray[np.float32], expected: NDArray[np.int64]) -> float:
 
 def perplexity(bundle: Bundle, text: str, limit: int, threads: int) -> tuple[float, int]:
     """The figure, and how many windows it is of.  Raises GemmaError for a text shorter than a window."""
-    tokenizer, decoder = Tokenizer(bundle), Decoder(bundle, threads)
+    tokenizer, decoder = Tokenizer.of(bundle), Decoder(bundle, threads)
     windows = cut(tokenizer.encode(text, bos=True), tokenizer.bos, limit)
     if not len(windows):
         raise GemmaError(f"the text is shorter than one window of {WINDOW} tokens", "give a longer one")
