@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,13 +17,16 @@ LARGEST = 127
 class Ranges:
     """Largest magnitude in each channel of each layer's keys and values."""
 
-    def __init__(self) -> None:
-        self.largest: dict[str, Tensor] = {}
+    def __init__(self, divided: Mapping[int, Floats]) -> None:
+        """`divided`: what calibration divided a layer's values by, (1, K, 1, D), by layer."""
+        self.divided, self.largest = divided, dict[str, Tensor]()
 
     def see(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Keys, rotated, and values of one layer, (1, K, T, D) each."""
         pair = torch.hypot(*key.chunk(2, -1)).amax(2, keepdim=True)  # the same at every position it turns to
         self.largest[f"layers.{layer}.self_attn.k_scale"] = torch.cat([pair, pair], -1)
+        if layer in self.divided:
+            value = value / torch.from_numpy(self.divided[layer])
         self.largest[f"layers.{layer}.self_attn.v_scale"] = value.abs().amax(2, keepdim=True)
 
     def scales(self) -> dict[str, Floats]:

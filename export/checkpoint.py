@@ -11,8 +11,10 @@ from typing import Any
 
 import ml_dtypes  # noqa: F401  teaches numpy, and so safetensors, the dtype bfloat16
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from runtime.errors import GemmaError
 
@@ -77,6 +79,15 @@ class Checkpoint:
             for start in rows[::step]:
                 piece = np.asarray(view[start : min(start + step, rows.stop)], np.float32)
                 yield finite(piece, f"{entry.file}: {entry.released}")
+
+    def stored(self, name: str, rows: range) -> Tensor:
+        """Some rows of a matrix in the dtype of the file, not checked for NaN."""
+        entry = self.entries[name]
+        with opened(entry.file) as file:
+            array = file.get_slice(entry.released)[rows.start : rows.stop]
+        if entry.dtype != "BF16":
+            return torch.from_numpy(array)
+        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
 
     def gather(self, name: str, ids: NDArray[np.int64]) -> Floats:
         """The rows of a table at some ids, (n, width) float32."""

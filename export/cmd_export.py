@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", default=DEFAULT, metavar="NAME", help="what is stored how, see below (default: %(default)s)"
     )
+    parser.add_argument(
+        "--calibrate",
+        metavar="TEXT",
+        help="auto: the model writes the text that a calibrated recipe fits the integers to; none: fit to nothing; "
+        "or a UTF-8 file (default: auto where the recipe is calibrated)",
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="folder to make")
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and print what would be made, then stop"
@@ -37,15 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    recipe = named_recipe(args.recipe)
+    recipe = calibrated_recipe(named_recipe(args.recipe), args.calibrate)
     names = [name.strip() for name in args.to.split(",")]
     if args.output is None and not args.dry_run:
         raise GemmaError("no place for the bundle", "name it with -o BUNDLE")
     if args.dry_run:
         return dry_run(args, recipe, names)
+    from .calibration_text import AUTO, Text
     from .pipeline import export_bundle
 
-    report = export_bundle(args.checkpoint, args.output, names, recipe, replace=args.force)
+    text = Text.of(args.calibrate or "auto") if recipe.calibrated else AUTO
+    report = export_bundle(args.checkpoint, args.output, names, recipe, replace=args.force, text=text)
     for name, parity in report.against.items():
         print(parity.line(name), file=sys.stderr)
     print(args.output)
@@ -56,6 +65,16 @@ def named_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise GemmaError(f"unknown recipe: {name}", f"choose from {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def calibrated_recipe(recipe: Recipe, choice: str | None) -> Recipe:
+    """Raises GemmaError for a text that the recipe has no use for."""
+    if choice == "none":
+        return dataclasses.replace(recipe, calibration="none")
+    if choice is not None and not recipe.calibrated:
+        calibrated = ", ".join(other.name for other in RECIPES.values() if other.calibrated)
+        raise GemmaError(f"--calibrate {choice}: recipe {recipe.name} is not calibrated", f"choose from {calibrated}")
+    return recipe
 
 
 def dry_run(args: argparse.Namespace, recipe: Recipe, names: list[str]) -> int:

@@ -8,14 +8,44 @@ several sequences at the same positions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Protocol, cast
+
 import torch
 from torch import Tensor
 
+ROWS = 1024  # of a 16-bit matrix, in float32 at a time: they stay in the processor's cache
 
-@torch.library.custom_op("gemma_edge::linear", mutates_args=())
+Body = Callable[..., Any]
+
+
+class Operator(Protocol):
+    def __call__(self, *arguments: Any) -> Any: ...
+    def register_fake(self, body: Body) -> Body:
+        """What the shapes of its results are."""
+        ...
+
+
+def operator(body: Body) -> Operator:
+    """A custom operator while a graph is captured, its body otherwise: dispatch costs more than a small tensor."""
+    captured = torch.library.custom_op(f"gemma_edge::{body.__name__}", body, mutates_args=())
+
+    @wraps(body)
+    def call(*arguments: Any) -> Any:
+        return (captured if torch.compiler.is_compiling() else body)(*arguments)
+
+    call.register_fake = captured.register_fake  # type: ignore[attr-defined]
+    return cast(Operator, call)
+
+
+@operator
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """(…, inputs) @ (outputs, inputs)ᵀ to (…, outputs)."""
-    return x @ weight.T
+    """(…, inputs) @ (outputs, inputs)ᵀ to (…, outputs).  A 16-bit weight is multiplied in float32."""
+    if weight.dtype == x.dtype:
+        return x @ weight.T
+    starts = range(0, len(weight), ROWS)
+    return torch.cat([x @ weight[start : start + ROWS].to(x.dtype).T for start in starts], -1)
 
 
 @linear.register_fake
@@ -23,7 +53,7 @@ def _(x: Tensor, weight: Tensor) -> Tensor:
     return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
-@torch.library.custom_op("gemma_edge::rms_norm", mutates_args=())
+@operator
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x²) + eps) · weight, over the last dimension."""
     return x * torch.pow(x.square().mean(-1, keepdim=True) + eps, -0.5) * weight
@@ -34,7 +64,7 @@ def _(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return torch.empty_like(x)
 
 
-@torch.library.custom_op("gemma_edge::gelu_tanh", mutates_args=())
+@operator
 def gelu_tanh(x: Tensor) -> Tensor:
     """The tanh form of GELU, written out: some backends turn torch's own into the erf form."""
     return 0.5 * x * (1.0 + torch.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
@@ -45,7 +75,7 @@ def _(x: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
-@torch.library.custom_op("gemma_edge::attend", mutates_args=())
+@operator
 def attend(
     q: Tensor,
     k: Tensor,
@@ -92,7 +122,7 @@ def _(
     return torch.empty_like(q), present, torch.empty_like(present)
 
 
-@torch.library.custom_op("gemma_edge::attend_shared", mutates_args=())
+@operator
 def attend_shared(
     q: Tensor,
     q_gain: Tensor,
@@ -147,9 +177,12 @@ def rotate(x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def scores(query: Tensor, key: Tensor, value: Tensor, positions: Tensor, scale: float, window: int) -> Tensor:
     """softmax(query · keyᵀ · scale) · value, keys at positions 0 to T − 1.  (1, H, S, D) to (1, S, H·D)."""
-    group = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    batch, heads, steps, dim = query.shape
     distance = positions[0][:, None] - torch.arange(key.shape[2])[None]  # (S, T)
     seen = (distance >= 0) & (distance < window) if window else distance >= 0
-    weights = (query @ key.transpose(-1, -2) * scale).masked_fill(~seen, float("-inf")).softmax(-1)
-    return (weights @ value).transpose(1, 2).flatten(2)
+    # The queries of a key head as more rows: keys and values are not repeated.
+    grouped = query.reshape(batch, key.shape[1], -1, dim)  # (B, K, H/K·S, D)
+    raw = (grouped @ key.transpose(-1, -2) * scale).view(batch, heads, steps, -1)
+    weights = raw.masked_fill(~seen, float("-inf")).softmax(-1)
+    mixed = weights.view(batch, key.shape[1], -1, key.shape[2]) @ value
+    return mixed.view(batch, heads, steps, dim).transpose(1, 2).flatten(2)

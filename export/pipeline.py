@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,10 +21,14 @@ from runtime.bench import peak_rss
 from runtime.bundle import Bundle, check_destination, created, describe, seal
 from runtime.decoder import Decoder
 from runtime.progress import Progress
-from runtime.tokenizer import read_pieces
+from runtime.tokenizer import Tokenizer, read_pieces
 
 from . import split, weights
 from .cache_scales import Ranges
+from .calibrate import calibrate
+from .calibration_cost import projected_seconds
+from .calibration_store import Key, Store, stored
+from .calibration_text import AUTO, SEED, Text, sequences
 from .capture import capture
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
@@ -36,9 +42,15 @@ PASSAGE = Path(__file__).with_name("passage.txt")
 
 
 def export_bundle(
-    source: str | Path, destination: Path, targets: Sequence[str], recipe: QuantizeRecipe, *, replace: bool = False
+    source: str | Path,
+    destination: Path,
+    targets: Sequence[str],
+    recipe: QuantizeRecipe,
+    *,
+    replace: bool = False,
+    text: Text = AUTO,
 ) -> Report:
-    """Make a bundle of a checkpoint.
+    """Make a bundle of a checkpoint; `text` calibrates a recipe that asks for it.
 
     Raises GemmaError for anything that can not be exported, or that verify does not pass; then
     nothing is left behind.
@@ -47,15 +59,23 @@ def export_bundle(
     check_destination(destination, replace=replace)
     checkpoint = Checkpoint.open(source)
     check_side_files(checkpoint.folder)
-    config = checkpoint.config
-    with created(destination, replace=replace) as place:
+    config, model = checkpoint.config, FloatSource(checkpoint)
+    key = key_of(checkpoint, recipe, text) if recipe.calibrated else None
+    with stored(destination, key) as store, created(destination, replace=replace) as place:
         folder = place.bundle
         tokenizer, template = copy_tokenizer(checkpoint, folder)
+        calibrated, how = None, m.Calibration()
+        if store:
+            speaker = Tokenizer(
+                folder / tokenizer, generation(checkpoint.folder).bos, folder / template if template else None
+            )
+            calibrated, how = calibration(model, speaker, recipe, text, store)
         with Progress("quantizing", weights.work(config)) as progress:
-            quantized, losses = weights.quantize_weights(checkpoint, recipe, place.scratch, progress.advance)
+            units = store.units if store else place.scratch
+            quantized, losses = weights.quantize_weights(checkpoint, recipe, units, progress.advance, calibrated)
         with Progress("writing rows", split.work(config)) as progress:
             tables, row_losses = split.split_rows(checkpoint, recipe, folder, progress.advance)
-        model, ids, ranges = FloatSource(checkpoint), passage(checkpoint), Ranges()
+        ids, ranges = passage(checkpoint), Ranges(calibrated.values if calibrated else {})
         with Progress("reading in float", len(config.layers)) as progress:
             reading = Reading(model, ids, hidden_states(model, ids[None], ranges.see, progress.advance)[0])
         if not recipe.cache.is_float:
@@ -67,7 +87,7 @@ def export_bundle(
             format="gemma-edge",
             version=[m.MAJOR, m.MINOR],
             model=model_facts(config, recipe.rescored),
-            recipe=recipe_facts(recipe, losses | row_losses),
+            recipe=recipe_facts(recipe, losses | row_losses, how),
             provenance=m.Provenance(
                 checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"
             ),
@@ -83,6 +103,39 @@ def export_bundle(
         report = verify(reading, config, quantized, manifest, folder, recipe)
         finish(manifest, folder)
     return report
+
+
+def key_of(checkpoint: Checkpoint, recipe: QuantizeRecipe, text: Text) -> Key:
+    """What a calibration depends on."""
+    stats = sorted((path.name, path.stat()) for path in checkpoint.folder.iterdir() if path.is_file())
+    files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return Key(f"gemma-edge {version('gemma-edge')}", files, repr(recipe), text.origin, SEED)
+
+
+def calibration(
+    model: FloatSource, tokenizer: Tokenizer, recipe: QuantizeRecipe, text: Text, store: Store
+) -> tuple[weights.Calibrated, m.Calibration]:
+    """Choose the text, then the integers of every layer; or go on where a killed export stopped."""
+    config, stop = model.config, generation(model.checkpoint.folder).stop
+    seconds = projected_seconds(config, recipe, text.tokens, written=text.path is None)
+    print(f"calibrating on about {text.tokens:,} tokens: about {duration(seconds)}", file=sys.stderr)
+    if not store.has("text"):
+        with Progress("writing a text" if text.path is None else "reading the text", text.tokens) as progress:
+            store.save("text", sequences(text, model, tokenizer, stop, progress.advance))
+    ids = np.array(store.load("text"))
+    with Progress("calibrating", len(config.layers)) as progress:
+        calibrated = calibrate(model, ids, recipe, store, progress.advance)
+    return calibrated, m.Calibration(
+        method=recipe.calibration,
+        text=text.origin,
+        tokens=ids.size,
+        seed=SEED,
+        sha256=hashlib.sha256(ids.tobytes()).hexdigest(),
+    )
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
 def verify(
@@ -156,10 +209,11 @@ def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
     )
 
 
-def recipe_facts(recipe: QuantizeRecipe, losses: dict[str, Loss]) -> m.Recipe:
+def recipe_facts(recipe: QuantizeRecipe, losses: dict[str, Loss], how: m.Calibration) -> m.Recipe:
     return m.Recipe(
         name=recipe.name,
         summary=recipe.summary,
         rules=[[rule.pattern, str(rule.scheme)] for rule in recipe.rules],
         loss={name: loss.relative for name, loss in losses.items()},
+        calibration=how,
     )

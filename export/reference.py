@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from runtime.manifest import Rope
 from runtime.row_table import RowTable
 
 from .checkpoint import Checkpoint
-from .config import GemmaConfig
+from .config import GemmaConfig, LayerConfig
 from .model import KV, Decoder, Layer, PerLayerInputs, RMSNorm, softcapped
 from .weights import Unit, Weights, units
 
@@ -48,18 +49,24 @@ class FloatSource:
     def config(self) -> GemmaConfig:
         return self.checkpoint.config
 
-    def unit(self, parameter: str) -> Unit:
-        return next(unit for unit in units(self.checkpoint.config) if unit.parameter == parameter)
+    @cached_property
+    def units(self) -> dict[str, Unit]:
+        return {unit.parameter: unit for unit in units(self.config)}
 
     def floats(self, parameter: str) -> Floats:
-        unit = self.unit(parameter)
+        unit = self.units[parameter]
         if not unit.inputs:
             return self.checkpoint.read(unit.tensor)
         return next(self.checkpoint.read_rows(unit.tensor, unit.rows, len(unit.rows)))
 
     def read_rows(self, parameter: str, step: int) -> Iterator[Floats]:
-        unit = self.unit(parameter)
+        unit = self.units[parameter]
         return self.checkpoint.read_rows(unit.tensor, unit.rows, step)
+
+    def stored(self, parameter: str) -> Tensor:
+        """A matrix as the checkpoint holds it: 16 bits are left 16."""
+        unit = self.units[parameter]
+        return self.checkpoint.stored(unit.tensor, unit.rows)
 
     def rows(self, table: str, ids: Ids) -> Floats:
         config = self.checkpoint.config
@@ -107,18 +114,13 @@ def hidden_states(
     also proves the shortcut.  `see` is shown each layer's own keys and values, (B, K, T, D).
     """
     config, (batch, count) = source.config, ids.shape
-    x = torch.from_numpy(source.rows("tokens", ids.ravel())).view(batch, count, -1)
-    slices = per_layer_slices(source, ids, x)
+    x = embedded(source, ids)
+    slices = per_layer_inputs(source)(ids, x)
     positions = torch.arange(count)[None]
-    ropes = {
-        kind: tables(Rope(theta=r.theta, head_dim=r.head_dim, rotated_pairs=r.rotated_pairs), count)
-        for kind, r in config.ropes
-    }
+    ropes = rotary_tables(config, count)
     presents: dict[int, KV] = {}
     for layer in config.layers:
-        with torch.device("meta"):
-            module = Layer(config, layer)
-        load(module, source, f"layers.{layer.index}.")
+        module = load_layer(source, layer)
         nothing = torch.zeros(batch, layer.kv_heads, 0, layer.head_dim)
         kv = (nothing, nothing) if layer.owns_kv else presents[layer.source]
         per_layer = slices[layer.index] if slices else None
@@ -127,9 +129,32 @@ def hidden_states(
         if see and layer.owns_kv:
             see(layer.index, *presents[layer.index])
         progress(1)
+    return np.asarray(final_norm(source)(x))
+
+
+def load_layer(source: Source, layer: LayerConfig) -> Layer:
     with torch.device("meta"):
-        norm = RMSNorm(config.hidden, config.eps)
-    return np.asarray(load(norm, source, "norm.")(x))
+        module = Layer(source.config, layer)
+    load(module, source, f"layers.{layer.index}.")
+    return module
+
+
+def final_norm(source: Source) -> nn.Module:
+    with torch.device("meta"):
+        norm = RMSNorm(source.config.hidden, source.config.eps)
+    return load(norm, source, "norm.")
+
+
+def embedded(source: Source, ids: Ids) -> Tensor:
+    """Ids (B, T) to (B, T, hidden)."""
+    return torch.from_numpy(source.rows("tokens", ids.ravel())).view(*ids.shape, -1)
+
+
+def rotary_tables(config: GemmaConfig, rows: int) -> dict[str, KV]:
+    return {
+        kind: tables(Rope(theta=r.theta, head_dim=r.head_dim, rotated_pairs=r.rotated_pairs), rows)
+        for kind, r in config.ropes
+    }
 
 
 def tables(rope: Rope, rows: int) -> KV:
@@ -137,24 +162,26 @@ def tables(rope: Rope, rows: int) -> KV:
     return torch.from_numpy(cos), torch.from_numpy(sin)
 
 
-def per_layer_slices(source: Source, ids: Ids, embeds: Tensor) -> list[Tensor]:
-    """Ids (B, T) and their embeddings to one (B, T, per_layer_dim) a layer; none for a model without."""
+def per_layer_inputs(source: Source) -> Callable[[Ids, Tensor], list[Tensor]]:
+    """Of ids (B, T) and their embeddings: one (B, T, per_layer_dim) a layer; none for a model without."""
     config = source.config
     if not config.per_layer_dim:
-        return []
-    rows = torch.from_numpy(source.rows("per_layer", ids.ravel())).view(*ids.shape, -1)
+        return lambda ids, embeds: []
     edge = config.own_kv_layers * config.per_layer_dim
     with torch.device("meta"):
         norm = RMSNorm(config.per_layer_dim, config.eps)
-        parts = {"per_layer_own": (PerLayerInputs(config, config.own_kv_layers), rows[..., :edge])}
+        modules = {"per_layer_own": PerLayerInputs(config, config.own_kv_layers)}
         if config.shared_layers:
-            parts["per_layer_shared"] = (PerLayerInputs(config, config.shared_layers), rows[..., edge:])
-    load(norm, source, "per_layer_projection_norm.")
-    return [
-        piece
-        for name, (module, some) in parts.items()
-        for piece in load(module, source, f"{name}.")(embeds, some, norm)
-    ]
+            modules["per_layer_shared"] = PerLayerInputs(config, config.shared_layers)
+    for name, module in (("per_layer_projection_norm", norm), *modules.items()):
+        load(module, source, f"{name}.")
+
+    def slices(ids: Ids, embeds: Tensor) -> list[Tensor]:
+        rows = torch.from_numpy(source.rows("per_layer", ids.ravel())).view(*ids.shape, -1)
+        pieces = zip(modules.values(), rows.tensor_split([edge], -1), strict=False)
+        return [one for module, piece in pieces for one in module(embeds, piece, norm)]
+
+    return slices
 
 
 def logits(source: Source, hidden: Floats) -> Floats:

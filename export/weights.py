@@ -93,17 +93,38 @@ class Weights(Mapping[str, "Quantized | Floats"]):
             yield piece.dequantize()
 
 
+@dataclass(frozen=True)
+class Calibrated:
+    """What calibration has quantized already: all layers.
+
+    schemes: scheme and inputs, by parameter; losses: by scheme; head: mean squares (hidden,) of the
+    head's input; values: what a layer's values were divided by, (1, kv_heads, 1, dim), by layer
+    """
+
+    schemes: dict[str, tuple[Scheme, int]]
+    losses: dict[str, Loss]
+    head: Floats
+    values: dict[int, Floats]
+
+
 def quantize_weights(
-    checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Callable[[float], None] = lambda done: None
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    folder: Path,
+    progress: Callable[[float], None] = lambda done: None,
+    calibrated: Calibrated | None = None,
 ) -> tuple[Weights, dict[str, Loss]]:
-    """Quantize every unit into `folder`, a piece at a time; the loss by scheme."""
-    schemes: dict[str, tuple[Scheme, int]] = {}
-    losses: dict[str, Loss] = {}
+    """Quantize every unit into `folder`, where calibrated ones are already, a piece at a time; the loss by scheme."""
+    schemes = dict(calibrated.schemes) if calibrated else {}
+    losses = dict(calibrated.losses) if calibrated else {}
     for unit in units(checkpoint.config):
+        if unit.parameter in schemes:
+            continue
         scheme = recipe.scheme(unit.label) if unit.inputs else FLOAT
         schemes[unit.parameter] = (scheme, unit.inputs)
         if unit.inputs:
-            loss = write_unit(checkpoint, unit, scheme, recipe.scales, folder)
+            importance = calibrated.head if calibrated and unit.label == "head" else None
+            loss = write_unit(checkpoint, unit, scheme, recipe.scales, folder, importance)
             losses[str(scheme)] = losses.get(str(scheme), Loss()) + loss
             progress(len(unit.rows) * unit.inputs)
         else:
@@ -111,7 +132,9 @@ def quantize_weights(
     return Weights(folder, schemes), losses
 
 
-def write_unit(checkpoint: Checkpoint, unit: Unit, scheme: Scheme, scales: str, folder: Path) -> Loss:
+def write_unit(
+    checkpoint: Checkpoint, unit: Unit, scheme: Scheme, scales: str, folder: Path, importance: Floats | None = None
+) -> Loss:
     """Write `packed` and `scales`, or `values`, of one matrix."""
     rows, total = len(unit.rows), Loss()
     pieces = checkpoint.read_rows(unit.tensor, unit.rows, max(1, PIECE_BYTES // (4 * unit.inputs)))
@@ -127,7 +150,7 @@ def write_unit(checkpoint: Checkpoint, unit: Unit, scheme: Scheme, scales: str, 
         ArrayFile(f"{path}.scales.npy", scales_shape, np.float32) as chosen,
     ):
         for piece in pieces:
-            made, loss = quantize(piece, scheme, scales)
+            made, loss = quantize(piece, scheme, scales, importance)
             packed.write(made.packed)
             chosen.write(made.scales)
             total += loss

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from .scheme import FLOAT, INT4_B32, INT4_B128, INT8, INT8_B32, Scheme
+
+Calibration = Literal["none", "quick", "gptq"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,16 @@ class Recipe:
     rescored: int = 0  # best logits that the runtime computes again from the token rows
     scales: str = "least-squares"
     cache: Scheme = INT8  # keys and values; a scale for each channel
+    calibration: Calibration = "none"
+
+    @property
+    def calibrated(self) -> bool:
+        """Channels are folded, and scales weighted by what the inputs are in use."""
+        return self.calibration != "none"
+
+    @property
+    def gptq(self) -> bool:
+        return self.calibration == "gptq"
 
     def scheme(self, name: str) -> Scheme:
         """The scheme of a tensor.  Raises LookupError if no rule matches."""
@@ -53,7 +66,7 @@ def rules(*pairs: tuple[str, Scheme]) -> tuple[Rule, ...]:
 
 
 ROWS = (("rows.*", INT8), ("*per_layer_*", INT8))
-HEAD = ("head", INT4_B128)
+HEAD = ("head", INT4_B32)
 RESCORED = 256  # of the best logits, from the token rows: samples like an 8-bit head
 
 RECIPES = {
@@ -63,15 +76,20 @@ RECIPES = {
                rules(("*", FLOAT)), Gate(0.999, 1e-5), cache=FLOAT),
         Recipe("int8", "8 bits in blocks of 32: hardly any loss",
                rules(("rows.*", INT8), ("*", INT8_B32)), Gate(0.8, 0.05), cache=FLOAT),
-        Recipe("int4", "4-bit linears in blocks of 32, two-stage head, 8-bit rows",
+        Recipe("int4", "calibrated 4-bit linears in blocks of 128, two-stage head, 8-bit rows",
+               rules(*ROWS, HEAD, ("*", INT4_B128)), Gate(0.15, 1.0), RESCORED, calibration="gptq"),
+        Recipe("int4-b32", "as int4, in blocks of 32: closer to the model, an eighth more bytes",
+               rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.15, 1.0), RESCORED, calibration="gptq"),
+        Recipe("int4-head8", "as int4-b32, with an 8-bit head",
+               rules(*ROWS, ("head", INT8), ("*", INT4_B32)), Gate(0.15, 1.0), calibration="gptq"),
+        Recipe("int4-mixed", "as int4-b32, with the v and o projections at 8 bits",
+               rules(*ROWS, HEAD, ("*.v_proj", INT8_B32), ("*.o_proj", INT8_B32), ("*", INT4_B32)),
+               Gate(0.15, 1.0), RESCORED, calibration="gptq"),
+        Recipe("int4-quick", "as int4-b32, rounded to the nearest: a fraction of the time",
+               rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.15, 1.0), RESCORED, calibration="quick"),
+        Recipe("int4-datafree", "as int4-b32, without calibration: loses much",
                rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.15, 1.0), RESCORED),
-        Recipe("int4-b128", "as int4, in blocks of 128: far more loss while nothing is calibrated",
-               rules(*ROWS, HEAD, ("*", INT4_B128)), Gate(0.1, 2.0), RESCORED),
-        Recipe("int4-mixed", "as int4, with the v and o projections at 8 bits",
-               rules(*ROWS, HEAD, ("*.v_proj", INT8), ("*.o_proj", INT8), ("*", INT4_B32)), Gate(0.15, 1.0), RESCORED),
-        Recipe("int4-head8", "as int4, with an 8-bit head",
-               rules(*ROWS, ("head", INT8), ("*", INT4_B32)), Gate(0.15, 1.0)),
-        Recipe("int4-absmax", "int4 by plain rounding, to compare with",
+        Recipe("int4-absmax", "int4-datafree by plain rounding, to compare with",
                rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.1, 2.0), RESCORED, scales="absmax"),
     )
 }  # fmt: skip

@@ -123,7 +123,7 @@ def common_windows(bundles: list[Bundle], path: Path, tokens: int, limit: int) -
 
 
 def text_windows(bundle: Bundle, text: str, path: Path, tokens: int, limit: int) -> Windows:
-    tokenizer = Tokenizer(bundle)
+    tokenizer = Tokenizer.of(bundle)
     ids = tokenizer.encode(text, bos=True)
     if len(ids) < tokens:
         raise GemmaError(

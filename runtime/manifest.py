@@ -89,11 +89,22 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     operators: dict[str, int]
 
 
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """What the integers were fitted to; sha256 of the ids as int64."""
+
+    method: Literal["none", "quick", "gptq"] = "none"
+    text: str = ""
+    tokens: int = 0
+    seed: int = 0
+    sha256: str = ""
+
+
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     summary: str
     rules: list[list[str]]
     loss: dict[str, float]
+    calibration: Calibration = Calibration()
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,7 +59,7 @@ class Session:
     def tokenizer(self) -> Tokenizer:
         """Loaded when first asked for: a benchmark needs none."""
         if self._tokenizer is None:
-            self._tokenizer = Tokenizer(self.bundle)
+            self._tokenizer = Tokenizer.of(self.bundle)
         return self._tokenizer
 
     def defaults(self, seed: int | None = None) -> Sampling:

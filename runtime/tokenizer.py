@@ -20,16 +20,18 @@ Message = Mapping[str, Any]
 
 
 class Tokenizer:
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, path: Path, bos: int, template: Path | None) -> None:
         """Raises GemmaError if the tokenizer or the template can not be read."""
-        manifest = bundle.manifest
-        path = bundle.path(manifest.tokenizer)
         self.pieces = read_pieces(path)
-        self.bos = manifest.generation.bos
-        self.folder = bundle.folder
-        self.template = ""
-        if manifest.chat_template:
-            self.template = read_template(bundle.path(manifest.chat_template))
+        self.bos = bos
+        self.folder = path.parent
+        self.template = read_template(template) if template else ""
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Tokenizer:
+        manifest = bundle.manifest
+        template = bundle.path(manifest.chat_template) if manifest.chat_template else None
+        return cls(bundle.path(manifest.tokenizer), manifest.generation.bos, template)
 
     def encode(self, text: str, *, bos: bool) -> list[int]:
         """Token ids; `bos` puts the start token before them, exactly once."""

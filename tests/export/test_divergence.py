@@ -52,7 +52,7 @@ def test_the_float_bundle_is_its_own_checkpoint(measured):
 
 
 def test_fewer_bits_are_further_away(measured):
-    (_, exact), (_, eight), (_, four) = (measured(recipe) for recipe in ("float", "int8", "int4"))
+    (_, exact), (_, eight), (_, four) = (measured(recipe) for recipe in ("float", "int8", "int4-datafree"))
     assert exact.mean_kl < eight.mean_kl < four.mean_kl
     assert exact.tv64 < eight.tv64 < four.tv64 <= 1
     assert four.agreement < 1
@@ -62,7 +62,7 @@ def test_fewer_bits_are_further_away(measured):
 
 
 def test_kl_by_position_covers_the_scored_half(measured, windows):
-    _, found = measured("int4")
+    _, found = measured("int4-datafree")
     positions, values = zip(*found.kl_by_position, strict=True)
     assert (len(positions), positions[0]) == (16, windows.first)
     assert list(positions) == sorted(set(positions))
@@ -70,11 +70,11 @@ def test_kl_by_position_covers_the_scored_half(measured, windows):
 
 
 def test_figures_do_not_depend_on_the_pieces(measured, monkeypatch):
-    whole = measured("int4")[1]
+    whole = measured("int4-datafree")[1]
     monkeypatch.setattr(module, "HEAD_ROWS", 7)
     monkeypatch.setattr(module, "ROWS", 3)
     monkeypatch.setattr(module, "TOGETHER", 48)
-    pieces = measured("int4")[1]
+    pieces = measured("int4-datafree")[1]
     assert pieces.kl_by_position[0][1] == pytest.approx(whole.kl_by_position[0][1], rel=1e-3)
     assert (pieces.mean_kl, pieces.tv64, pieces.agreement) == pytest.approx(
         (whole.mean_kl, whole.tv64, whole.agreement), rel=1e-3

@@ -73,7 +73,7 @@ def test_a_doubled_scale_during_export_seals_nothing(checkpoint, tmp_path, monke
 
     monkeypatch.setattr(pipeline, "load_targets", lambda names: {"onnx": lower_badly})
     with pytest.raises(GemmaError, match="up_proj"):
-        export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", ["onnx"], RECIPES["int4"])
+        export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", ["onnx"], RECIPES["int4-datafree"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,7 +98,7 @@ def test_a_wrong_graph_during_export_seals_nothing(checkpoint, tmp_path, monkeyp
 
 
 def test_verify_command_fails_for_a_damaged_artifact(bundle, tmp_path, capsys):
-    folder = shutil.copytree(bundle("e2b", "int4"), tmp_path / "x.bundle")
+    folder = shutil.copytree(bundle("e2b", "int4-datafree"), tmp_path / "x.bundle")
     double_a_scale(folder, "gate_proj")
     assert main(["verify", str(folder)]) == 1
     assert "decoder.data" in capsys.readouterr().err
@@ -140,7 +140,7 @@ def test_a_matmul_without_a_fast_kernel_is_refused():
 
 
 def test_graph_can_be_read_by_the_oldest_onnxruntime_of_the_range(bundle):
-    model = onnx.load(bundle("e2b", "int4") / "onnx" / "decoder.onnx", load_external_data=False)
+    model = onnx.load(bundle("e2b", "int4-datafree") / "onnx" / "decoder.onnx", load_external_data=False)
     assert model.ir_version <= 10
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": 21, "com.microsoft": 1}
     attributes = {a.name for node in model.graph.node if node.op_type == "GroupQueryAttention" for a in node.attribute}
@@ -148,7 +148,7 @@ def test_graph_can_be_read_by_the_oldest_onnxruntime_of_the_range(bundle):
 
 
 def test_external_data_is_one_file_with_aligned_tensors(bundle):
-    folder = bundle("e2b", "int4") / "onnx"
+    folder = bundle("e2b", "int4-datafree") / "onnx"
     model = onnx.load(folder / "decoder.onnx", load_external_data=False)
     outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     for tensor in outside:
@@ -165,7 +165,7 @@ def test_external_data_is_one_file_with_aligned_tensors(bundle):
         ("e2b", "int4-mixed"),
         ("e4b", "int4"),
         ("e4b", "int8"),
-        ("31b", "int4-b128"),
+        ("31b", "int4-b32"),
         ("31b", "int8"),
         ("gemma3", "int4-head8"),
     ],

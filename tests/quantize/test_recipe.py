@@ -43,14 +43,14 @@ def test_every_tensor_of_every_shape_has_a_rule(name, config):
         ("int8", "layers.3.mlp.down_proj", INT8_B32),
         ("int4", "rows.tokens", INT8),
         ("int4", "rows.per_layer", INT8),
-        ("int4", "head", INT4_B128),
+        ("int4", "head", INT4_B32),
         ("int4", "per_layer_model_projection", INT8),
         ("int4", "layers.3.per_layer_input_gate", INT8),
         ("int4", "layers.3.per_layer_projection", INT8),
-        ("int4", "layers.3.self_attn.v_proj", INT4_B32),
-        ("int4-b128", "layers.3.self_attn.v_proj", INT4_B128),
-        ("int4-mixed", "layers.3.self_attn.v_proj", INT8),
-        ("int4-mixed", "layers.3.self_attn.o_proj", INT8),
+        ("int4", "layers.3.self_attn.v_proj", INT4_B128),
+        ("int4-b32", "layers.3.self_attn.v_proj", INT4_B32),
+        ("int4-mixed", "layers.3.self_attn.v_proj", INT8_B32),
+        ("int4-mixed", "layers.3.self_attn.o_proj", INT8_B32),
         ("int4-mixed", "layers.3.self_attn.q_proj", INT4_B32),
         ("int4-head8", "head", INT8),
     ],
@@ -59,10 +59,10 @@ def test_a_recipe_stores_a_tensor_so(recipe, tensor, scheme):
     assert RECIPES[recipe].scheme(tensor) == scheme
 
 
-def test_plain_rounding_differs_from_the_default_in_its_scales_alone():
-    plain, default = RECIPES["int4-absmax"], RECIPES["int4"]
-    assert plain.rules == default.rules
-    assert (plain.scales, default.scales) == ("absmax", "least-squares")
+def test_plain_rounding_differs_from_the_datafree_recipe_in_its_scales_alone():
+    plain, free = RECIPES["int4-absmax"], RECIPES["int4-datafree"]
+    assert plain.rules == free.rules
+    assert (plain.scales, free.scales) == ("absmax", "least-squares")
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)

@@ -36,14 +36,14 @@ def text(tmp_path):
 
 
 def test_a_table_then_one_line_of_json(gemma_edge, bundle, checkpoint, text):
-    folders = [bundle("e2b", "int8"), bundle("e2b", "int4")]
+    folders = [bundle("e2b", "int8"), bundle("e2b", "int4-datafree")]
     code, out, err = gemma_edge(*folders, "--text", text, "--against", checkpoint("e2b"), *WORDS)
     *table, last = out.splitlines()
     found = json.loads(last)
     assert (code, err) == (0, "")
     assert list(found) == KEYS
     assert [found[key] for key in KEYS[:-1]] == ["book.txt", 2, 32, 30, 1, "e2b"]
-    assert [one["recipe"] for one in found["bundles"]] == ["int8", "int4"]
+    assert [one["recipe"] for one in found["bundles"]] == ["int8", "int4-datafree"]
     size = sizes(Bundle.open(folders[1]).manifest)
     assert (found["bundles"][1]["bytes"], found["bundles"][1]["resident_bytes"]) == (size["disk"], size["resident"])
     assert {tuple(one) for one in found["bundles"]} == {tuple(BUNDLE_KEYS)}
@@ -68,7 +68,7 @@ def test_json_is_one_line_and_a_page_is_written(gemma_edge, bundle, text, tmp_pa
 def test_the_page_has_the_divergence(gemma_edge, bundle, checkpoint, text, tmp_path):
     path = tmp_path / "eval.html"
     words = ("--against", checkpoint("e2b"), *WORDS, "--json", "--html", path)
-    found = json.loads(gemma_edge(bundle("e2b", "int4"), "--text", text, *words)[1])["bundles"][0]["divergence"]
+    found = json.loads(gemma_edge(bundle("e2b", "int4-datafree"), "--text", text, *words)[1])["bundles"][0]["divergence"]
     made = path.read_text(encoding="utf-8")
     assert made.count("<svg ") == 2
     assert all(f">{found[key]:.3g}<" in made for key in ("mean_kl", "worst_kl", "tv64"))

@@ -47,7 +47,7 @@ CONVERSATIONS = {
 
 @pytest.fixture(scope="module")
 def ours(bundle):
-    return Tokenizer(Bundle.open(bundle("sample", "int8")))
+    return Tokenizer.of(Bundle.open(bundle("sample", "int8")))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,65 @@
+"""The text that the model writes: its own distribution, its own template, the same for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from conftest import SAMPLE
+
+from export.checkpoint import Checkpoint
+from export.reference import FloatSource, hidden_states, logits
+from export.side_files import generation
+from export.write_text import KEPT_BYTES, Script, draw, script, steps, write
+from runtime.tokenizer import Tokenizer
+
+PLAIN = Script((2,), ((2,),), frozenset((1,)))
+
+
+@pytest.fixture(scope="module")
+def speaker():
+    return Tokenizer(SAMPLE / "tokenizer.json", generation(SAMPLE).bos, SAMPLE / "chat_template.jinja")
+
+
+@pytest.mark.parametrize("name", tiny.CONFIGS)
+@pytest.mark.parametrize("kept", [0, KEPT_BYTES])
+def test_each_step_sees_what_the_float_model_sees(checkpoint, monkeypatch, name, kept):
+    monkeypatch.setattr("export.write_text.KEPT_BYTES", kept)
+    source = FloatSource(Checkpoint.open(checkpoint(name)))
+    made = np.random.default_rng(0).integers(3, tiny.VOCAB, (3, 30))
+    with torch.no_grad():
+        found = np.stack([one.numpy() for one in steps(source, made, 4, 30)], 1)
+    expected = logits(source, hidden_states(source, made).reshape(90, -1)).reshape(3, 30, -1)[:, 3:-1]
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_the_same_seed_writes_the_same_text(checkpoint):
+    source = FloatSource(Checkpoint.open(checkpoint("e2b")))
+    first, again, other = (write(source, PLAIN, 4, 24, seed) for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert len({tuple(row) for row in first.tolist()}) == 4
+
+
+def test_tokens_come_as_often_as_the_model_expects():
+    shares = torch.tensor([0.5, 0.3, 0.15, 0.05, 0.0])
+    drawn = draw(shares.log().expand(20_000, -1), torch.Generator().manual_seed(3))
+    found = np.bincount(drawn, minlength=5) / 20_000
+    assert np.abs(found - shares.numpy()).max() < 0.015
+    assert found[4] == 0
+
+
+def test_a_model_with_a_template_writes_both_sides_of_a_conversation(speaker):
+    source = FloatSource(Checkpoint.open(SAMPLE))
+    made = write(source, script(speaker, generation(SAMPLE).stop), 4, 96, 0)
+    for row in made:
+        text = speaker.pieces.decode(row.tolist(), skip_special_tokens=False)
+        assert text.startswith("<bos><|turn>user\n")
+        turns = [turn.split("\n")[0] for turn in text.split("<|turn>")[1:]]
+        assert turns[:3] == ["user", "model", "user"]
+
+
+def test_a_model_without_a_template_writes_documents(speaker):
+    plain = Tokenizer(SAMPLE / "tokenizer.json", speaker.bos, None)
+    assert script(plain, [1, 106]) == Script((speaker.bos,), ((speaker.bos,),), frozenset((1, 106)))
