@@ -24,15 +24,16 @@ from .config import GemmaConfig, LayerConfig
 from .folding import INPUTS, fold_layer, folds_values, one_a_key_head
 from .model import KV, Layer, Linear
 from .reference import FloatSource, embedded, final_norm, load_layer, per_layer_inputs, rotary_tables
-from .weights import Calibrated
+from .weights import Calibrated, Rounding
 
 Ids = NDArray[np.int64]
-ACTIVATIONS = 64 << 20  # bytes of the widest activation of a part of the text
+ACTIVATIONS = 16 << 20  # bytes of the widest activation of a part of the text; larger ones cost fresh pages
+BANDS = 8  # of rows of a symmetric matrix; below the diagonal nothing is computed
 
 
 @dataclass
 class Inputs:
-    """Sums over the tokens of one linear input: of squares (d,), or of outer products (d, d)."""
+    """Sums over the tokens of one linear input: of squares (d,), or of outer products (d, d), upper half."""
 
     total: Tensor
     tokens: int = 0
@@ -43,8 +44,12 @@ class Inputs:
         self.tokens += len(flat)
         if self.total.dim() == 1:
             self.total += flat.square().sum(0)
-        else:
-            self.total.addmm_(flat.T, flat)
+            return
+        width = flat.shape[1]
+        step = -(-width // BANDS)
+        for start in range(0, width, step):
+            band = self.total[start : start + step, start:]
+            band.addmm_(flat[:, start : start + step].T, flat[:, start:])
 
     @property
     def moments(self) -> Floats:
@@ -70,7 +75,9 @@ def calibrate(
         store.finish(layer.index + 1, losses)
         store.drop(f"hidden.{layer.index}")
         progress(1)
-    return Calibrated(schemes(config, recipe), store.losses, head_moments(source, store), values(config, store))
+    return Calibrated(
+        schemes(config, recipe), store.losses, head_rounding(source, recipe, store), values(config, store)
+    )
 
 
 def begin(source: FloatSource, ids: Ids, store: Store) -> None:
@@ -162,13 +169,14 @@ def quantize_layer(
         if matrix.ndim == 1 or scheme.is_float:
             np.save(f"{path}.values.npy", matrix)
             continue
-        read = reads.get(name.removesuffix(".weight"))
-        made, loss = quantize(matrix, scheme, recipe.scales, moments[read] if read else None)
-        if read and recipe.gptq and scheme.bits < 8:
+        read = reads.get(name.removesuffix(".weight"), "")
+        shared = None
+        if read and spread_errors(recipe, scheme):
             if read not in factored:
                 factored.clear()  # only one Hessian's factor is in memory
                 factored[read] = factor(folded(inputs[read], factors.get(read)))
-            made, loss = round_in_order(matrix, made, factored[read])
+            shared = factored[read]
+        made, loss = fit(matrix, scheme, recipe, moments.get(read), shared)
         save(made, path)
         losses[str(scheme)] = losses.get(str(scheme), Loss()) + loss
     if "output" in factors:
@@ -178,11 +186,20 @@ def quantize_layer(
 
 def folded(seen: Inputs, factors: Floats | None) -> Tensor:
     """The mean outer product of the folded input; `seen` is used up."""
-    hessian = seen.total.div_(seen.tokens)
+    hessian = mirrored(seen.total.div_(seen.tokens))
     if factors is not None:
         inverse = torch.from_numpy(1 / factors)
         hessian.mul_(inverse[:, None]).mul_(inverse)
     return hessian
+
+
+def mirrored(upper: Tensor) -> Tensor:
+    """The upper half copied to the lower, in place."""
+    step = -(-len(upper) // BANDS)
+    for start in range(0, len(upper), step):
+        stop = start + step
+        upper[stop:, start:stop] = upper[start:stop, stop:].T
+    return upper
 
 
 def save(made: Quantized, path: str) -> None:
@@ -204,13 +221,28 @@ def schemes(config: GemmaConfig, recipe: Recipe) -> dict[str, tuple[Scheme, int]
     return found
 
 
-def head_moments(source: FloatSource, store: Store) -> Floats:
-    """Mean squares (hidden,) of what the head reads."""
+def head_rounding(source: FloatSource, recipe: Recipe, store: Store) -> Rounding:
+    """How rows (n, hidden) of the head are rounded: to suit the hidden states that it reads."""
+    width, scheme = source.config.hidden, recipe.scheme("head")
     hidden, norm = store.load(f"hidden.{len(source.config.layers)}"), final_norm(source)
-    seen = Inputs(torch.zeros(source.config.hidden))
+    seen = Inputs(torch.zeros((width, width) if recipe.gptq else width))
     for one in hidden:
         seen.see(norm(torch.from_numpy(one.copy())))
-    return seen.moments
+    moments = seen.moments
+    shared = factor(folded(seen, None)) if spread_errors(recipe, scheme) else None
+    return lambda rows: fit(rows, scheme, recipe, moments, shared)
+
+
+def fit(
+    matrix: Floats, scheme: Scheme, recipe: Recipe, moments: Floats | None, shared: Factor | None
+) -> tuple[Quantized, Loss]:
+    made, loss = quantize(matrix, scheme, recipe.scales, moments)
+    return round_in_order(matrix, made, shared) if shared else (made, loss)
+
+
+def spread_errors(recipe: Recipe, scheme: Scheme) -> bool:
+    """At 8 bits there is little to spread."""
+    return recipe.gptq and 0 < scheme.bits < 8
 
 
 def values(config: GemmaConfig, store: Store) -> dict[int, Floats]:

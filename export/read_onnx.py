@@ -31,8 +31,9 @@ def dequantized(packed: NDArray[np.uint8], scales: Floats, bits: int, inputs: in
     """MatMulNBits' own rule: unsigned, low bits first, an implicit zero point of half the range."""
     for start in range(0, len(packed), PIECE_ROWS):
         blocks = packed[start : start + PIECE_ROWS]
-        if bits == 4:
-            blocks = np.stack((blocks & 15, blocks >> 4), -1).reshape(*blocks.shape[:2], -1)
+        if bits < 8:
+            fields = [(blocks >> np.uint8(place)) & np.uint8((1 << bits) - 1) for place in range(0, 8, bits)]
+            blocks = np.stack(fields, -1).reshape(*blocks.shape[:2], -1)
         values = (blocks.astype(np.float32) - (1 << (bits - 1))) * scales[start : start + PIECE_ROWS, :, None]
         yield start, values.reshape(len(values), -1)[:, :inputs]
 

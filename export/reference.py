@@ -24,7 +24,7 @@ from .weights import Unit, Weights, units
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
-HEAD_ROWS = 16384
+HEAD_ROWS = 4096
 
 
 class Source(Protocol):
@@ -96,7 +96,8 @@ class QuantizedSource:
 
 def load(module: nn.Module, source: Source, prefix: str) -> nn.Module:
     """Fill a module that was made on the meta device."""
-    values = {name: torch.from_numpy(np.array(source.floats(prefix + name))) for name, _ in module.named_parameters()}
+    names = [name for name, _ in module.named_parameters()]
+    values = {name: torch.from_numpy(np.require(source.floats(prefix + name), requirements="W")) for name in names}
     module.load_state_dict(values, assign=True)
     return module
 
@@ -187,7 +188,10 @@ def per_layer_inputs(source: Source) -> Callable[[Ids, Tensor], list[Tensor]]:
 def logits(source: Source, hidden: Floats) -> Floats:
     """Hidden states (n, hidden) to logits (n, vocab), a piece of the head at a time."""
     x = torch.from_numpy(hidden)
-    parts = [x @ torch.from_numpy(np.array(piece)).T for piece in source.read_rows("head.weight", HEAD_ROWS)]
+    parts = [
+        x @ torch.from_numpy(np.require(piece, requirements="W")).T
+        for piece in source.read_rows("head.weight", HEAD_ROWS)
+    ]
     found: Floats = softcapped(torch.cat(parts, -1), source.config.softcap).numpy()
     if isinstance(source, QuantizedSource) and source.head:
         source.head.rescore(found, hidden)

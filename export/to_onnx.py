@@ -32,7 +32,21 @@ IR_VERSION, OPSET, MICROSOFT = 10, 21, "com.microsoft"
 ACCURACY = 4  # MatMulNBits: activations are rounded to int8, a block at a time
 PER_ROW_BLOCK = 256  # one scale a row is this block with the scale repeated: the fastest kernel
 # (bits, block) with a fast kernel; others fall back to one that is up to 50 times slower.
-FAST = {(4, 16), (4, 32), (4, 64), (4, 128), (4, 256), (8, 16), (8, 32), (8, 64), (8, 128), (8, 256)}
+FAST = {
+    (2, 32),
+    (2, 64),
+    (2, 128),
+    (4, 16),
+    (4, 32),
+    (4, 64),
+    (4, 128),
+    (4, 256),
+    (8, 16),
+    (8, 32),
+    (8, 64),
+    (8, 128),
+    (8, 256),
+}
 PIECE_ROWS = 8192
 
 ops, aten = torch.ops.gemma_edge, torch.ops.aten
@@ -267,12 +281,12 @@ class Lowering:
 
 
 def blobs(stored: Quantized, width: int) -> Iterator[NDArray[np.uint8]]:
-    """Packed rows (n, width) uint8 as MatMulNBits reads them: both widths are stored with half added."""
+    """Packed rows (n, width) uint8 as MatMulNBits reads them: all widths are stored with half added."""
     for start in range(0, stored.rows, PIECE_ROWS):
         piece = np.asarray(stored.packed[start : start + PIECE_ROWS])
         if stored.scheme.bits == 8:
             piece = piece ^ np.uint8(0x80)
-        zero = 0x80 if stored.scheme.bits == 8 else 0x88
+        zero = {2: 0xAA, 4: 0x88, 8: 0x80}[stored.scheme.bits]
         yield np.pad(piece, ((0, 0), (0, width - piece.shape[1])), constant_values=zero)
 
 

@@ -120,10 +120,13 @@ class Tally:
 
 
 def kl(expected: Floats, found: Floats) -> NDArray[np.float64]:
-    """KL(expected || found) in nats, (n,)."""
+    """KL(expected || found) in nats, (n,); a row at a time, so that it stays in the processor's cache."""
+    return np.array([row_kl(*pair) for pair in zip(expected, found, strict=True)])
+
+
+def row_kl(expected: Floats, found: Floats) -> float:
     p, q = log_softmax(expected), log_softmax(found)
-    divergence: NDArray[np.float64] = np.maximum((np.exp(p) * (p - q)).sum(-1, dtype=np.float64), 0)
-    return divergence
+    return max(0.0, float((np.exp(p) * (p - q)).sum(dtype=np.float64)))
 
 
 def log_softmax(x: Floats) -> Floats:

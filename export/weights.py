@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,17 +94,20 @@ class Weights(Mapping[str, "Quantized | Floats"]):
             yield piece.dequantize()
 
 
+Rounding = Callable[[Floats], tuple[Quantized, Loss]]
+
+
 @dataclass(frozen=True)
 class Calibrated:
     """What calibration has quantized already: all layers.
 
-    schemes: scheme and inputs, by parameter; losses: by scheme; head: mean squares (hidden,) of the
-    head's input; values: what a layer's values were divided by, (1, kv_heads, 1, dim), by layer
+    schemes: scheme and inputs, by parameter; losses: by scheme; head: how rows of the head are
+    rounded; values: what a layer's values were divided by, (1, kv_heads, 1, dim), by layer
     """
 
     schemes: dict[str, tuple[Scheme, int]]
     losses: dict[str, Loss]
-    head: Floats
+    head: Rounding
     values: dict[int, Floats]
 
 
@@ -123,8 +127,9 @@ def quantize_weights(
         scheme = recipe.scheme(unit.label) if unit.inputs else FLOAT
         schemes[unit.parameter] = (scheme, unit.inputs)
         if unit.inputs:
-            importance = calibrated.head if calibrated and unit.label == "head" else None
-            loss = write_unit(checkpoint, unit, scheme, recipe.scales, folder, importance)
+            plain = partial(quantize, scheme=scheme, scales=recipe.scales)
+            rounding = calibrated.head if calibrated and unit.label == "head" else plain
+            loss = write_unit(checkpoint, unit, scheme, rounding, folder)
             losses[str(scheme)] = losses.get(str(scheme), Loss()) + loss
             progress(len(unit.rows) * unit.inputs)
         else:
@@ -132,9 +137,7 @@ def quantize_weights(
     return Weights(folder, schemes), losses
 
 
-def write_unit(
-    checkpoint: Checkpoint, unit: Unit, scheme: Scheme, scales: str, folder: Path, importance: Floats | None = None
-) -> Loss:
+def write_unit(checkpoint: Checkpoint, unit: Unit, scheme: Scheme, rounding: Rounding, folder: Path) -> Loss:
     """Write `packed` and `scales`, or `values`, of one matrix."""
     rows, total = len(unit.rows), Loss()
     pieces = checkpoint.read_rows(unit.tensor, unit.rows, max(1, PIECE_BYTES // (4 * unit.inputs)))
@@ -150,7 +153,7 @@ def write_unit(
         ArrayFile(f"{path}.scales.npy", scales_shape, np.float32) as chosen,
     ):
         for piece in pieces:
-            made, loss = quantize(piece, scheme, scales, importance)
+            made, loss = rounding(piece)
             packed.write(made.packed)
             chosen.write(made.scales)
             total += loss

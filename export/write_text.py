@@ -18,12 +18,13 @@ from torch import Tensor
 from runtime.tokenizer import Message, Tokenizer
 
 from .config import LayerConfig
-from .model import KV, Layer, softcapped
+from .model import KV, Layer
 from .operators import linear
 from .reference import FloatSource, embedded, final_norm, per_layer_inputs, rotary_tables
 
 Ids = NDArray[np.int64]
 KEPT_BYTES = 1 << 30  # of layers that stay in memory between steps; the others are read at each
+DRAWN = 8  # rows of logits at a time
 USER, MODEL = "\ue000", "\ue001"  # stand for what is to be written: of no vocabulary
 
 
@@ -80,10 +81,12 @@ def write(
 
 def draw(found: Tensor, chance: torch.Generator) -> list[int]:
     """A token a row of logits (n, vocab).  torch.multinomial takes ten times as long on a large vocabulary."""
-    heights = found.softmax(-1).cumsum(-1)
-    at = torch.rand(len(found), 1, generator=chance) * heights[:, -1:]
-    tokens: list[int] = torch.searchsorted(heights, at, right=True).clamp_max_(found.shape[1] - 1)[:, 0].tolist()
-    return tokens
+    at, drawn = torch.rand(len(found), 1, generator=chance), list[int]()
+    for some, share in zip(torch.split(found, DRAWN), torch.split(at, DRAWN), strict=True):
+        heights = some.softmax(-1).cumsum(-1)
+        tokens = torch.searchsorted(heights, share * heights[:, -1:], right=True)
+        drawn += tokens.clamp_max_(found.shape[1] - 1)[:, 0].tolist()
+    return drawn
 
 
 def steps(source: FloatSource, made: Ids, begun: int, length: int) -> Iterator[Tensor]:
@@ -106,7 +109,8 @@ def steps(source: FloatSource, made: Ids, begun: int, length: int) -> Iterator[T
             x, kv = module(x, per_layer, positions, ropes[layer.kind], pasts[layer.source], scales)
             if layer.owns_kv:
                 pasts[layer.index] = kv
-        yield softcapped(linear(norm(x[:, -1]), head), config.softcap)
+        found = linear(norm(x[:, -1]), head)
+        yield found.div_(config.softcap).tanh_().mul_(config.softcap) if config.softcap else found
         first = last
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from .scheme import FLOAT, INT4_B32, INT4_B128, INT8, INT8_B32, Scheme
+from .scheme import FLOAT, INT2_B64, INT4_B32, INT4_B128, INT8, INT8_B32, Scheme
 
 Calibration = Literal["none", "quick", "gptq"]
 
@@ -82,6 +82,8 @@ RECIPES = {
                rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.15, 1.0), RESCORED, calibration="gptq"),
         Recipe("int4-head8", "as int4-b32, with an 8-bit head",
                rules(*ROWS, ("head", INT8), ("*", INT4_B32)), Gate(0.15, 1.0), calibration="gptq"),
+        Recipe("int4-head2", "as int4-b32, with a 2-bit head of which more logits are recomputed",
+               rules(*ROWS, ("head", INT2_B64), ("*", INT4_B32)), Gate(0.15, 1.0), 4 * RESCORED, calibration="gptq"),
         Recipe("int4-mixed", "as int4-b32, with the v and o projections at 8 bits",
                rules(*ROWS, HEAD, ("*.v_proj", INT8_B32), ("*.o_proj", INT8_B32), ("*", INT4_B32)),
                Gate(0.15, 1.0), RESCORED, calibration="gptq"),

@@ -16,8 +16,8 @@ class Scheme:
     block: int = 0
 
     def __post_init__(self) -> None:
-        if self.bits not in (0, 4, 8):
-            raise ValueError(f"bits must be 0, 4 or 8, not {self.bits}")
+        if self.bits not in (0, 2, 4, 8):
+            raise ValueError(f"bits must be 0, 2, 4 or 8, not {self.bits}")
         if self.block < 0 or self.block % 2:
             raise ValueError(f"block must be 0 or an even number of inputs, not {self.block}")
 
@@ -56,3 +56,4 @@ INT8 = Scheme(8)
 INT8_B32 = Scheme(8, 32)
 INT4_B32 = Scheme(4, 32)
 INT4_B128 = Scheme(4, 128)
+INT2_B64 = Scheme(2, 64)

@@ -167,7 +167,8 @@ def test_external_data_is_one_file_with_aligned_tensors(bundle):
         ("e4b", "int8"),
         ("31b", "int4-b32"),
         ("31b", "int8"),
-        ("gemma3", "int4-head8"),
+        ("gemma3", "int4-head2"),
+        ("gemma3", "int4-quick"),
     ],
 )
 @pytest.mark.slow

@@ -22,6 +22,8 @@ def matrices(bits: int) -> st.SearchStrategy[np.ndarray]:
         (4, [-8, 7, 0, 1], "f098"),
         (4, [-8, 7, 0, 1, -1], "f09887"),  # an odd row ends with a zero, stored as 8
         (4, [3], "8b"),
+        (2, [-2, -1, 0, 1], "e4"),
+        (2, [1, 1, 1, 1, -1], "ffa9"),  # the rest of a byte is zeros, stored as 2
         (8, [-128, -1, 0, 127], "80ff007f"),
     ],
 )
@@ -29,7 +31,7 @@ def test_bytes_are_these(bits, codes, expected):
     assert pack(np.array([codes], np.int8), bits).tobytes().hex() == expected
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 @given(data=st.data())
 def test_unpack_undoes_pack(bits, data):
     codes = data.draw(matrices(bits))

@@ -68,7 +68,9 @@ def test_json_is_one_line_and_a_page_is_written(gemma_edge, bundle, text, tmp_pa
 def test_the_page_has_the_divergence(gemma_edge, bundle, checkpoint, text, tmp_path):
     path = tmp_path / "eval.html"
     words = ("--against", checkpoint("e2b"), *WORDS, "--json", "--html", path)
-    found = json.loads(gemma_edge(bundle("e2b", "int4-datafree"), "--text", text, *words)[1])["bundles"][0]["divergence"]
+    found = json.loads(gemma_edge(bundle("e2b", "int4-datafree"), "--text", text, *words)[1])["bundles"][0][
+        "divergence"
+    ]
     made = path.read_text(encoding="utf-8")
     assert made.count("<svg ") == 2
     assert all(f">{found[key]:.3g}<" in made for key in ("mean_kl", "worst_kl", "tv64"))
