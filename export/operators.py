@@ -44,10 +44,11 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     """(…, inputs) @ (outputs, inputs)ᵀ to (…, outputs).  A 16-bit weight is multiplied in float32."""
     if weight.dtype == x.dtype:
         return x @ weight.T
-    out = x.new_empty(*x.shape[:-1], len(weight))
+    columns = x.flatten(0, -2).T.contiguous()  # (inputs, n)
+    out = x.new_empty(len(weight), columns.shape[1])
     for start in range(0, len(weight), ROWS):
-        out[..., start : start + ROWS] = x @ weight[start : start + ROWS].to(x.dtype).T
-    return out
+        torch.mm(weight[start : start + ROWS].to(x.dtype), columns, out=out[start : start + ROWS])
+    return out.T.view(*x.shape[:-1], -1)
 
 
 @linear.register_fake

@@ -83,7 +83,7 @@ def draw(found: Tensor, chance: torch.Generator) -> list[int]:
     """A token a row of logits (n, vocab).  torch.multinomial takes ten times as long on a large vocabulary."""
     at, drawn = torch.rand(len(found), 1, generator=chance), list[int]()
     for some, share in zip(torch.split(found, DRAWN), torch.split(at, DRAWN), strict=True):
-        heights = some.softmax(-1).cumsum(-1)
+        heights = some.contiguous().softmax(-1).cumsum(-1)
         tokens = torch.searchsorted(heights, share * heights[:, -1:], right=True)
         drawn += tokens.clamp_max_(found.shape[1] - 1)[:, 0].tolist()
     return drawn
