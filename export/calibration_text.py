@@ -20,7 +20,7 @@ Ids = NDArray[np.int64]
 SEED = 0
 TOKENS = 16_384  # that the model writes
 LENGTH = 128  # of a sequence that it writes: many short ones share each reading of the weights
-WINDOW, WINDOWS = 512, 64  # of a file that is read
+WINDOW, WINDOWS = 512, 128  # of a file that is read
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from .side_files import check_side_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    recipes = "\n".join(f"  {recipe.name:12} {recipe.summary}" for recipe in RECIPES.values())
+    widest = max(map(len, RECIPES))
+    recipes = "\n".join(f"  {recipe.name:{widest}} {recipe.summary}" for recipe in RECIPES.values())
     parser.description = "Make a bundle of a checkpoint, and prove it against the float model."
     parser.epilog = f"recipes:\n{recipes}"
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder as released on the hub, or a hub id")

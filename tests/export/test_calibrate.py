@@ -24,7 +24,6 @@ from export.checkpoint import Checkpoint
 from export.pipeline import calibration, export_bundle, key_of
 from export.reference import FloatSource
 from export.side_files import generation
-from export.verify import Report
 from quantize.recipe import RECIPES, Gate, Recipe
 from runtime.bundle import Bundle
 from runtime.cli import main
@@ -41,12 +40,15 @@ def short_text(monkeypatch):
     monkeypatch.setattr(calibration_text, "LENGTH", 16)
 
 
+def speaker(checkpoint: Path) -> Tokenizer:
+    return Tokenizer(checkpoint / "tokenizer.json", generation(checkpoint).bos, checkpoint / "chat_template.jinja")
+
+
 def calibrated(checkpoint: Path, destination: Path, recipe: Recipe = RECIPE) -> dict[str, str]:
     """The hash of everything that a calibration leaves for the export."""
     found = Checkpoint.open(checkpoint)
-    tokenizer = Tokenizer(checkpoint / "tokenizer.json", generation(checkpoint).bos, None)
     store = Store(destination, key_of(found, recipe, AUTO))
-    calibration(FloatSource(found), tokenizer, recipe, AUTO, store)
+    calibration(FloatSource(found), speaker(checkpoint), recipe, AUTO, store)
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in store.units.iterdir()}
 
 
@@ -148,18 +150,6 @@ def test_what_was_done_for_another_text_is_thrown_away(tmp_path):
 
 def hashes(folder: Path) -> dict[str, str]:
     return {name: file.sha256 for name, file in Bundle.open(folder).manifest.files.items()}
-
-
-def divergence(folder: Path) -> float:
-    return Bundle.open(folder).json("parity.json", Report).against["float"].mean_divergence
-
-
-@pytest.mark.slow
-def test_each_method_keeps_more_of_the_sample(bundle):
-    gptq, quick, free, plain = (
-        divergence(bundle("sample", name)) for name in ("int4-b32", "int4-quick", "int4-datafree", "int4-absmax")
-    )
-    assert gptq < quick < free < plain
 
 
 def test_the_bundle_says_what_it_was_fitted_to(checkpoint, tmp_path, capsys):

@@ -53,7 +53,9 @@ def pair(request, checkpoint):
 
 def test_whole_prompt_equals_transformers(pair):
     theirs, ours, source = pair
-    ids = np.random.default_rng(2).integers(3, tiny.VOCAB, LENGTH)  # 0 meets a state where float32 itself is 1.4e-4 away
+    ids = np.random.default_rng(2).integers(
+        3, tiny.VOCAB, LENGTH
+    )  # 0 meets a state where float32 itself is 1.4e-4 away
     expected = theirs(torch.from_numpy(ids)[None]).logits[0]
     found, _ = run(ours, source, ids, nothing(ours), LENGTH)
     assert expected.abs().max() > 1, "the weights are too small to prove anything"
