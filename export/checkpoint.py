@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes  # noqa: F401  teaches numpy, and so safetensors, the dtype bfloat16
 import numpy as np
@@ -28,6 +29,25 @@ SIDE_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokeni
 MOST_NAMED = 8  # tensors listed in one message
 
 
+class Stored(Protocol):
+    """A tensor of a checkpoint, wherever its values come from."""
+
+    @property
+    def released(self) -> str: ...
+    @property
+    def shape(self) -> Shape: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def origin(self) -> str:
+        """For messages."""
+        ...
+
+    def opened(self) -> AbstractContextManager[Any]:
+        """Something whose slices are rows."""
+        ...
+
+
 @dataclass(frozen=True)
 class Entry:
     """Where a tensor is: its file, its released name, and its dtype."""
@@ -37,12 +57,21 @@ class Entry:
     shape: Shape
     dtype: str
 
+    @property
+    def origin(self) -> str:
+        return f"{self.file}: {self.released}"
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        with opened(self.file) as file:
+            yield file.get_slice(self.released)
+
 
 @dataclass(frozen=True)
 class Checkpoint:
     folder: Path
     config: GemmaConfig
-    entries: dict[str, Entry]  # by our name
+    entries: Mapping[str, Stored]  # by our name
     unused: tuple[str, ...]  # known and skipped, by released name
 
     @classmethod
@@ -66,25 +95,22 @@ class Checkpoint:
         Raises GemmaError for NaN or Inf.
         """
         entry = self.entries[name]
-        with opened(entry.file) as file:
-            array = file.get_tensor(entry.released)
-        values = finite(np.asarray(array, np.float32), f"{entry.file}: {entry.released}")
+        with entry.opened() as view:
+            values = finite(np.asarray(view[:], np.float32), entry.origin)
         return values + np.float32(self.config.norm_offset) if name.endswith("norm.weight") else values
 
     def read_rows(self, name: str, rows: range, step: int) -> Iterator[Floats]:
         """Some rows of a matrix, in pieces of up to `step` rows, float32."""
         entry = self.entries[name]
-        with opened(entry.file) as file:
-            view = file.get_slice(entry.released)
+        with entry.opened() as view:
             for start in rows[::step]:
-                piece = np.asarray(view[start : min(start + step, rows.stop)], np.float32)
-                yield finite(piece, f"{entry.file}: {entry.released}")
+                yield finite(np.asarray(view[start : min(start + step, rows.stop)], np.float32), entry.origin)
 
     def stored(self, name: str, rows: range) -> Tensor:
         """Some rows of a matrix in the dtype of the file, not checked for NaN."""
         entry = self.entries[name]
-        with opened(entry.file) as file:
-            array = file.get_slice(entry.released)[rows.start : rows.stop]
+        with entry.opened() as view:
+            array = view[rows.start : rows.stop]
         if entry.dtype != "BF16":
             return torch.from_numpy(array)
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
@@ -93,10 +119,9 @@ class Checkpoint:
         """The rows of a table at some ids, (n, width) float32."""
         entry = self.entries[name]
         unique, inverse = np.unique(ids, return_inverse=True)
-        with opened(entry.file) as file:
-            view = file.get_slice(entry.released)
+        with entry.opened() as view:
             rows = np.concatenate([np.asarray(view[row : row + 1], np.float32) for row in unique.tolist()])
-        return finite(rows, f"{entry.file}: {entry.released}")[inverse]
+        return finite(rows, entry.origin)[inverse]
 
     @property
     def parameters(self) -> int:
@@ -188,7 +213,7 @@ def entries_of(file: Path) -> Iterator[tuple[str, Entry]]:
             yield released, Entry(file, released, tuple(view.get_shape()), view.get_dtype())
 
 
-def report_misfits(folder: Path, entries: dict[str, Entry], shapes: dict[str, Shape]) -> None:
+def report_misfits(folder: Path, entries: Mapping[str, Stored], shapes: dict[str, Shape]) -> None:
     """Raises GemmaError with all missing, unexpected and misshapen tensors, and dtypes that are not floats."""
     groups = {
         "missing": [name for name in shapes if name not in entries],
