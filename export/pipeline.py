@@ -42,7 +42,7 @@ PASSAGE = Path(__file__).with_name("passage.txt")
 
 
 def export_bundle(
-    source: str | Path,
+    source: str | Path | Checkpoint,
     destination: Path,
     targets: Sequence[str],
     recipe: QuantizeRecipe,
@@ -57,7 +57,7 @@ def export_bundle(
     """
     lowerings = load_targets(targets)
     check_destination(destination, replace=replace)
-    checkpoint = Checkpoint.open(source)
+    checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
     check_side_files(checkpoint.folder)
     config, model = checkpoint.config, FloatSource(checkpoint)
     key = key_of(checkpoint, recipe, text) if recipe.calibrated else None

@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
     "head_dim": 16,
     "global_head_dim": 32,
     "sliding_window": 16,
-    "max_position_embeddings": 512,
+    "max_position_embeddings": 1024,
 }
 SMALL_VISION: dict[str, Any] = {
     "hidden_size": 32,

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from .bench import Figures, Settings, measure
+from .bench_cache import cache_folder, cached, clean
 from .bundle import Bundle
 from .errors import GemmaError
 from .progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Measure a bundle on this machine: medians over the repetitions, after one that warms up."
-    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
+    parser.description = (
+        "Measure a bundle on this machine: medians over the repetitions, after one that warms up.\n"
+        "With --shape no checkpoint is needed: a bundle of random weights in a released shape is made\n"
+        "the first time, and kept in $XDG_CACHE_HOME/gemma-edge (~/.cache/gemma-edge)."
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("bundle", metavar="BUNDLE", type=Path, nargs="?", help="folder that `gemma-edge export` wrote")
+    what.add_argument(
+        "--shape", metavar="SHAPE", help="measure random weights in this shape: e2b, e4b (see synth --help)"
+    )
+    what.add_argument("--cached", action="store_true", help="list the bundles that --shape keeps, and their bytes")
+    what.add_argument("--clean", action="store_true", help="remove them")
+    parser.add_argument("--recipe", metavar="NAME", help="of --shape: what is stored how (default: int4)")
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="threads (default: the cores this process may use)"
     )
@@ -33,23 +47,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.cached or args.clean:
+        return tidy(remove=args.clean)
     settings = Settings(args.threads, args.prompt_tokens, args.new_tokens, args.context, args.repeat)
-    check(settings, Bundle.open(args.bundle))
+    check_numbers(settings)
+    folder = bundle_folder(args)
+    check_context(settings, Bundle.open(folder))
     with Progress("measuring", settings.repeat + 1) as progress:
-        figures = measure(args.bundle, settings, lambda: progress.advance(1))
+        figures = measure(folder, settings, lambda: progress.advance(1))
     if not args.json:
         print(table(figures))
     print(msgspec.json.encode(figures).decode())
     return 0
 
 
-def check(settings: Settings, bundle: Bundle) -> None:
-    """Raises GemmaError for settings that can not be run."""
+def tidy(*, remove: bool) -> int:
+    """Print what is in the cache folder, or empty it."""
+    if remove:
+        print(f"{clean() / 1e9:.1f} GB removed from {cache_folder()}")
+        return 0
+    for folder, size in cached():
+        print(f"{size / 1e9:6.1f} GB  {folder}")
+    return 0
+
+
+def bundle_folder(args: argparse.Namespace) -> Path:
+    """The bundle that was named, or one of generated weights."""
+    if args.shape is None:
+        if args.recipe is not None:
+            raise GemmaError(f"--recipe {args.recipe}: a bundle has its recipe already", "leave it out, or use --shape")
+        folder: Path = args.bundle
+        return folder
+    made: Path = synth_bundle(args.shape, args.recipe or "int4")
+    return made
+
+
+def synth_bundle(shape: str, recipe: str) -> Any:
+    """Asked of the export room, which may not be installed."""
+    try:
+        module = import_module("export.synth_bundle")
+    except ModuleNotFoundError as error:
+        raise GemmaError(
+            f"--shape {shape}: making a bundle needs the package {error.name}, which is not installed",
+            "pip install 'gemma-edge[export]', or name a bundle",
+        ) from error
+    return module.cached_bundle(shape, recipe)
+
+
+def check_numbers(settings: Settings) -> None:
+    """Raises GemmaError for settings that no bundle can be run with."""
     for name in ("prompt_tokens", "new_tokens", "repeat"):
         if getattr(settings, name) < 1:
             raise GemmaError(f"--{name.replace('_', '-')} {getattr(settings, name)}: not a number from 1 up")
     if settings.context < 0 or settings.threads < 0:
         raise GemmaError(f"--context {settings.context}, --threads {settings.threads}: not numbers from 0 up")
+
+
+def check_context(settings: Settings, bundle: Bundle) -> None:
+    """Raises GemmaError for more tokens than the model can read."""
     needed = settings.context + settings.prompt_tokens + settings.new_tokens
     if needed > bundle.manifest.model.context:
         raise GemmaError(f"{needed} tokens: the model's context is {bundle.manifest.model.context}", "ask for fewer")

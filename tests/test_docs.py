@@ -59,7 +59,8 @@ COMMANDS_SHOWN = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", COMMANDS_SHOWN)
-def test_a_command_of_the_readme_runs(line, bundle, checkpoint, capsys, tmp_path):
+def test_a_command_of_the_readme_runs(line, bundle, checkpoint, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     words = shlex.split(line)[1:]
     stand_ins = {
         "e2b": "e2b-tiny",
