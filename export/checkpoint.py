@@ -1,16 +1,20 @@
-"""A Hugging Face checkpoint: a folder or a hub id, its tensors mapped and read one at a time."""
+"""A Hugging Face checkpoint: a folder or a hub id, its tensors read one at a time, in pieces.
+
+Values are read, not mapped: pages of a mapping stay resident, and a table of E2B has 4.7 GB.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-import ml_dtypes  # noqa: F401  teaches numpy, and so safetensors, the dtype bfloat16
+import ml_dtypes
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,7 +27,7 @@ from .config import GemmaConfig, parse_config
 from .tensors import Shape, known_unused, needed, our_name
 
 Floats = NDArray[np.float32]
-DTYPES = {"BF16": 2, "F16": 2, "F32": 4}
+DTYPES = {"BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SIDE_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 MOST_NAMED = 8  # tensors listed in one message
@@ -50,12 +54,13 @@ class Stored(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a tensor is: its file, its released name, and its dtype."""
+    """Where a tensor is: its file, its released name, its dtype, and its first byte."""
 
     file: Path
     released: str
     shape: Shape
     dtype: str
+    offset: int
 
     @property
     def origin(self) -> str:
@@ -63,8 +68,26 @@ class Entry:
 
     @contextmanager
     def opened(self) -> Iterator[Any]:
-        with opened(self.file) as file:
-            yield file.get_slice(self.released)
+        with self.file.open("rb") as file:
+            yield Rows(file, self)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor in an open file; a slice reads its rows."""
+
+    file: BinaryIO
+    entry: Entry
+
+    def __getitem__(self, rows: slice) -> NDArray[np.generic]:
+        entry, dtype = self.entry, DTYPES[self.entry.dtype]
+        first, last, _ = rows.indices(entry.shape[0])
+        width = math.prod(entry.shape[1:])
+        self.file.seek(entry.offset + first * width * dtype.itemsize)
+        found: NDArray[np.generic] = np.fromfile(self.file, dtype, (last - first) * width)
+        if found.size != (last - first) * width:
+            raise GemmaError(f"{entry.origin}: the file was cut short", "download the file again")
+        return found.reshape(last - first, *entry.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -198,19 +221,24 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def opened(file: Path) -> Any:
-    """Raises GemmaError for a header that lies or a file cut short."""
+def check_sound(file: Path) -> None:
+    """Raises GemmaError for a header that lies or a file cut short; what it says can be trusted after."""
     try:
-        return safe_open(file, "np")
+        with safe_open(file, "np"):
+            return
     except (SafetensorError, OSError) as error:
         raise GemmaError(f"{file}: not a sound safetensors file: {error}", "download the file again") from error
 
 
 def entries_of(file: Path) -> Iterator[tuple[str, Entry]]:
-    with opened(file) as handle:
-        for released in handle.keys():  # noqa: SIM118  not a mapping
-            view = handle.get_slice(released)
-            yield released, Entry(file, released, tuple(view.get_shape()), view.get_dtype())
+    check_sound(file)
+    with file.open("rb") as raw:
+        length = int.from_bytes(raw.read(8), "little")
+        header = json.loads(raw.read(length))
+    for released, found in header.items():
+        if released != "__metadata__":
+            offset = 8 + length + found["data_offsets"][0]
+            yield released, Entry(file, released, tuple(found["shape"]), found["dtype"], offset)
 
 
 def report_misfits(folder: Path, entries: Mapping[str, Stored], shapes: dict[str, Shape]) -> None:
