@@ -19,7 +19,7 @@ from quantize.recipe import Recipe as QuantizeRecipe
 from runtime import manifest as m
 from runtime.bench import peak_rss
 from runtime.bundle import Bundle, check_destination, created, describe, seal
-from runtime.decoder import Decoder
+from runtime.decoder import Decoder, open_head, open_tables
 from runtime.progress import Progress
 from runtime.tokenizer import Tokenizer, read_pieces
 
@@ -149,11 +149,12 @@ def verify(
     """Compare, judge, and write parity.json and golden.json."""
     unsealed = Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder, hashed=False)))
     check_weights(folder, quantized)
-    decoder = Decoder(unsealed)
-    integers = QuantizedSource(config, quantized, decoder.tables, decoder.head)
+    tables = open_tables(unsealed)
+    integers = QuantizedSource(config, quantized, tables, open_head(unsealed, tables))
     with Progress("verifying", 1 + len(lengths(config.window, len(reading.ids)))) as progress:
         own = Reading(integers, reading.ids, hidden_states(integers, reading.ids[None])[0])
         progress.advance(1)
+        decoder = Decoder(unsealed)  # after the reading: a graph and a layer of floats are not in memory at once
         report = compare(decoder, {"float": reading, "quantized": own}, progress.advance)
     judge(report, recipe)
     (folder / "parity.json").write_bytes(pretty(report))

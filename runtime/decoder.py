@@ -61,12 +61,9 @@ class Decoder:
         collapse_later()
         self._options = ort.RunOptions()
         self._inputs = {tensor.name for tensor in manifest.artifacts["onnx"].inputs}
-        self.tables = {
-            name: RowTable(bundle.path(table.file), table.multiplier) for name, table in manifest.tables.items()
-        }
+        self.tables = open_tables(bundle)
         check_fit(bundle, self._session, self.tables)
-        model = self.model
-        self.head = Head(self.tables["tokens"], model.rescored, model.softcap) if model.rescored else None
+        self.head = open_head(bundle, self.tables)
         self._calls: dict[tuple[int, int], Call] = {}
         self.reset()
 
@@ -201,6 +198,16 @@ class Decoder:
                 self.resume()
                 raise Cancelled from error
             raise GemmaError(f"onnxruntime: {error}", "check the bundle with `gemma-edge verify`") from error
+
+
+def open_tables(bundle: Bundle) -> dict[str, RowTable]:
+    return {name: RowTable(bundle.path(table.file), table.multiplier) for name, table in bundle.manifest.tables.items()}
+
+
+def open_head(bundle: Bundle, tables: dict[str, RowTable]) -> Head | None:
+    """The second stage of the head, if the bundle has one."""
+    model = bundle.manifest.model
+    return Head(tables["tokens"], model.rescored, model.softcap) if model.rescored else None
 
 
 def usable_cores() -> int:
