@@ -34,6 +34,7 @@ from .checkpoint import Checkpoint
 from .config import GemmaConfig
 from .reference import FloatSource, QuantizedSource, hidden_states
 from .side_files import check_side_files, copy_tokenizer, generation, tokenizer_file
+from .spare_memory import give_back
 from .targets import load_targets
 from .tensors import needed, part
 from .verify import STEPS, Reading, Report, check_weights, compare, goldens, judge, lengths
@@ -154,6 +155,7 @@ def verify(
     with Progress("verifying", 1 + len(lengths(config.window, len(reading.ids)))) as progress:
         own = Reading(integers, reading.ids, hidden_states(integers, reading.ids[None])[0])
         progress.advance(1)
+        give_back()
         decoder = Decoder(unsealed)  # after the reading: a graph and a layer of floats are not in memory at once
         report = compare(decoder, {"float": reading, "quantized": own}, progress.advance)
     judge(report, recipe)

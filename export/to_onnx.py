@@ -22,9 +22,10 @@ from torch.fx import Node
 
 from quantize.affine import Quantized
 from runtime.errors import GemmaError
-from runtime.manifest import Artifact, Tensor
+from runtime.manifest import Artifact, Memory, Tensor
 
 from .capture import Graph
+from .config import GemmaConfig
 from .external_data import ExternalData
 from .weights import Weights
 
@@ -67,7 +68,23 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
         inputs=[described(value) for value in model.graph.input],
         outputs=[described(value) for value in model.graph.output],
         operators=census(model),
+        memory=memory(data.tensors, graph.config),
     )
+
+
+def memory(tensors: Sequence[TensorProto], config: GemmaConfig) -> Memory:
+    """What onnxruntime takes, found by measuring (DECISIONS.md).
+
+    It packs integers and scales into memory of its own, adds a float32 sum to each scale, and leaves
+    the file's scales mapped; a matrix of floats is packed too.  While it loads, the largest packed
+    tensor stands beside its copy.  A call holds the widest feed-forward of the layers that read a
+    whole prompt (gate and up, and two factors), all their per-layer inputs twice, and four hidden states.
+    """
+    sizes = {tensor.name: int(tensor.external_data[2].value) for tensor in tensors}
+    scales = sum(size for name, size in sizes.items() if name.endswith(".scales"))
+    own = config.layers[: config.own_kv_layers]
+    wide = 4 * max(layer.intermediate for layer in own) + 4 * config.hidden + 2 * len(own) * config.per_layer_dim
+    return Memory(weights=sum(sizes.values()) + 2 * scales, loading=max(sizes.values()), token=4 * wide)
 
 
 def described(value: onnx.ValueInfoProto) -> Tensor:

@@ -164,6 +164,7 @@ def compare(
     for prompt in prompts:
         rows = list(artifact_logits(decoder, ids, prompt))
         first, found = rows[0][0], np.concatenate([logit for _, logit in rows])
+        del rows
         for name, reading in readings.items():
             tallies[name].add(found, logits(reading.source, reading.hidden[first : first + len(found)]))
         progress(1)

@@ -11,6 +11,7 @@ from .manifest import Cache, Rope
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.float32] | NDArray[np.int8]
+WIDTHS = {"float32": 4, "int8": 1}  # bytes of a value
 STEP = 1024  # rows by which a full layer's cache and the rotary tables grow
 SLACK = 64  # rows a window may run over before it is moved to the front
 
@@ -33,7 +34,9 @@ class FullCache:
         if needed <= self.key.shape[2]:
             return False
         rows = -(-needed // STEP) * STEP
-        self.key, self.value = (regrown(a, self.spec, rows, self.length) for a in (self.key, self.value))
+        self.key = regrown(self.key, self.spec, rows, self.length)
+        # The old keys are gone before there are new values.
+        self.value = regrown(self.value, self.spec, rows, self.length)
         return True
 
     def rewind(self, position: int, _at: int) -> bool:
@@ -96,4 +99,4 @@ def rotary_table(rope: Rope, rows: int) -> tuple[Floats, Floats]:
     pairs = np.arange(rope.head_dim // 2)
     frequency = np.where(pairs < rope.rotated_pairs, rope.theta ** (-2.0 * pairs / rope.head_dim), 0.0)
     angle = np.arange(rows, dtype=np.float32)[:, None] * frequency.astype(np.float32)
-    return np.cos(angle), np.sin(angle)
+    return np.cos(angle), np.sin(angle, out=angle)

@@ -131,12 +131,13 @@ class Decoder:
         moved = [cache.make_room(tokens) for cache in self.caches]
         needed = self.position + tokens
         grown = not self._rope or needed > len(next(iter(self._rope.values()))[0])
+        if any(moved) or grown:
+            self._calls.clear()
         if grown:
+            self._rope = {}  # before there are longer ones
             rows = min(-(-needed // 1024) * 1024, max(self.model.context, needed))
             rows = max([rows, *(cache.key.shape[2] for cache in self.caches)])
             self._rope = {kind: rotary_table(rope, rows) for kind, rope in self.model.rope.items()}
-        if any(moved) or grown:
-            self._calls.clear()
 
     def _bind(self, tokens: int, kept: int) -> Call:
         """Make and bind the arrays of a call; the binding holds pointers, the Call holds the arrays."""
