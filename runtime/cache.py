@@ -16,6 +16,15 @@ STEP = 1024  # rows by which a full layer's cache and the rotary tables grow
 SLACK = 64  # rows a window may run over before it is moved to the front
 
 
+@dataclass(frozen=True)
+class Saved:
+    """A cache at one time: rows in use, and copies of them where they may be overwritten."""
+
+    length: int
+    key: Rows | None = None
+    value: Rows | None = None
+
+
 @dataclass
 class FullCache:
     """All positions so far; the array grows in steps as a conversation does."""
@@ -42,6 +51,13 @@ class FullCache:
     def rewind(self, position: int, _at: int) -> bool:
         self.length = position
         return True
+
+    def save(self) -> Saved:
+        """Rows in use are never written again: their number is enough."""
+        return Saved(self.length)
+
+    def restore(self, saved: Saved) -> None:
+        self.length = saved.length
 
 
 @dataclass
@@ -78,6 +94,15 @@ class WindowCache:
             return False
         self.length = position - first
         return True
+
+    def save(self) -> Saved:
+        return Saved(self.length, self.key[:, :, : self.length].copy(), self.value[:, :, : self.length].copy())
+
+    def restore(self, saved: Saved) -> None:
+        self.length = saved.length
+        assert saved.key is not None
+        assert saved.value is not None
+        self.key[:, :, : self.length], self.value[:, :, : self.length] = saved.key, saved.value
 
 
 def empty(spec: Cache, rows: int) -> Rows:

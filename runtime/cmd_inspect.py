@@ -69,7 +69,7 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
         "parameters": model.parameters,
         "bytes": sizes(manifest),
         "cache bytes": cache_bytes(manifest),
-        "peak bytes of run": {str(n): plan(manifest, n, text=True).peak for n in lengths(model)},
+        **({"peak bytes of run": peaks(manifest)} if "onnx" in manifest.artifacts else {}),
         **planned,
         "artifacts": {name: artifact.operators for name, artifact in manifest.artifacts.items()},
         "schemes": {rule[0]: rule[1] for rule in manifest.recipe.rules},
@@ -86,6 +86,10 @@ def sizes(manifest: Manifest) -> dict[str, int]:
 def lengths(model: Model) -> list[int]:
     """Contexts to show."""
     return sorted({min(n, model.context) for n in (1024, 8192, 32768, model.context)})
+
+
+def peaks(manifest: Manifest) -> dict[str, int]:
+    return {str(n): plan(manifest, n, text=True).peak for n in lengths(manifest.model)}
 
 
 def memory_plan(manifest: Manifest, context: int) -> dict[str, int]:

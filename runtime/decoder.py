@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from .bundle import Bundle
-from .cache import FullCache, WindowCache, rotary_table
+from .cache import FullCache, Saved, WindowCache, rotary_table
 from .errors import GemmaError
 from .head import Head
 from .huge_pages import collapse_later
@@ -45,6 +45,12 @@ class Step:
 
     logits: Floats
     hidden: Floats
+
+
+@dataclass(frozen=True)
+class State:
+    position: int
+    caches: tuple[Saved, ...]
 
 
 class Decoder:
@@ -87,6 +93,16 @@ class Decoder:
         for cache, length in zip(self.caches, before, strict=True):
             cache.length = length
         return False
+
+    def save(self) -> State:
+        """What was read so far, to come back to; for this decoder, until it is reset."""
+        return State(self.position, tuple(cache.save() for cache in self.caches))
+
+    def restore(self, state: State) -> None:
+        """Forget what was read after a `save`."""
+        self.position = state.position
+        for cache, saved in zip(self.caches, state.caches, strict=True):
+            cache.restore(saved)
 
     def cancel(self) -> None:
         """Stop the running call, from any thread."""

@@ -46,8 +46,15 @@ class Plan:
 
 
 def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
-    """`text`: with the tokenizer, which a benchmark does without."""
-    model, artifact = manifest.model, manifest.artifacts["onnx"]
+    """`text`: with the tokenizer, which a benchmark does without.
+
+    Raises GemmaError for a bundle without an ONNX artifact.
+    """
+    model, artifact = manifest.model, manifest.artifacts.get("onnx")
+    if artifact is None:
+        raise GemmaError(
+            f"no ONNX artifact, only {', '.join(manifest.artifacts) or 'nothing'}", "export it with --to onnx"
+        )
     reached = min(context, model.context)
     rows = -(-reached // STEP) * STEP
     full = [cache for cache in model.caches if cache.kind == "full"]
@@ -106,7 +113,11 @@ def check_room(manifest: Manifest, context: int, room: int, *, text: bool = Fals
     if needed <= room:
         return
     fitting = longest_context(manifest, room, text=text)
-    hint = f"--context {fitting} fits" if fitting else "free some memory, or export with fewer bits"
+    hint = (
+        f"{fitting} tokens fit; ask for no more with --context"
+        if fitting
+        else "free some memory, or export with fewer bits"
+    )
     raise GemmaError(
         f"a context of {context} tokens needs {needed / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are available", hint
     )

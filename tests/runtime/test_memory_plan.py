@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_refused_with_what_would(manifest):
     check_room(manifest, 2048, plan(manifest, 2048).peak)
     with pytest.raises(GemmaError, match="a context of 4096 tokens needs") as found:
         check_room(manifest, 4096, plan(manifest, 2048).peak)
-    assert found.value.hint == "--context 2048 fits"
+    assert found.value.hint.startswith("2048 tokens fit")
     with pytest.raises(GemmaError) as found:
         check_room(manifest, 1, 1000)
     assert "fewer bits" in found.value.hint
@@ -157,7 +157,7 @@ def test_run_refuses_a_context_that_does_not_fit(sample, manifest, monkeypatch, 
     room = plan(manifest, 2048, text=True).peak
     monkeypatch.setattr(cmd_run, "available", lambda: room)
     assert cli.main(["run", sample, "hi", "--context", "4096"]) == 1
-    assert "--context 2048 fits" in capsys.readouterr().err
+    assert "2048 tokens fit" in capsys.readouterr().err
     assert cli.main(["run", sample, "hi", "--max-new-tokens", "1"]) == 0
     assert "memory for 2048 of 4096 tokens of context" in capsys.readouterr().err
     monkeypatch.setattr(cmd_run, "available", lambda: 1000)
