@@ -15,6 +15,7 @@ from .cache import FullCache, Saved, WindowCache, rotary_table
 from .errors import GemmaError
 from .head import Head
 from .huge_pages import collapse_later
+from .mapped_weights import let_go
 from .row_table import RowTable
 
 Floats = NDArray[np.float32]
@@ -64,6 +65,7 @@ class Decoder:
         self.model = manifest.model
         self.threads = threads or usable_cores()
         self._session = load(bundle, self.threads)
+        let_go(bundle.path(manifest.artifacts["onnx"].data))
         collapse_later()
         self._options = ort.RunOptions()
         self._inputs = {tensor.name for tensor in manifest.artifacts["onnx"].inputs}
