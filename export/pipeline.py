@@ -19,7 +19,7 @@ from quantize.recipe import Recipe as QuantizeRecipe
 from runtime import manifest as m
 from runtime.bench import peak_rss
 from runtime.bundle import Bundle, check_destination, created, describe, seal
-from runtime.decoder import Decoder
+from runtime.decoder import Decoder, open_head, open_tables
 from runtime.progress import Progress
 from runtime.tokenizer import Tokenizer, read_pieces
 
@@ -34,6 +34,7 @@ from .checkpoint import Checkpoint
 from .config import GemmaConfig
 from .reference import FloatSource, QuantizedSource, hidden_states
 from .side_files import check_side_files, copy_tokenizer, generation, tokenizer_file
+from .spare_memory import give_back
 from .targets import load_targets
 from .tensors import needed, part
 from .verify import STEPS, Reading, Report, check_weights, compare, goldens, judge, lengths
@@ -42,7 +43,7 @@ PASSAGE = Path(__file__).with_name("passage.txt")
 
 
 def export_bundle(
-    source: str | Path,
+    source: str | Path | Checkpoint,
     destination: Path,
     targets: Sequence[str],
     recipe: QuantizeRecipe,
@@ -57,7 +58,7 @@ def export_bundle(
     """
     lowerings = load_targets(targets)
     check_destination(destination, replace=replace)
-    checkpoint = Checkpoint.open(source)
+    checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
     check_side_files(checkpoint.folder)
     config, model = checkpoint.config, FloatSource(checkpoint)
     key = key_of(checkpoint, recipe, text) if recipe.calibrated else None
@@ -149,11 +150,13 @@ def verify(
     """Compare, judge, and write parity.json and golden.json."""
     unsealed = Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder, hashed=False)))
     check_weights(folder, quantized)
-    decoder = Decoder(unsealed)
-    integers = QuantizedSource(config, quantized, decoder.tables, decoder.head)
+    tables = open_tables(unsealed)
+    integers = QuantizedSource(config, quantized, tables, open_head(unsealed, tables))
     with Progress("verifying", 1 + len(lengths(config.window, len(reading.ids)))) as progress:
         own = Reading(integers, reading.ids, hidden_states(integers, reading.ids[None])[0])
         progress.advance(1)
+        give_back()
+        decoder = Decoder(unsealed)  # after the reading: a graph and a layer of floats are not in memory at once
         report = compare(decoder, {"float": reading, "quantized": own}, progress.advance)
     judge(report, recipe)
     (folder / "parity.json").write_bytes(pretty(report))

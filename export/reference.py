@@ -187,12 +187,12 @@ def per_layer_inputs(source: Source) -> Callable[[Ids, Tensor], list[Tensor]]:
 
 def logits(source: Source, hidden: Floats) -> Floats:
     """Hidden states (n, hidden) to logits (n, vocab), a piece of the head at a time."""
-    x = torch.from_numpy(hidden)
-    parts = [
-        x @ torch.from_numpy(np.require(piece, requirements="W")).T
-        for piece in source.read_rows("head.weight", HEAD_ROWS)
-    ]
-    found: Floats = softcapped(torch.cat(parts, -1), source.config.softcap).numpy()
+    x, cap, start = torch.from_numpy(hidden), source.config.softcap, 0
+    found = np.empty((len(hidden), source.config.vocab), np.float32)
+    for piece in source.read_rows("head.weight", HEAD_ROWS):
+        part = softcapped(x @ torch.from_numpy(np.require(piece, requirements="W")).T, cap)
+        found[:, start : start + len(piece)] = part
+        start += len(piece)
     if isinstance(source, QuantizedSource) and source.head:
         source.head.rescore(found, hidden)
     return found

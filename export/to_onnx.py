@@ -22,10 +22,12 @@ from torch.fx import Node
 
 from quantize.affine import Quantized
 from runtime.errors import GemmaError
-from runtime.manifest import Artifact, Tensor
+from runtime.manifest import Artifact, Memory, Tensor
 
 from .capture import Graph
+from .config import GemmaConfig
 from .external_data import ExternalData
+from .read_onnx import FROM_ROW
 from .weights import Weights
 
 IR_VERSION, OPSET, MICROSOFT = 10, 21, "com.microsoft"
@@ -48,6 +50,7 @@ FAST = {
     (8, 256),
 }
 PIECE_ROWS = 8192
+LARGEST = 32 << 20  # bytes of integers of one matmul
 
 ops, aten = torch.ops.gemma_edge, torch.ops.aten
 
@@ -67,7 +70,23 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
         inputs=[described(value) for value in model.graph.input],
         outputs=[described(value) for value in model.graph.output],
         operators=census(model),
+        memory=memory(data.tensors, graph.config),
     )
+
+
+def memory(tensors: Sequence[TensorProto], config: GemmaConfig) -> Memory:
+    """What onnxruntime takes, found by measuring (DECISIONS.md).
+
+    It packs integers and scales into memory of its own and adds a float32 sum to each scale; a matrix
+    of floats is packed too.  While it loads, the largest tensor stands beside its copy, and the file's
+    scales are mapped.  A call holds the widest feed-forward of the layers that read a
+    whole prompt (gate and up, and two factors), all their per-layer inputs twice, and four hidden states.
+    """
+    sizes = {tensor.name: int(tensor.external_data[2].value) for tensor in tensors}
+    scales = sum(size for name, size in sizes.items() if name.endswith(".scales"))
+    own = config.layers[: config.own_kv_layers]
+    wide = 4 * max(layer.intermediate for layer in own) + 4 * config.hidden + 2 * len(own) * config.per_layer_dim
+    return Memory(weights=sum(sizes.values()) + scales, loading=max(sizes.values()) + scales, token=4 * wide)
 
 
 def described(value: onnx.ValueInfoProto) -> Tensor:
@@ -202,6 +221,9 @@ class Lowering:
         self.emit("FusedMatMul", [x, name], out, MICROSOFT, transB=1)
 
     def matmul_integers(self, x: str, name: str, stored: list[Quantized], out: str) -> None:
+        if len(stored) == 1 and stored[0].packed.nbytes > LARGEST:
+            self.matmul_in_parts(x, name, stored[0], out)
+            return
         scheme, inputs = stored[0].scheme, stored[0].inputs
         block = scheme.block or PER_ROW_BLOCK
         rows, groups = sum(one.rows for one in stored), -(-inputs // block)
@@ -214,6 +236,16 @@ class Lowering:
             "MatMulNBits", [x, f"{name}.packed", f"{name}.scales"], out, MICROSOFT,
             K=inputs, N=rows, bits=scheme.bits, block_size=block, accuracy_level=ACCURACY,
         )  # fmt: skip
+
+    def matmul_in_parts(self, x: str, name: str, stored: Quantized, out: str) -> None:
+        """A large table as several matmuls: while one is packed, only its own integers are in memory twice."""
+        step = max(1, LARGEST // stored.packed.shape[1])
+        starts = range(0, stored.rows, step)
+        for start in starts:
+            rows = slice(start, start + step)
+            part = Quantized(stored.packed[rows], stored.scales[rows], stored.scheme, stored.inputs)
+            self.matmul_integers(x, f"{name}{FROM_ROW}{start}", [part], f"{out}.{start}")
+        self.emit("Concat", [f"{out}.{start}" for start in starts], out, axis=-1)
 
     def alike(self, linears: Sequence[Any]) -> bool:
         """Linears that one matmul can do: of one input and one scheme, for this one reader."""

@@ -6,6 +6,7 @@ the sliding window, and then single steps.  Position by position the logits must
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def lengths(window: int, limit: int) -> list[int]:
 
 def check_weights(folder: Path, weights: Weights) -> None:
     """Raises GemmaError unless the artifact's integers and scales are those that were decided."""
-    seen = set()
+    seen: Counter[str] = Counter()  # rows, by parameter
     for parameters, packed in stored_weights(folder / "onnx" / "decoder.onnx"):
         for start, piece in packed:
             offset = 0
@@ -75,14 +76,15 @@ def check_weights(folder: Path, weights: Weights) -> None:
                 a, b = max(start, offset), min(start + len(piece), offset + expected.rows)
                 if a < b:
                     rows = slice(a - offset, b - offset)
+                    seen[parameter] += b - a
                     part = Quantized(expected.packed[rows], expected.scales[rows], expected.scheme, expected.inputs)
                     if not np.array_equal(part.dequantize(), piece[a - start : b - start]):
                         raise GemmaError(
                             f"{folder}: {parameter} in the artifact is not what was quantized", "report this as a bug"
                         )
                 offset += expected.rows
-        seen.update(parameters)
-    missing = [name for name, (scheme, _) in weights.schemes.items() if not scheme.is_float and name not in seen]
+    integers = {name: one for name, one in weights.items() if isinstance(one, Quantized)}
+    missing = [name for name, expected in integers.items() if seen[name] != expected.rows]
     if missing:
         raise GemmaError(f"{folder}: not in the artifact as integers: {missing[:5]}", "report this as a bug")
 
@@ -164,6 +166,7 @@ def compare(
     for prompt in prompts:
         rows = list(artifact_logits(decoder, ids, prompt))
         first, found = rows[0][0], np.concatenate([logit for _, logit in rows])
+        del rows
         for name, reading in readings.items():
             tallies[name].add(found, logits(reading.source, reading.hidden[first : first + len(found)]))
         progress(1)

@@ -6,14 +6,18 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from .bandwidth import read_bandwidth
 from .bundle import Bundle
+from .cache import WIDTHS
 from .decoder import Decoder
+from .manifest import Manifest
+from .memory_plan import plan
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -24,8 +28,27 @@ class Settings(msgspec.Struct, frozen=True):
     repeat: int
 
 
+class At(msgspec.Struct, frozen=True):
+    """Medians over the repetitions after `context` tokens; spreads are (least, most).
+
+    peak_rss_bytes: so far, and contexts grow; planned_bytes: what the memory plan says;
+    bytes_per_token: weights and caches that a step reads; read_gb_s: that times the decode rate
+    """
+
+    context: int
+    prefill_tok_s: float
+    prefill_spread: tuple[float, float]
+    decode_tok_s: float
+    decode_spread: tuple[float, float]
+    ttft_s: float
+    peak_rss_bytes: int
+    planned_bytes: int
+    bytes_per_token: int
+    read_gb_s: float
+
+
 class Figures(msgspec.Struct, frozen=True):
-    """Medians over the repetitions; spreads are (least, most)."""
+    """The figures of the first context, those of all, and the machine's read bandwidth on as many threads."""
 
     prefill_tok_s: float
     prefill_spread: tuple[float, float]
@@ -37,50 +60,76 @@ class Figures(msgspec.Struct, frozen=True):
     flash_rows_per_token: float
     flash_bytes_per_token: float
     flash_faults_per_token: float
+    bandwidth_gb_s: float
+    contexts: list[At]
     settings: Settings
 
 
-def measure(folder: Path, settings: Settings, progress: Callable[[], None] = lambda: None) -> Figures:
-    """Random tokens, greedy; the first repetition warms up and is not counted.
+def measure(
+    folder: Path, settings: Settings, contexts: Sequence[int], progress: Callable[[], None] = lambda: None
+) -> Figures:
+    """Random tokens, greedy; the first repetition at a context warms up and is not counted.
 
-    `context` tokens are in the caches before the prompt.  Raises GemmaError for a bundle that can not run.
+    A context is in the caches before the prompt, and read once.  Raises GemmaError for a bundle that can not run.
     """
     begun = time.perf_counter()
-    decoder = Decoder(Bundle.open(folder), settings.threads)
+    bundle = Bundle.open(folder)
+    decoder = Decoder(bundle, settings.threads)
     load_s = time.perf_counter() - begun
-    prompts, steps = list[float](), list[float]()
-    for repetition in range(settings.repeat + 1):
-        prompt_s, step_s = once(decoder, settings, np.random.default_rng(repetition))
-        if repetition:
-            prompts.append(prompt_s)
-            steps.append(step_s)
-        progress()
-    prefill = [settings.prompt_tokens / seconds for seconds in prompts]
-    decode = [1 / seconds for seconds in steps]
+    found = [measure_at(decoder, bundle.manifest, settings, context, progress) for context in sorted(contexts)]
     counters = [table.counters for table in decoder.tables.values()]
-    read = (settings.repeat + 1) * (settings.context + settings.prompt_tokens + settings.new_tokens)
+    read = sum(contexts) + len(contexts) * (settings.repeat + 1) * (settings.prompt_tokens + settings.new_tokens)
+    peak, first = peak_rss(), found[0]
     return Figures(
-        prefill_tok_s=round(statistics.median(prefill), 2),
-        prefill_spread=(round(min(prefill), 2), round(max(prefill), 2)),
-        decode_tok_s=round(statistics.median(decode), 2),
-        decode_spread=(round(min(decode), 2), round(max(decode), 2)),
-        ttft_s=round(statistics.median(prompts), 4),
+        prefill_tok_s=first.prefill_tok_s,
+        prefill_spread=first.prefill_spread,
+        decode_tok_s=first.decode_tok_s,
+        decode_spread=first.decode_spread,
+        ttft_s=first.ttft_s,
         load_s=round(load_s, 3),
-        peak_rss_bytes=peak_rss(),
+        peak_rss_bytes=peak,
         flash_rows_per_token=round(sum(c.rows for c in counters) / read, 3),
         flash_bytes_per_token=round(sum(c.bytes for c in counters) / read, 1),
         flash_faults_per_token=round(sum(c.faults for c in counters) / read, 4),
-        settings=msgspec.structs.replace(settings, threads=decoder.threads),
+        bandwidth_gb_s=round(read_bandwidth(decoder.threads) / 1e9, 2),
+        contexts=found,
+        settings=msgspec.structs.replace(settings, threads=decoder.threads, context=first.context),
+    )
+
+
+def measure_at(
+    decoder: Decoder, manifest: Manifest, settings: Settings, context: int, progress: Callable[[], None]
+) -> At:
+    decoder.reset()
+    if context:
+        decoder.prefill(np.random.default_rng(0).integers(0, decoder.model.vocab_size, context))
+    state, prefill, decode = decoder.save(), list[float](), list[float]()
+    for repetition in range(settings.repeat + 1):
+        decoder.restore(state)
+        prompt_s, step_s = once(decoder, settings, np.random.default_rng(repetition))
+        if repetition:
+            prefill.append(settings.prompt_tokens / prompt_s)
+            decode.append(1 / step_s)
+        progress()
+    rate, reached = statistics.median(decode), context + settings.prompt_tokens + settings.new_tokens
+    read = bytes_per_token(manifest, reached - settings.new_tokens // 2)
+    return At(
+        context=context,
+        prefill_tok_s=round(statistics.median(prefill), 2),
+        prefill_spread=(round(min(prefill), 2), round(max(prefill), 2)),
+        decode_tok_s=round(rate, 2),
+        decode_spread=(round(min(decode), 2), round(max(decode), 2)),
+        ttft_s=round(settings.prompt_tokens / statistics.median(prefill), 4),
+        peak_rss_bytes=peak_rss(),
+        planned_bytes=plan(manifest, reached).peak,
+        bytes_per_token=read,
+        read_gb_s=round(rate * read / 1e9, 3),
     )
 
 
 def once(decoder: Decoder, settings: Settings, rng: np.random.Generator) -> tuple[float, float]:
     """Seconds to read a prompt and choose a token, and median seconds of a step after it."""
-    vocabulary = decoder.model.vocab_size
-    decoder.reset()
-    if settings.context:
-        decoder.prefill(rng.integers(0, vocabulary, settings.context))
-    prompt = rng.integers(0, vocabulary, settings.prompt_tokens)
+    prompt = rng.integers(0, decoder.model.vocab_size, settings.prompt_tokens)
     begun = time.perf_counter()
     token = int(decoder.prefill(prompt).logits[-1].argmax())
     prompt_s = time.perf_counter() - begun
@@ -92,7 +141,23 @@ def once(decoder: Decoder, settings: Settings, rng: np.random.Generator) -> tupl
     return prompt_s, statistics.median(steps)
 
 
+def bytes_per_token(manifest: Manifest, position: int) -> int:
+    """All weights of the graph, and the keys and values that every layer reads at a position."""
+    model = manifest.model
+    caches = {cache.layer: cache for cache in model.caches}
+    read = [caches[source] for source in model.sources if source in caches]
+    rows = {"sliding": min(position, model.window), "full": position}
+    held = sum(2 * WIDTHS[one.dtype] * one.kv_heads * one.head_dim * rows[one.kind] for one in read)
+    return manifest.files[manifest.artifacts["onnx"].data].size + held
+
+
 def peak_rss() -> int:
-    """Bytes; the largest the process has been."""
+    """Bytes; the largest the process has been.
+
+    On Linux VmHWM: what getrusage says begins with the size of the process that started this one.
+    """
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

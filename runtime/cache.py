@@ -11,8 +11,18 @@ from .manifest import Cache, Rope
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.float32] | NDArray[np.int8]
+WIDTHS = {"float32": 4, "int8": 1}  # bytes of a value
 STEP = 1024  # rows by which a full layer's cache and the rotary tables grow
 SLACK = 64  # rows a window may run over before it is moved to the front
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A cache at one time: rows in use, and copies of them where they may be overwritten."""
+
+    length: int
+    key: Rows | None = None
+    value: Rows | None = None
 
 
 @dataclass
@@ -33,12 +43,21 @@ class FullCache:
         if needed <= self.key.shape[2]:
             return False
         rows = -(-needed // STEP) * STEP
-        self.key, self.value = (regrown(a, self.spec, rows, self.length) for a in (self.key, self.value))
+        self.key = regrown(self.key, self.spec, rows, self.length)
+        # The old keys are gone before there are new values.
+        self.value = regrown(self.value, self.spec, rows, self.length)
         return True
 
     def rewind(self, position: int, _at: int) -> bool:
         self.length = position
         return True
+
+    def save(self) -> Saved:
+        """Rows in use are never written again: their number is enough."""
+        return Saved(self.length)
+
+    def restore(self, saved: Saved) -> None:
+        self.length = saved.length
 
 
 @dataclass
@@ -76,6 +95,15 @@ class WindowCache:
         self.length = position - first
         return True
 
+    def save(self) -> Saved:
+        return Saved(self.length, self.key[:, :, : self.length].copy(), self.value[:, :, : self.length].copy())
+
+    def restore(self, saved: Saved) -> None:
+        self.length = saved.length
+        assert saved.key is not None
+        assert saved.value is not None
+        self.key[:, :, : self.length], self.value[:, :, : self.length] = saved.key, saved.value
+
 
 def empty(spec: Cache, rows: int) -> Rows:
     return np.zeros((1, spec.kv_heads, rows, spec.head_dim), spec.dtype)
@@ -96,4 +124,4 @@ def rotary_table(rope: Rope, rows: int) -> tuple[Floats, Floats]:
     pairs = np.arange(rope.head_dim // 2)
     frequency = np.where(pairs < rope.rotated_pairs, rope.theta ** (-2.0 * pairs / rope.head_dim), 0.0)
     angle = np.arange(rows, dtype=np.float32)[:, None] * frequency.astype(np.float32)
-    return np.cos(angle), np.sin(angle)
+    return np.cos(angle), np.sin(angle, out=angle)

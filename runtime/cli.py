@@ -21,6 +21,7 @@ COMMANDS = {
     "eval": ("runtime.cmd_eval", "measure what a bundle lost: perplexity, divergence"),
     "inspect": ("runtime.cmd_inspect", "explain a checkpoint or a bundle"),
     "verify": ("runtime.cmd_verify", "check a bundle: hashes, then its golden answers"),
+    "synth": ("export.cmd_synth", "write a checkpoint of random values in a released shape"),
 }
 
 

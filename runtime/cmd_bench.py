@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from .available_memory import available
 from .bench import Figures, Settings, measure
+from .bench_cache import cache_folder, cached, clean
+from .bench_page import page, spread
+from .bench_page import table as page_table
 from .bundle import Bundle
 from .errors import GemmaError
+from .memory_plan import check_room
+from .page import check_page, write
 from .progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Measure a bundle on this machine: medians over the repetitions, after one that warms up."
-    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
+    parser.description = (
+        "Measure a bundle on this machine: medians over the repetitions, after one that warms up.\n"
+        "With --shape no checkpoint is needed: a bundle of random weights in a released shape is made\n"
+        "the first time, and kept in $XDG_CACHE_HOME/gemma-edge (~/.cache/gemma-edge)."
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("bundle", metavar="BUNDLE", type=Path, nargs="?", help="folder that `gemma-edge export` wrote")
+    what.add_argument(
+        "--shape", metavar="SHAPE", help="measure random weights in this shape: e2b, e4b (see synth --help)"
+    )
+    what.add_argument("--cached", action="store_true", help="list the bundles that --shape keeps, and their bytes")
+    what.add_argument("--clean", action="store_true", help="remove them")
+    parser.add_argument("--recipe", metavar="NAME", help="of --shape: what is stored how (default: int4)")
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="threads (default: the cores this process may use)"
     )
@@ -26,33 +45,95 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--new-tokens", type=int, default=64, metavar="N", help="tokens to decode (default: %(default)s)"
     )
     parser.add_argument(
-        "--context", type=int, default=0, metavar="N", help="tokens read before the prompt (default: %(default)s)"
+        "--context",
+        default="0",
+        metavar="N,...",
+        help="tokens read before the prompt, one number or several (default: 0)",
     )
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions (default: %(default)s)")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with a table and plots too")
     parser.add_argument("--json", action="store_true", help="print the JSON line only")
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = Settings(args.threads, args.prompt_tokens, args.new_tokens, args.context, args.repeat)
-    check(settings, Bundle.open(args.bundle))
-    with Progress("measuring", settings.repeat + 1) as progress:
-        figures = measure(args.bundle, settings, lambda: progress.advance(1))
+    if args.cached or args.clean:
+        return tidy(remove=args.clean)
+    contexts = numbers(args.context)
+    settings = Settings(args.threads, args.prompt_tokens, args.new_tokens, contexts[0], args.repeat)
+    check_numbers(settings)
+    if args.html:
+        check_page(args.html)
+    folder = bundle_folder(args)
+    check_context(settings, contexts[-1], Bundle.open(folder))
+    with Progress("measuring", len(contexts) * (settings.repeat + 1)) as progress:
+        figures = measure(folder, settings, contexts, lambda: progress.advance(1))
+    if args.html:
+        write(args.html, page(folder.name, figures))
     if not args.json:
         print(table(figures))
     print(msgspec.json.encode(figures).decode())
     return 0
 
 
-def check(settings: Settings, bundle: Bundle) -> None:
-    """Raises GemmaError for settings that can not be run."""
+def tidy(*, remove: bool) -> int:
+    """Print what is in the cache folder, or empty it."""
+    if remove:
+        print(f"{clean() / 1e9:.1f} GB removed from {cache_folder()}")
+        return 0
+    for folder, size in cached():
+        print(f"{size / 1e9:6.1f} GB  {folder}")
+    return 0
+
+
+def bundle_folder(args: argparse.Namespace) -> Path:
+    """The bundle that was named, or one of generated weights."""
+    if args.shape is None:
+        if args.recipe is not None:
+            raise GemmaError(f"--recipe {args.recipe}: a bundle has its recipe already", "leave it out, or use --shape")
+        folder: Path = args.bundle
+        return folder
+    made: Path = synth_bundle(args.shape, args.recipe or "int4")
+    return made
+
+
+def synth_bundle(shape: str, recipe: str) -> Any:
+    """Asked of the export room, which may not be installed."""
+    try:
+        module = import_module("export.synth_bundle")
+    except ModuleNotFoundError as error:
+        raise GemmaError(
+            f"--shape {shape}: making a bundle needs the package {error.name}, which is not installed",
+            "pip install 'gemma-edge[export]', or name a bundle",
+        ) from error
+    return module.cached_bundle(shape, recipe)
+
+
+def numbers(given: str) -> list[int]:
+    """Different contexts, from the shortest.  Raises GemmaError for what is no number from 0 up."""
+    try:
+        found = sorted({int(part) for part in given.split(",")})
+    except ValueError as error:
+        raise GemmaError(f"--context {given}: not numbers with commas between", "for example 0,1024,8192") from error
+    if found[0] < 0:
+        raise GemmaError(f"--context {given}: not numbers from 0 up", "for example 0,1024,8192")
+    return found
+
+
+def check_numbers(settings: Settings) -> None:
+    """Raises GemmaError for settings that no bundle can be run with."""
     for name in ("prompt_tokens", "new_tokens", "repeat"):
         if getattr(settings, name) < 1:
             raise GemmaError(f"--{name.replace('_', '-')} {getattr(settings, name)}: not a number from 1 up")
-    if settings.context < 0 or settings.threads < 0:
-        raise GemmaError(f"--context {settings.context}, --threads {settings.threads}: not numbers from 0 up")
-    needed = settings.context + settings.prompt_tokens + settings.new_tokens
+    if settings.threads < 0:
+        raise GemmaError(f"--threads {settings.threads}: not a number from 0 up")
+
+
+def check_context(settings: Settings, context: int, bundle: Bundle) -> None:
+    """Raises GemmaError for more tokens than the model can read, or than memory holds."""
+    needed = context + settings.prompt_tokens + settings.new_tokens
     if needed > bundle.manifest.model.context:
         raise GemmaError(f"{needed} tokens: the model's context is {bundle.manifest.model.context}", "ask for fewer")
+    check_room(bundle.manifest, needed, available())
 
 
 def table(figures: Figures) -> str:
@@ -62,12 +143,27 @@ def table(figures: Figures) -> str:
         ("decode", f"{figures.decode_tok_s:.1f} tokens/s", spread(figures.decode_spread)),
         ("time to first token", f"{figures.ttft_s:.3f} s", f"prompt of {s.prompt_tokens} tokens"),
         ("load", f"{figures.load_s:.2f} s", ""),
-        ("peak memory", f"{figures.peak_rss_bytes / 1e6:.0f} MB", "resident, the whole process"),
+        ("peak memory", f"{figures.peak_rss_bytes / 1e6:.0f} MB", f"{planned(figures)} MB planned"),
+        ("reads of a step", f"{figures.contexts[0].read_gb_s:.2f} GB/s", limit(figures)),
         ("rows", f"{figures.flash_bytes_per_token / 1e3:.1f} kB/token", f"{figures.flash_faults_per_token:g} faults"),
         ("settings", f"{s.threads} threads", f"context {s.context}, {s.new_tokens} new tokens, {s.repeat} repetitions"),
     ]  # fmt: skip
-    return "\n".join(f"{name:21}{value:22}{note}".rstrip() for name, value, note in rows)
+    lines = [f"{name:21}{value:22}{note}".rstrip() for name, value, note in rows]
+    if len(figures.contexts) > 1:
+        lines += ["", *columns(page_table(figures))]
+    return "\n".join(lines)
 
 
-def spread(least_most: tuple[float, float]) -> str:
-    return f"{least_most[0]:.1f} to {least_most[1]:.1f}"
+def columns(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def planned(figures: Figures) -> str:
+    return f"{max(one.planned_bytes for one in figures.contexts) / 1e6:.0f}"
+
+
+def limit(figures: Figures) -> str:
+    """How near to what the machine's memory gives."""
+    share = figures.contexts[0].read_gb_s / figures.bandwidth_gb_s
+    return f"{share:.0%} of the {figures.bandwidth_gb_s:.1f} GB/s that {figures.settings.threads} threads read here"

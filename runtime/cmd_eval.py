@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from .decoder import Decoder, usable_cores
 from .errors import GemmaError
 from .eval_page import page
 from .evaluation import Evaluation, Figures, Meter, table
+from .page import check_page, write
 from .perplexity import Windows, cut, ignore, score
 from .progress import Progress
 from .tokenizer import Tokenizer
@@ -79,14 +79,6 @@ def check_numbers(args: argparse.Namespace) -> None:
         )
     if args.threads < 0:
         raise GemmaError(f"--threads {args.threads}: not a number from 0 up", "0 takes the cores this process may use")
-
-
-def check_page(path: Path) -> None:
-    """Raises GemmaError, before the long part, for a page that has no place."""
-    if path.is_dir():
-        raise GemmaError(f"--html {path}: a folder", "give the name of a file")
-    if not path.parent.is_dir():
-        raise GemmaError(f"--html {path}: there is no folder {path.parent}", "make it first, or choose another place")
 
 
 def read_text(path: Path) -> str:
@@ -160,17 +152,6 @@ def figures(bundle: Bundle, windows: Windows, meter: Meter | None, threads: int)
         perplexity=perplexity,
         divergence=meter.divergence() if meter else None,
     )
-
-
-def write(path: Path, text: str) -> None:
-    """Beside, then renamed: a reader sees all of the page or none."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise GemmaError(f"--html {path}: {error.strerror or error}", "choose another place") from error
 
 
 def aligned(rows: list[list[str]]) -> str:

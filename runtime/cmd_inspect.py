@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from .available_memory import available
 from .bundle import MANIFEST, Bundle
+from .cache import WIDTHS
 from .errors import GemmaError
-from .manifest import Manifest
+from .manifest import Manifest, Model
+from .memory_plan import plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,12 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "recipe would make of it, context, caches."
     )
     parser.add_argument("path", metavar="PATH", help="folder of a bundle or a checkpoint, or a hub id")
+    parser.add_argument(
+        "--context", type=int, metavar="N", help="of a bundle: what `run` would take at its peak with N tokens, by part"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     if (Path(args.path) / MANIFEST).is_file():
-        facts = bundle_facts(Bundle.open(Path(args.path)))
+        facts = bundle_facts(Bundle.open(Path(args.path)), args.context)
+    elif args.context is not None:
+        raise GemmaError(f"--context {args.context}: {args.path} is not a bundle", "leave it out, or export a bundle")
     else:
         facts = checkpoint_facts(args.path)
     print(json.dumps(facts) if args.json else text(facts))
@@ -44,9 +53,11 @@ def checkpoint_facts(source: str) -> dict[str, Any]:
     return facts
 
 
-def bundle_facts(bundle: Bundle) -> dict[str, Any]:
+def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
+    """With a context, its memory plan too.  Raises GemmaError for one that the model does not have."""
     manifest = bundle.manifest
     model = manifest.model
+    planned = {} if context is None else {"memory plan": memory_plan(manifest, context)}
     return {
         "kind": "bundle",
         "family": model.family,
@@ -58,6 +69,8 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "parameters": model.parameters,
         "bytes": sizes(manifest),
         "cache bytes": cache_bytes(manifest),
+        **({"peak bytes of run": peaks(manifest)} if "onnx" in manifest.artifacts else {}),
+        **planned,
         "artifacts": {name: artifact.operators for name, artifact in manifest.artifacts.items()},
         "schemes": {rule[0]: rule[1] for rule in manifest.recipe.rules},
     }
@@ -70,13 +83,25 @@ def sizes(manifest: Manifest) -> dict[str, int]:
     return {"disk": sum(f.size for f in manifest.files.values()), "resident": resident, "flash-mapped": mapped}
 
 
-WIDTHS = {"float32": 4, "int8": 1}
+def lengths(model: Model) -> list[int]:
+    """Contexts to show."""
+    return sorted({min(n, model.context) for n in (1024, 8192, 32768, model.context)})
+
+
+def peaks(manifest: Manifest) -> dict[str, int]:
+    return {str(n): plan(manifest, n, text=True).peak for n in lengths(manifest.model)}
+
+
+def memory_plan(manifest: Manifest, context: int) -> dict[str, int]:
+    if not 1 <= context <= manifest.model.context:
+        raise GemmaError(f"--context {context}: not a number from 1 to {manifest.model.context}")
+    found = plan(manifest, context, text=True)
+    return {**asdict(found), "peak": found.peak, "available": available()}
 
 
 def cache_bytes(manifest: Manifest) -> dict[str, int]:
     """Keys and values at some lengths, sliding layers holding their window."""
     model = manifest.model
-    lengths = sorted({min(n, model.context) for n in (1024, 8192, 32768, model.context)})
     return {
         str(n): sum(
             2
@@ -86,7 +111,7 @@ def cache_bytes(manifest: Manifest) -> dict[str, int]:
             * (min(n, model.window) if cache.kind == "sliding" else n)
             for cache in model.caches
         )
-        for n in lengths
+        for n in lengths(model)
     }
 
 

@@ -8,7 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from .available_memory import available
+from .bundle import Bundle
 from .errors import GemmaError
+from .manifest import Manifest
+from .memory_plan import check_room, longest_context
 from .sampler import Sampling
 from .session import End, Session, Token
 from .tokenizer import Message
@@ -25,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-new-tokens", type=int, metavar="N", help="stop after N tokens (default: at the context limit)"
     )
+    parser.add_argument(
+        "--context",
+        type=int,
+        metavar="N",
+        help="most tokens of prompt and answers (default: the model's, or what fits the memory)",
+    )
     parser.add_argument("--temperature", type=float, metavar="T", help="0 is greedy, 1 the model's own distribution")
     parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K most likely tokens; 0: from all")
     parser.add_argument("--top-p", type=float, metavar="P", help="draw from the smallest set of probability P")
@@ -38,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     chatting = args.prompt is None and sys.stdin.isatty() and sys.stdout.isatty() and not args.json
     prompt = None if chatting else read_prompt(args.prompt)
-    session = Session.open(args.bundle, args.threads)
+    bundle = Bundle.open(args.bundle)
+    session = Session(bundle, args.threads, chosen_context(bundle.manifest, args.context))
     sampling = chosen_sampling(session, args)
     if prompt is None:
         return chat(session, sampling, args.max_new_tokens)
@@ -62,6 +73,21 @@ def read_prompt(given: str | None) -> str:
     if not prompt.strip():
         raise GemmaError("the prompt is empty", "give a PROMPT, or text on standard input")
     return prompt
+
+
+def chosen_context(manifest: Manifest, asked: int | None) -> int:
+    """Raises GemmaError for a context that the model does not have, or that memory does not hold."""
+    most, room = manifest.model.context, available()  # what this process has already counts twice: a margin
+    if asked is None:
+        context = min(most, max(1, longest_context(manifest, room, text=True)))
+    elif 1 <= asked <= most:
+        context = asked
+    else:
+        raise GemmaError(f"--context {asked}: not a number from 1 to {most}", "leave it out for what fits the memory")
+    check_room(manifest, context, room, text=True)
+    if asked is None and context < most:
+        print(f"memory for {context} of {most} tokens of context", file=sys.stderr)
+    return context
 
 
 def chosen_sampling(session: Session, args: argparse.Namespace) -> Sampling:

@@ -11,10 +11,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from .bundle import Bundle
-from .cache import FullCache, WindowCache, rotary_table
+from .cache import FullCache, Saved, WindowCache, rotary_table
 from .errors import GemmaError
 from .head import Head
 from .huge_pages import collapse_later
+from .mapped_weights import let_go
 from .row_table import RowTable
 
 Floats = NDArray[np.float32]
@@ -47,6 +48,12 @@ class Step:
     hidden: Floats
 
 
+@dataclass(frozen=True)
+class State:
+    position: int
+    caches: tuple[Saved, ...]
+
+
 class Decoder:
     """Feeds a bundle's ONNX artifact.  `position` tokens are in the caches."""
 
@@ -58,15 +65,13 @@ class Decoder:
         self.model = manifest.model
         self.threads = threads or usable_cores()
         self._session = load(bundle, self.threads)
+        let_go(bundle.path(manifest.artifacts["onnx"].data))
         collapse_later()
         self._options = ort.RunOptions()
         self._inputs = {tensor.name for tensor in manifest.artifacts["onnx"].inputs}
-        self.tables = {
-            name: RowTable(bundle.path(table.file), table.multiplier) for name, table in manifest.tables.items()
-        }
+        self.tables = open_tables(bundle)
         check_fit(bundle, self._session, self.tables)
-        model = self.model
-        self.head = Head(self.tables["tokens"], model.rescored, model.softcap) if model.rescored else None
+        self.head = open_head(bundle, self.tables)
         self._calls: dict[tuple[int, int], Call] = {}
         self.reset()
 
@@ -90,6 +95,16 @@ class Decoder:
         for cache, length in zip(self.caches, before, strict=True):
             cache.length = length
         return False
+
+    def save(self) -> State:
+        """What was read so far, to come back to; for this decoder, until it is reset."""
+        return State(self.position, tuple(cache.save() for cache in self.caches))
+
+    def restore(self, state: State) -> None:
+        """Forget what was read after a `save`."""
+        self.position = state.position
+        for cache, saved in zip(self.caches, state.caches, strict=True):
+            cache.restore(saved)
 
     def cancel(self) -> None:
         """Stop the running call, from any thread."""
@@ -134,12 +149,13 @@ class Decoder:
         moved = [cache.make_room(tokens) for cache in self.caches]
         needed = self.position + tokens
         grown = not self._rope or needed > len(next(iter(self._rope.values()))[0])
+        if any(moved) or grown:
+            self._calls.clear()
         if grown:
+            self._rope = {}  # before there are longer ones
             rows = min(-(-needed // 1024) * 1024, max(self.model.context, needed))
             rows = max([rows, *(cache.key.shape[2] for cache in self.caches)])
             self._rope = {kind: rotary_table(rope, rows) for kind, rope in self.model.rope.items()}
-        if any(moved) or grown:
-            self._calls.clear()
 
     def _bind(self, tokens: int, kept: int) -> Call:
         """Make and bind the arrays of a call; the binding holds pointers, the Call holds the arrays."""
@@ -201,6 +217,16 @@ class Decoder:
                 self.resume()
                 raise Cancelled from error
             raise GemmaError(f"onnxruntime: {error}", "check the bundle with `gemma-edge verify`") from error
+
+
+def open_tables(bundle: Bundle) -> dict[str, RowTable]:
+    return {name: RowTable(bundle.path(table.file), table.multiplier) for name, table in bundle.manifest.tables.items()}
+
+
+def open_head(bundle: Bundle, tables: dict[str, RowTable]) -> Head | None:
+    """The second stage of the head, if the bundle has one."""
+    model = bundle.manifest.model
+    return Head(tables["tokens"], model.rescored, model.softcap) if model.rescored else None
 
 
 def usable_cores() -> int:

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from .evaluation import Evaluation, table
+from .page import document
 from .plot import Series, plot
 
 MB = 1e6
-STYLE = """
-:root { color-scheme: light dark }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #8884 }
-th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left }
-svg { max-width: 100%; height: auto }
-svg text { font: 12px system-ui, sans-serif; fill: currentColor }
-"""
 
 
 def page(evaluation: Evaluation) -> str:
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-        f"<title>gemma-edge eval: {escape(evaluation.text)}</title><style>{STYLE}</style></head><body>",
-        f"<h1>{escape(evaluation.text)}</h1>",
-        f"<p>{escape(conditions(evaluation))}</p>",
-        f'<div class="wide">{html_table(table(evaluation))}</div>',
-        *(f"<h2>{escape(title)}</h2>\n{drawing}" for title, drawing in drawings(evaluation)),
-        "</body></html>",
-    ]
-    return "\n".join(parts) + "\n"
+    return document("eval", evaluation.text, conditions(evaluation), table(evaluation), drawings(evaluation))
 
 
 def conditions(evaluation: Evaluation) -> str:
@@ -46,13 +25,6 @@ def conditions(evaluation: Evaluation) -> str:
         f"{said} KL is that of {found.against} from the artifact, in nats a token; TV64 is the total "
         f"variation over the 64 tokens most likely for {found.against}."
     )
-
-
-def html_table(rows: list[list[str]]) -> str:
-    titles, *others = rows
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in titles)
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in others)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
 
 
 def drawings(evaluation: Evaluation) -> list[tuple[str, str]]:

@@ -79,6 +79,14 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True):
     shape: list[int | str]
 
 
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes that the engine of an artifact takes; zeros: not known."""
+
+    weights: int = 0  # resident once loaded
+    loading: int = 0  # more, while it loads
+    token: int = 0  # for each token of a call
+
+
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     """One lowered graph: what to load, what to feed, what comes out."""
 
@@ -87,6 +95,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     inputs: list[Tensor]
     outputs: list[Tensor]
     operators: dict[str, int]
+    memory: Memory = Memory()
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):

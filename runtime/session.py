@@ -42,10 +42,14 @@ class End:
 class Session:
     """One conversation.  Not for two threads at once, except `cancel`."""
 
-    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        """Raises GemmaError if a part of the bundle can not be loaded."""
+    def __init__(self, bundle: Bundle, threads: int = 0, context: int = 0) -> None:
+        """`context` limits the tokens of prompt and answer; 0: to what the model can.
+
+        Raises GemmaError if a part of the bundle can not be loaded.
+        """
         self.bundle = bundle
         self.manifest = bundle.manifest
+        self.context = min(context or self.manifest.model.context, self.manifest.model.context)
         self.decoder = Decoder(bundle, threads)
         self.ids: list[int] = []  # what the caches hold
         self._tokenizer: Tokenizer | None = None
@@ -94,13 +98,10 @@ class Session:
         return self._generate(list(prompt), sampling or self.defaults(), max_new_tokens)
 
     def _check(self, prompt: Sequence[int], max_new_tokens: int | None) -> None:
-        context = self.manifest.model.context
         if not prompt:
             raise GemmaError("the prompt is empty", "give at least one token")
-        if len(prompt) > context:
-            raise GemmaError(
-                f"a prompt of {len(prompt)} tokens: the model's context is {context}", "shorten the prompt"
-            )
+        if len(prompt) > self.context:
+            raise GemmaError(f"a prompt of {len(prompt)} tokens: the context is {self.context}", "shorten the prompt")
         if max_new_tokens is not None and max_new_tokens < 1:
             raise GemmaError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")
 
@@ -123,7 +124,7 @@ class Session:
                 yield Token(token, stream.push(token))
                 if made == limit:
                     break
-                if self.decoder.position >= self.manifest.model.context:
+                if self.decoder.position >= self.context:
                     stop = "context"
                     break
                 if self._cancelled.is_set():

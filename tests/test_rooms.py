@@ -17,7 +17,8 @@ ROOMS = list(MAY_IMPORT)
 HEAVY = {"torch", "onnx", "safetensors", "transformers", "executorch", "coremltools", "ml_dtypes"}
 # Where a room is named by a string, so that it is imported only when asked for.
 DOORS = {
-    "runtime/cli.py": {"export.cmd_export"},
+    "runtime/cli.py": {"export.cmd_export", "export.cmd_synth"},
+    "runtime/cmd_bench.py": {"export.synth_bundle"},
     "runtime/cmd_eval.py": {"export.divergence"},
     "runtime/cmd_inspect.py": {"export.inspect_checkpoint"},
 }

@@ -65,6 +65,50 @@ def test_one_doubled_scale_is_found(lowered, tmp_path, parameter):
         check_weights(tmp_path, weights)
 
 
+@pytest.fixture
+def parted(checkpoint, tmp_path, monkeypatch):
+    """The same with tables in parts: 384 rows of 32 bytes for the head, 96 rows for a feed-forward."""
+    monkeypatch.setattr(to_onnx, "LARGEST", 4096)
+    (tmp_path / "weights").mkdir()
+    found = Checkpoint.open(checkpoint("e2b"))
+    weights, _ = quantize_weights(found, RECIPES["int4-datafree"], tmp_path / "weights")
+    to_onnx.lower(capture(found.config), weights, tmp_path)
+    return tmp_path, weights
+
+
+def test_a_table_in_parts_reads_back_bit_for_bit(parted):
+    folder, weights = parted
+    check_weights(folder, weights)
+    parts = [pieces for names, pieces in stored_weights(folder / "onnx" / "decoder.onnx") if names == ["head.weight"]]
+    found = [one for pieces in parts for one in pieces]
+    assert [start for start, _ in found] == [0, 128, 256]
+    assert np.array_equal(np.concatenate([piece for _, piece in found]), weights.floats("head.weight"))
+
+
+def test_a_doubled_scale_in_a_later_part_is_found(parted):
+    folder, weights = parted
+    double_a_scale(folder, "head.weight@256")
+    with pytest.raises(GemmaError, match=r"head\.weight in the artifact is not what was quantized"):
+        check_weights(folder, weights)
+
+
+def test_a_missing_part_is_found(parted):
+    folder, weights = parted
+    path = folder / "onnx" / "decoder.onnx"
+    model = onnx.load(path, load_external_data=False)
+    model.graph.node.remove(next(node for node in model.graph.node if "head.weight@128.packed" in node.input))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(GemmaError, match=r"not in the artifact as integers: \['head\.weight'\]"):
+        check_weights(folder, weights)
+
+
+def test_a_bundle_with_tables_in_parts_passes(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(to_onnx, "LARGEST", 4096)
+    export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", ["onnx"], RECIPES["int4-datafree"])
+    operators = Bundle.open(tmp_path / "x.bundle").manifest.artifacts["onnx"].operators
+    assert operators["Concat"] >= 1
+
+
 def test_a_doubled_scale_during_export_seals_nothing(checkpoint, tmp_path, monkeypatch):
     def lower_badly(graph, weights, folder):
         artifact = to_onnx.lower(graph, weights, folder)

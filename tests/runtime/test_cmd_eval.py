@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from runtime import cli, cmd_eval
+from runtime import cli, cmd_eval, page
 from runtime.bundle import Bundle
 from runtime.cmd_inspect import sizes
 
@@ -144,6 +144,6 @@ def test_a_page_that_can_not_be_written_leaves_nothing(gemma_edge, bundle, text,
     def full(*paths):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cmd_eval.os, "replace", full)
+    monkeypatch.setattr(page.os, "replace", full)
     refused(gemma_edge(bundle("e2b"), "--text", text, *WORDS, "--html", tmp_path / "x.html"), "No space left")
     assert [entry.name for entry in tmp_path.iterdir()] == ["book.txt"]

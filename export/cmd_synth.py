@@ -1,0 +1,40 @@
+"""`gemma-edge synth`: a checkpoint of random values in a released shape."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from runtime.errors import GemmaError
+from runtime.progress import Progress
+
+from .shapes import SHAPES, named_shape
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    widest = max(map(len, SHAPES))
+    shapes = "\n".join(f"  {shape.name:{widest}}  {shape.summary}" for shape in SHAPES.values())
+    parser.description = (
+        "Write a checkpoint folder in the layout, names, shapes and dtypes of a release, with random\n"
+        "values: to measure an export or a machine without a download.  It has nothing to say."
+    )
+    parser.epilog = f"shapes:\n{shapes}"
+    parser.add_argument("shape", metavar="SHAPE", help="what to write, see below")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder to make")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="the same seed writes the same bytes (default: %(default)s)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a generated checkpoint that is there")
+
+
+def run(args: argparse.Namespace) -> int:
+    shape = named_shape(args.shape)
+    if args.seed < 0:
+        raise GemmaError(f"--seed {args.seed}: not a number from 0 up")
+    from .synth import check_place, shards, synthesize
+
+    check_place(args.folder, replace=args.force)
+    with Progress("writing", sum(shard.size for shard in shards(shape, args.seed))) as progress:
+        synthesize(shape, args.folder, args.seed, replace=args.force, progress=progress.advance)
+    print(args.folder)
+    return 0

@@ -1,0 +1,129 @@
+"""Released Gemmas by name, and small ones of each family: config.json, and every tensor of the folder.
+
+`released/` holds the released config.json files as they are.  A small shape is a released one with
+smaller numbers, so that it keeps every feature.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import GemmaError
+
+from .config import GemmaConfig, parse_config
+from .tensors import Shape, needed
+from .towers import towers
+
+RELEASED = Path(__file__).with_name("released")
+SLIDING, FULL = "sliding_attention", "full_attention"
+SMALL: dict[str, Any] = {
+    "vocab_size": 1024,
+    "vocab_size_per_layer_input": 1024,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "head_dim": 16,
+    "global_head_dim": 32,
+    "sliding_window": 16,
+    "max_position_embeddings": 1024,
+}
+SMALL_VISION: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "global_head_dim": 16,
+    "position_embedding_size": 64,
+}
+SMALL_AUDIO: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "subsampling_conv_channels": [16, 8],
+    "output_proj_dims": 48,
+}
+
+
+@dataclass(frozen=True)
+class NamedShape:
+    """A released config.json, and what a small one changes in its parts."""
+
+    name: str
+    summary: str
+    source: str  # file in `released/`
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by part
+    file_bytes: int = 50_000_000_000  # most of one safetensors file; the hub's default
+
+    def config(self) -> dict[str, Any]:
+        """The whole config.json."""
+        raw: dict[str, Any] = json.loads((RELEASED / self.source).read_text(encoding="utf-8"))
+        for part, changes in self.changes.items():
+            raw[part] = {**raw[part], **changes}
+        return raw
+
+    def config_bytes(self) -> bytes:
+        """config.json as released, byte for byte where nothing is changed."""
+        if not self.changes:
+            return (RELEASED / self.source).read_bytes()
+        return (json.dumps(self.config(), indent=2) + "\n").encode()
+
+
+def small(changes: Mapping[str, Any], layers: list[str]) -> dict[str, Any]:
+    return {**SMALL, "layer_types": layers, "num_hidden_layers": len(layers), **changes}
+
+
+E2B_TINY = small(
+    {"hidden_size_per_layer_input": 8, "num_kv_shared_layers": 3},
+    [SLIDING, SLIDING, FULL, SLIDING, FULL, SLIDING, FULL],
+)
+E4B_TINY = small(
+    {"hidden_size_per_layer_input": 8, "num_kv_shared_layers": 3}, [SLIDING, SLIDING, FULL, SLIDING, SLIDING, FULL]
+)
+DENSE_TINY = small({"num_key_value_heads": 2, "num_global_key_value_heads": 1}, [SLIDING, SLIDING, SLIDING, FULL])
+TOWERS: dict[str, Mapping[str, Any]] = {"vision_config": SMALL_VISION, "audio_config": SMALL_AUDIO}
+
+SHAPES = {
+    shape.name: shape
+    for shape in (
+        NamedShape("e2b", "Gemma 4 E2B, 10.2 GB", "e2b.json"),
+        NamedShape("e4b", "Gemma 4 E4B, 16.0 GB", "e4b.json"),
+        NamedShape("e2b-tiny", "as e2b, with 7 small layers", "e2b.json", {"text_config": E2B_TINY, **TOWERS}),
+        NamedShape("e4b-tiny", "as e4b, with 6 small layers", "e4b.json", {"text_config": E4B_TINY, **TOWERS}),
+        NamedShape("31b-tiny", "as Gemma 4 31B, with 4 small layers, in several files", "31b.json",
+                   {"text_config": DENSE_TINY, "vision_config": SMALL_VISION}, file_bytes=400_000),
+        NamedShape("gemma3-tiny", "as Gemma 3 270M, with 4 small layers", "gemma3-tiny.json"),
+    )
+}  # fmt: skip
+
+
+def named_shape(name: str) -> NamedShape:
+    """Raises GemmaError for a shape that there is not."""
+    if name not in SHAPES:
+        raise GemmaError(f"unknown shape: {name}", f"choose from {', '.join(SHAPES)}")
+    return SHAPES[name]
+
+
+def released_tensors(raw: Mapping[str, Any], where: str) -> dict[str, Shape]:
+    """Every tensor of a released folder by its released name: the text model, dead ones too, and the towers."""
+    config = parse_config(raw, where)
+    prefix = "model.language_model." if "text_config" in raw else "model."
+    text = needed(config) | dead(config)
+    return dict(sorted(({prefix + name: shape for name, shape in text.items()} | towers(raw)).items()))
+
+
+def dead(config: GemmaConfig) -> dict[str, Shape]:
+    """Keys and values of layers that read another's: in the release, and never used."""
+    shapes: dict[str, Shape] = {}
+    for layer in config.layers:
+        if not layer.owns_kv:
+            name, rows = f"layers.{layer.index}.self_attn", layer.kv_heads * layer.head_dim
+            shapes[f"{name}.k_proj.weight"] = (rows, config.hidden)
+            shapes[f"{name}.v_proj.weight"] = (rows, config.hidden)
+            shapes[f"{name}.k_norm.weight"] = (layer.head_dim,)
+    return shapes

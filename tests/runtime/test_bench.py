@@ -1,0 +1,98 @@
+"""What bench measures: contexts, bytes of a step, bandwidth, the page, and coming back to a context."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from runtime import cli, cmd_bench
+from runtime.bandwidth import read_bandwidth
+from runtime.bench import Figures, bytes_per_token, peak_rss
+from runtime.bench_page import page, table
+from runtime.bundle import Bundle
+from runtime.decoder import Decoder
+
+SHORT = ["--prompt-tokens", "8", "--new-tokens", "3", "--repeat", "2", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def measured(bundle, tmp_path_factory) -> tuple[list[str], Figures, str]:
+    """The lines of a run at three contexts, its figures, its page."""
+    html, printed = tmp_path_factory.mktemp("bench") / "x.html", []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.print", lambda text: printed.extend(text.splitlines()))
+        words = ["bench", str(bundle("e2b")), *SHORT, "--context", "100,0,30", "--html", str(html)]
+        assert cli.main(words) == 0
+    return printed[:-1], msgspec.json.decode(printed[-1], type=Figures), html.read_text()
+
+
+def test_every_context_is_measured_from_the_shortest(measured):
+    lines, figures, _ = measured
+    assert [one.context for one in figures.contexts] == [0, 30, 100]
+    first = figures.contexts[0]
+    assert (figures.decode_tok_s, figures.settings.context) == (first.decode_tok_s, 0)
+    peaks = [one.peak_rss_bytes for one in figures.contexts]
+    assert peaks == sorted(peaks)
+    assert figures.peak_rss_bytes >= peaks[-1] > 1 << 20
+    assert [line.split()[0] for line in lines[-3:]] == ["0", "30", "100"]
+
+
+def test_a_step_reads_all_weights_and_the_rows_that_are_in_use(bundle):
+    found = Bundle.open(bundle("e2b"))
+    weights = found.manifest.files["onnx/decoder.data"].size
+    # 7 layers over one float32 key head: four sliding of 16 within a window of 8, three full of 32
+    assert bytes_per_token(found.manifest, 5) == weights + 2 * 4 * (4 * 16 * 5 + 3 * 32 * 5)
+    assert bytes_per_token(found.manifest, 100) == weights + 2 * 4 * (4 * 16 * 8 + 3 * 32 * 100)
+
+
+def test_reads_are_the_rate_times_the_bytes(measured):
+    _, figures, _ = measured
+    for one in figures.contexts:
+        assert one.read_gb_s == pytest.approx(one.decode_tok_s * one.bytes_per_token / 1e9, rel=0.01, abs=1e-3)
+    assert figures.bandwidth_gb_s > 0.1
+
+
+def test_the_bandwidth_is_that_of_memory(monkeypatch):
+    assert 1e8 < read_bandwidth(2, 8 << 20) < 1e13
+
+
+def test_the_page_shows_all_figures_and_needs_nothing_else(measured):
+    _, figures, made = measured
+    assert made.count("<svg ") == 4
+    assert all(f">{cell}<" in made for cells in table(figures) for cell in cells)
+    assert not any(word in made for word in ("http", "src=", "@import", "url(", "<script", "<link"))
+    assert "<b>" not in page("<b>.bundle", figures)
+
+
+def test_what_memory_does_not_hold_is_refused(bundle, monkeypatch, capsys):
+    monkeypatch.setattr(cmd_bench, "available", lambda: 1000)
+    assert cli.main(["bench", str(bundle("e2b")), *SHORT]) == 1
+    assert "0 MB are available" in capsys.readouterr().err
+
+
+def test_the_last_line_is_one_object_with_a_page_too(bundle, tmp_path, capsys):
+    assert cli.main(["bench", str(bundle("e2b")), *SHORT, "--json", "--html", str(tmp_path / "x.html")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert len(json.loads(out)["contexts"]) == 1
+
+
+@pytest.mark.parametrize("tokens", [5, 150])
+def test_a_decoder_comes_back_to_where_it_was_saved(bundle, tokens):
+    decoder = Decoder(Bundle.open(bundle("e2b")), 1)
+    decoder.prefill(np.arange(tokens) % 300)
+    saved = decoder.save()
+    first = [decoder.forward(np.array([token])).logits.copy() for token in range(80)]
+    decoder.restore(saved)
+    assert decoder.position == tokens
+    again = [decoder.forward(np.array([token])).logits.copy() for token in range(80)]
+    assert np.array_equal(first, again)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says it there")
+def test_the_peak_is_this_process_s_own():
+    assert 20 << 20 < peak_rss() < 64 << 30

@@ -1,0 +1,112 @@
+"""`bench --shape`: a bundle without a checkpoint, made once, listed and removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from export import synth_bundle
+from export.pipeline import export_bundle
+from export.shapes import named_shape
+from export.synth import synthesize
+from quantize.recipe import RECIPES
+from runtime import cli, cmd_bench
+from runtime.bench_cache import cache_folder, cached
+from runtime.bundle import Bundle
+
+SHORT = ["--prompt-tokens", "8", "--new-tokens", "2", "--repeat", "1", "--threads", "1", "--json"]
+MADE = ["bench", "--shape", "e2b-tiny", "--recipe", "float", *SHORT]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "gemma-edge"
+
+
+@pytest.fixture
+def call(capsys):
+    def words(*given: str) -> tuple[int, str, str]:
+        return cli.main(list(given)), *capsys.readouterr()
+
+    return words
+
+
+@pytest.mark.slow
+def test_a_shape_is_made_once_measured_listed_and_removed(home, call, monkeypatch):
+    code, out, err = call(*MADE)
+    assert code == 0
+    assert json.loads(out)["decode_tok_s"] > 0
+    assert "only the first time" in err
+    ((folder, size),) = cached()
+    assert (folder.parent, Bundle.open(folder).manifest.provenance.checkpoint) == (home, "generated-e2b-tiny")
+    assert not list(home.rglob("*.safetensors"))
+
+    monkeypatch.setattr(synth_bundle, "export_bundle", None)  # may not be called again
+    assert call(*MADE)[0] == 0
+    code, out, _ = call("bench", "--cached")
+    assert (code, out) == (0, f"{size / 1e9:6.1f} GB  {folder}\n")
+    (home / ".e2b-float.bundle.part").mkdir()
+    assert call("bench", "--clean")[0] == 0
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_it_is_the_bundle_of_the_checkpoint_that_was_not_written(home, tmp_path):
+    found = synth_bundle.cached_bundle("e2b-tiny", "float")
+    synthesize(named_shape("e2b-tiny"), tmp_path / "written", synth_bundle.SEED, replace=False)
+    export_bundle(tmp_path / "written", tmp_path / "x.bundle", ["onnx"], RECIPES["float"])
+    files = [Bundle.open(folder).manifest.files for folder in (found, tmp_path / "x.bundle")]
+    assert files[0].keys() == files[1].keys()
+    assert {name for name in files[0] if files[0][name] != files[1][name]} == set()
+
+
+def test_other_code_makes_another_bundle(home, monkeypatch):
+    shape, recipe = named_shape("e2b-tiny"), RECIPES["float"]
+    now = synth_bundle.fingerprint(shape, recipe)
+    assert now == synth_bundle.fingerprint(shape, recipe)
+    monkeypatch.setattr(synth_bundle, "ROOMS", ("export",))
+    assert synth_bundle.fingerprint(shape, recipe) != now
+
+
+@pytest.mark.parametrize(("given", "where"), [("", ".cache/gemma-edge"), ("relative", ".cache/gemma-edge")])
+def test_without_a_cache_folder_it_is_the_usual_one(given, where, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", given)
+    assert cache_folder() == tmp_path / where
+
+
+def test_nothing_cached_is_nothing_said(home, call):
+    assert call("bench", "--cached") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--shape", "e9b"], "unknown shape: e9b"),
+        (["--shape", "e2b-tiny", "--recipe", "int3"], "unknown recipe: int3"),
+        (["x.bundle", "--recipe", "int4"], "--recipe int4: a bundle has its recipe already"),
+    ],
+)
+def test_refused(words, named, home, call):
+    code, out, err = call("bench", *words)
+    assert (code, out) == (1, "")
+    assert named in err
+    assert not home.exists()
+
+
+def test_a_missing_extra_is_named(home, call, monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(name="torch")
+
+    monkeypatch.setattr(cmd_bench, "import_module", missing)
+    code, _, err = call("bench", "--shape", "e2b-tiny")
+    assert (code, "torch" in err, "pip install 'gemma-edge[export]'" in err) == (1, True, True)
+
+
+@pytest.mark.parametrize("words", [[], ["x.bundle", "--shape", "e2b"], ["--cached", "--clean"]])
+def test_one_thing_at_a_time(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["bench", *words])

@@ -1,0 +1,179 @@
+"""The memory plan: its parts are what the runtime allocates, its sum what a process is seen to take."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from runtime import cli, cmd_run
+from runtime.available_memory import available, group_rooms
+from runtime.bundle import Bundle
+from runtime.cache import STEP
+from runtime.decoder import CHUNK, Decoder
+from runtime.errors import GemmaError
+from runtime.manifest import Manifest
+from runtime.memory_plan import CHUNK as PLANNED_CHUNK
+from runtime.memory_plan import check_room, longest_context, plan
+
+
+@pytest.fixture(scope="module")
+def manifest(bundle) -> Manifest:
+    return Bundle.open(bundle("sample", "int4-datafree")).manifest
+
+
+@pytest.mark.parametrize("tokens", [1, CHUNK, 1500])
+def test_the_parts_are_what_is_allocated(bundle, manifest, tokens):
+    decoder = Decoder(Bundle.open(bundle("sample", "int4-datafree")), 1)
+    decoder.prefill(np.zeros(tokens, np.int64))
+    found = plan(manifest, tokens)
+    assert found.caches == sum(cache.key.nbytes + cache.value.nbytes for cache in decoder.caches)
+    assert found.tables == sum(a.nbytes + b.nbytes for a, b in decoder._rope.values())
+    assert decoder.head
+    rows = decoder.head.rows
+    assert found.rows == rows._raw.nbytes + rows._slot.nbytes + rows._id.nbytes
+    assert PLANNED_CHUNK == CHUNK
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", [512, 4000])
+def test_a_process_takes_what_was_planned(bundle, manifest, context):
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from runtime.bench import peak_rss
+from runtime.bundle import Bundle
+from runtime.decoder import Decoder
+decoder = Decoder(Bundle.open(Path(sys.argv[1])), 2)
+decoder.prefill(np.arange(int(sys.argv[2])))
+print(peak_rss())
+"""
+    words = [sys.executable, "-c", code, str(bundle("sample", "int4-datafree")), str(context)]
+    done = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert plan(manifest, context).peak == pytest.approx(int(done.stdout), rel=0.1)
+
+
+def test_more_tokens_take_more_and_the_longest_that_fits_fits(manifest):
+    peaks = [plan(manifest, n).peak for n in (1, STEP + 1, 2 * STEP + 1, manifest.model.context)]
+    assert peaks == sorted(peaks)
+    assert len(set(peaks)) == 4
+    room = plan(manifest, 2 * STEP).peak
+    assert longest_context(manifest, room) == 2 * STEP
+    assert longest_context(manifest, room - 1) == STEP
+    assert longest_context(manifest, 1 << 40) == manifest.model.context
+    assert longest_context(manifest, 1000) == 0
+
+
+def test_what_does_not_fit_is_refused_with_what_would(manifest):
+    check_room(manifest, 2048, plan(manifest, 2048).peak)
+    with pytest.raises(GemmaError, match="a context of 4096 tokens needs") as found:
+        check_room(manifest, 4096, plan(manifest, 2048).peak)
+    assert found.value.hint.startswith("2048 tokens fit")
+    with pytest.raises(GemmaError) as found:
+        check_room(manifest, 1, 1000)
+    assert "fewer bits" in found.value.hint
+
+
+def test_a_bundle_that_says_nothing_is_planned_by_the_size_of_its_weights(manifest):
+    artifact = manifest.artifacts["onnx"]
+    silent = msgspec.structs.replace(artifact, memory=type(artifact.memory)())
+    found = plan(msgspec.structs.replace(manifest, artifacts={"onnx": silent}), 1)
+    assert found.weights == manifest.files[artifact.data].size
+
+
+def test_some_memory_is_available():
+    assert 1 << 20 < available() < 1 << 45
+
+
+@pytest.fixture
+def group(tmp_path):
+    """A control group, and the process that is in it."""
+
+    def make(line: str, files: dict[str, str]) -> list[int]:
+        for name, text in files.items():
+            (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "groups" / name).write_text(text)
+        (tmp_path / "own").write_text(line)
+        return group_rooms(tmp_path / "groups", tmp_path / "own")
+
+    return make
+
+
+def test_limits_of_all_groups_above_count(group):
+    files = {
+        "a/b/memory.max": "max\n",
+        "a/b/memory.current": "7\n",
+        "a/memory.max": "1000\n",
+        "a/memory.current": "400\n",
+        "a/memory.stat": "anon 1\ninactive_file 50\n",
+    }
+    assert group("0::/a/b\n", files) == [650]
+
+
+def test_limits_of_version_1_count(group):
+    files = {
+        "memory/a/memory.limit_in_bytes": "1000\n",
+        "memory/a/memory.usage_in_bytes": "1200\n",
+        "memory/a/memory.stat": "total_inactive_file 100\n",
+    }
+    assert group("4:cpu,cpuacct:/x\n3:memory:/a\n", files) == [0]
+
+
+def test_no_groups_no_limits(tmp_path, group):
+    assert group("0::/elsewhere\n", {}) == []
+    assert group_rooms(tmp_path, tmp_path / "missing") == []
+
+
+# ---- run and inspect ----
+
+
+@pytest.fixture
+def sample(bundle) -> str:
+    return str(bundle("sample", "int4-datafree"))
+
+
+def test_run_stops_at_the_context_that_was_asked_for(sample, capsys):
+    words = ["run", sample, "Oslo " * 4, "--raw", "--context", "24", "--temperature", "0", "--json"]
+    assert cli.main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["stop"], len(found["prompt_ids"]) + len(found["ids"])) in {("context", 25), ("stop", 24)}
+    assert cli.main(["run", sample, "Oslo " * 30, "--raw", "--context", "24"]) == 1
+    assert "the context is 24" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked", ["0", "5000000"])
+def test_run_refuses_a_context_that_the_model_does_not_have(sample, asked, capsys):
+    assert cli.main(["run", sample, "hi", "--context", asked]) == 1
+    assert f"--context {asked}: not a number from 1 to 4096" in capsys.readouterr().err
+
+
+def test_run_refuses_a_context_that_does_not_fit(sample, manifest, monkeypatch, capsys):
+    room = plan(manifest, 2048, text=True).peak
+    monkeypatch.setattr(cmd_run, "available", lambda: room)
+    assert cli.main(["run", sample, "hi", "--context", "4096"]) == 1
+    assert "2048 tokens fit" in capsys.readouterr().err
+    assert cli.main(["run", sample, "hi", "--max-new-tokens", "1"]) == 0
+    assert "memory for 2048 of 4096 tokens of context" in capsys.readouterr().err
+    monkeypatch.setattr(cmd_run, "available", lambda: 1000)
+    assert cli.main(["run", sample, "hi"]) == 1
+    assert "0 MB are available" in capsys.readouterr().err
+
+
+def test_inspect_shows_the_parts(sample, manifest, checkpoint, capsys):
+    assert cli.main(["inspect", sample, "--context", "2048", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    planned = found["memory plan"]
+    assert planned["peak"] == plan(manifest, 2048, text=True).peak
+    parts = sum(planned[name] for name in ("base", "weights", "rows"))
+    running = sum(planned[name] for name in ("tokenizer", "caches", "tables", "growing", "activations"))
+    assert planned["peak"] == parts + max(planned["loading"], running)
+    assert found["peak bytes of run"]["1024"] == plan(manifest, 1024, text=True).peak
+    assert cli.main(["inspect", sample, "--context", "0"]) == 1
+    assert cli.main(["inspect", str(checkpoint("e2b")), "--context", "8"]) == 1
+    assert "is not a bundle" in capsys.readouterr().err
