@@ -43,7 +43,7 @@ def test_every_tensor_of_every_shape_has_a_rule(name, config):
         ("int8", "layers.3.mlp.down_proj", INT8_B32),
         ("int4", "rows.tokens", INT8),
         ("int4", "rows.per_layer", INT8),
-        ("int4", "head", INT4_B32),
+        ("int4", "head", INT4_B128),
         ("int4", "per_layer_model_projection", INT8),
         ("int4", "layers.3.per_layer_input_gate", INT8),
         ("int4", "layers.3.per_layer_projection", INT8),
