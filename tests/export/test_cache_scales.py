@@ -71,7 +71,7 @@ def test_caches_hold_integers(pair):
 def test_a_scale_covers_its_pair_at_every_position():
     """A key turns with its position: what its pair reaches at one, a channel reaches at another."""
     key = torch.randn(1, 2, 9, 16)
-    ranges = Ranges()
+    ranges = Ranges({})
     ranges.see(4, key, torch.zeros(1, 2, 9, 16))
     scales = ranges.scales()
     limit = torch.from_numpy(scales["layers.4.self_attn.k_scale"]) * LARGEST

