@@ -152,8 +152,10 @@ def verify(
     check_weights(folder, quantized)
     tables = open_tables(unsealed)
     integers = QuantizedSource(config, quantized, tables, open_head(unsealed, tables))
-    with Progress("verifying", 1 + len(lengths(config.window, len(reading.ids)))) as progress:
-        own = Reading(integers, reading.ids, hidden_states(integers, reading.ids[None])[0])
+    prompts = lengths(config.window, len(reading.ids))
+    with Progress("verifying", 1 + len(prompts)) as progress:
+        ids = reading.ids[: prompts[-1] + STEPS]  # what is compared; the float model read more, for the caches' scales
+        own = Reading(integers, ids, hidden_states(integers, ids[None])[0])
         progress.advance(1)
         give_back()
         decoder = Decoder(unsealed)  # after the reading: a graph and a layer of floats are not in memory at once

@@ -26,6 +26,7 @@ from .reference import Source, logits
 from .weights import Weights
 
 Floats = NDArray[np.float32]
+BEYOND = 7  # tokens after two windows
 STEPS = 8  # decode steps after each prompt
 KEPT = 64  # most positions of a prompt that are compared
 GOLDEN_PROMPTS, GOLDEN_STEPS = (1, 12, 40), 12
@@ -59,8 +60,11 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def lengths(window: int, limit: int) -> list[int]:
-    """Prompt lengths: one, a few, around the window, several windows."""
-    wanted = (1, 5, window - 1, window, window + 1, 2 * window, 3 * window + 7)
+    """Prompt lengths: one, a few, around the window, and two windows.
+
+    With a window of one call's tokens, a step moves it after two windows, and a prompt's third call after a few more.
+    """
+    wanted = (1, 5, window - 1, window, window + 1, 2 * window, 2 * window + BEYOND)
     return sorted({n for n in wanted if 1 <= n <= limit - STEPS})
 
 

@@ -66,13 +66,17 @@ class Weights(Mapping[str, "Quantized | Floats"]):
         scheme, inputs = self.schemes[parameter]
         if scheme.is_float:
             return self.load(parameter, "values")
-        return Quantized(self.load(parameter, "packed"), self.load(parameter, "scales"), scheme, inputs)
+        return self._quantized(parameter)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.schemes)
 
     def __len__(self) -> int:
         return len(self.schemes)
+
+    def _quantized(self, parameter: str) -> Quantized:
+        scheme, inputs = self.schemes[parameter]
+        return Quantized(self.load(parameter, "packed"), self.load(parameter, "scales"), scheme, inputs)
 
     def load(self, parameter: str, part: str) -> np.ndarray:
         loaded: np.ndarray = np.load(self.folder / f"{parameter}.{part}.npy", mmap_mode="r", allow_pickle=False)
@@ -90,6 +94,7 @@ class Weights(Mapping[str, "Quantized | Floats"]):
             yield from (np.asarray(stored[i : i + step]) for i in range(0, len(stored), step))
             return
         for i in range(0, stored.rows, step):
+            stored = self._quantized(parameter)  # mapped anew: pages of a mapping stay in memory as long as it does
             piece = Quantized(stored.packed[i : i + step], stored.scales[i : i + step], stored.scheme, stored.inputs)
             yield piece.dequantize()
 

@@ -79,7 +79,8 @@ def measure(
     found = [measure_at(decoder, bundle.manifest, settings, context, progress) for context in sorted(contexts)]
     counters = [table.counters for table in decoder.tables.values()]
     read = sum(contexts) + len(contexts) * (settings.repeat + 1) * (settings.prompt_tokens + settings.new_tokens)
-    peak, first = peak_rss(), found[0]
+    peak, first, threads = peak_rss(), found[0], decoder.threads
+    del decoder  # its memory, and its threads that wait busily
     return Figures(
         prefill_tok_s=first.prefill_tok_s,
         prefill_spread=first.prefill_spread,
@@ -91,9 +92,9 @@ def measure(
         flash_rows_per_token=round(sum(c.rows for c in counters) / read, 3),
         flash_bytes_per_token=round(sum(c.bytes for c in counters) / read, 1),
         flash_faults_per_token=round(sum(c.faults for c in counters) / read, 4),
-        bandwidth_gb_s=round(read_bandwidth(decoder.threads) / 1e9, 2),
+        bandwidth_gb_s=round(read_bandwidth(threads) / 1e9, 2),
         contexts=found,
-        settings=msgspec.structs.replace(settings, threads=decoder.threads, context=first.context),
+        settings=msgspec.structs.replace(settings, threads=threads, context=first.context),
     )
 
 
