@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from quantize.recipe import Recipe
 from runtime.errors import GemmaError
 from runtime.tokenizer import Tokenizer
 
@@ -18,9 +19,9 @@ from .write_text import script, write
 
 Ids = NDArray[np.int64]
 SEED = 0
-TOKENS = 16_384  # that the model writes
+TOKENS = {"quick": 4_096, "gptq": 16_384}  # that the model writes: mean squares need fewer than outer products
 LENGTH = 128  # of a sequence that it writes: many short ones share each reading of the weights
-WINDOW, WINDOWS = 512, 128  # of a file that is read
+WINDOW, WINDOWS = 512, {"quick": 32, "gptq": 128}  # of a file that is read
 
 
 @dataclass(frozen=True)
@@ -40,24 +41,28 @@ class Text:
             raise GemmaError(f"{choice}: no such file to calibrate with", "give auto, none, or a UTF-8 text file")
         return cls(f"{path.name} sha256:{sha256(path.read_bytes()).hexdigest()}", path)
 
-    @property
-    def tokens(self) -> int:
+    def tokens(self, recipe: Recipe) -> int:
         """At most this many."""
-        return WINDOW * WINDOWS if self.path else TOKENS
+        method = recipe.calibration
+        return WINDOW * WINDOWS[method] if self.path else TOKENS[method]
 
 
 AUTO = Text("auto")
 
 
 def sequences(
-    text: Text, source: FloatSource, tokenizer: Tokenizer, stop: list[int], progress: Callable[[float], None]
+    text: Text,
+    tokens: int,
+    source: FloatSource,
+    tokenizer: Tokenizer,
+    stop: list[int],
+    progress: Callable[[float], None],
 ) -> Ids:
-    """(n, T) ids.  Raises GemmaError for a file that is not UTF-8 or too short."""
-    context = source.config.context
+    """(n, T) ids, about `tokens` of them.  Raises GemmaError for a file that is not UTF-8 or too short."""
+    length = min(WINDOW if text.path else LENGTH, source.config.context)
     if text.path is None:
-        length = min(LENGTH, context)
-        return write(source, script(tokenizer, stop), TOKENS // length, length, SEED, progress)
-    return cut(read(text.path, tokenizer), tokenizer.bos, min(WINDOW, context), text.path)
+        return write(source, script(tokenizer, stop), tokens // length, length, SEED, progress)
+    return cut(read(text.path, tokenizer), tokenizer.bos, tokens // length, length, text.path)
 
 
 def read(path: Path, tokenizer: Tokenizer) -> list[int]:
@@ -67,12 +72,12 @@ def read(path: Path, tokenizer: Tokenizer) -> list[int]:
         raise GemmaError(f"{path}: not UTF-8: {error}", "give a text file") from error
 
 
-def cut(ids: list[int], bos: int, length: int, path: Path) -> Ids:
-    """Windows spread evenly over the text, each beginning with BOS."""
+def cut(ids: list[int], bos: int, wanted: int, length: int, path: Path) -> Ids:
+    """At most `wanted` windows, spread evenly over the text, each beginning with BOS."""
     count = len(ids) // length
     if not count:
         raise GemmaError(f"{path}: {len(ids)} tokens, less than one window of {length}", "give a longer text, or auto")
     windows = np.array(ids[: count * length], np.int64).reshape(count, length)
-    chosen: Ids = windows[np.linspace(0, count - 1, min(count, WINDOWS)).astype(int)]
+    chosen: Ids = windows[np.linspace(0, count - 1, min(count, wanted)).astype(int)]
     chosen[:, 0] = bos
     return chosen

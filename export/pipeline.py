@@ -118,11 +118,12 @@ def calibration(
 ) -> tuple[weights.Calibrated, m.Calibration]:
     """Choose the text, then the integers of every layer; or go on where a killed export stopped."""
     config, stop = model.config, generation(model.checkpoint.folder).stop
-    seconds = projected_seconds(config, recipe, text.tokens, written=text.path is None)
-    print(f"calibrating on about {text.tokens:,} tokens: about {duration(seconds)}", file=sys.stderr)
+    tokens = text.tokens(recipe)
+    seconds = projected_seconds(config, recipe, tokens, written=text.path is None)
+    print(f"calibrating on about {tokens:,} tokens: about {duration(seconds)}", file=sys.stderr)
     if not store.has("text"):
-        with Progress("writing a text" if text.path is None else "reading the text", text.tokens) as progress:
-            store.save("text", sequences(text, model, tokenizer, stop, progress.advance))
+        with Progress("writing a text" if text.path is None else "reading the text", tokens) as progress:
+            store.save("text", sequences(text, tokens, model, tokenizer, stop, progress.advance))
     ids = np.array(store.load("text"))
     with Progress("calibrating", len(config.layers)) as progress:
         calibrated = calibrate(model, ids, recipe, store, progress.advance)

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--clean", action="store_true", help="remove them")
     parser.add_argument("--recipe", metavar="NAME", help="of --shape: what is stored how (default: int4)")
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores this process may use)"
+        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
     )
     parser.add_argument(
         "--prompt-tokens", type=int, default=512, metavar="N", help="tokens of the prompt (default: %(default)s)"

@@ -11,10 +11,11 @@ import msgspec
 
 from .bundle import Bundle
 from .cmd_inspect import sizes
-from .decoder import Decoder, usable_cores
+from .decoder import Decoder
 from .errors import GemmaError
 from .eval_page import page
 from .evaluation import Evaluation, Figures, Meter, table
+from .idle_cores import idle_cores
 from .page import check_page, write
 from .perplexity import Windows, cut, ignore, score
 from .progress import Progress
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--window-tokens", type=int, default=512, metavar="N", help="tokens of a window (default: %(default)s)"
     )
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores this process may use)"
+        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
     )
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with the table and plots too")
     parser.add_argument("--json", action="store_true", help="print the JSON line only")
@@ -46,18 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_numbers(args)
+    threads = args.threads or idle_cores()
     if args.html:
         check_page(args.html)
     bundles = [Bundle.open(folder) for folder in args.bundles]
     windows = common_windows(bundles, args.text, args.window_tokens, args.windows)
-    reading = read_in_float(args.against, bundles, windows, args.threads) if args.against else None
-    found = [figures(bundle, windows, reading.meter() if reading else None, args.threads) for bundle in bundles]
+    reading = read_in_float(args.against, bundles, windows, threads) if args.against else None
+    found = [figures(bundle, windows, reading.meter() if reading else None, threads) for bundle in bundles]
     evaluation = Evaluation(
         text=args.text.name,
         windows=windows.count,
         window_tokens=windows.tokens,
         positions=windows.count * windows.scored,
-        threads=args.threads or usable_cores(),
+        threads=threads,
         against=reading.name if reading else None,
         bundles=found,
     )
@@ -78,7 +80,7 @@ def check_numbers(args: argparse.Namespace) -> None:
             f"--window-tokens {args.window_tokens}: a window has {LEAST_WINDOW} tokens or more", "512 is usual"
         )
     if args.threads < 0:
-        raise GemmaError(f"--threads {args.threads}: not a number from 0 up", "0 takes the cores this process may use")
+        raise GemmaError(f"--threads {args.threads}: not a number from 0 up", "0 takes the cores that are idle")
 
 
 def read_text(path: Path) -> str:

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", type=float, metavar="P", help="draw from the smallest set of probability P")
     parser.add_argument("--seed", type=int, metavar="S", help="the same seed draws the same tokens")
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores this process may use)"
+        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON instead of streaming text")
 

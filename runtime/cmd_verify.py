@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Check a bundle: the hash of every file, then its golden answers on this machine."
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores this process may use)"
+        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from .cache import FullCache, Saved, WindowCache, rotary_table
 from .errors import GemmaError
 from .head import Head
 from .huge_pages import collapse_later
+from .idle_cores import idle_cores
 from .mapped_weights import let_go
 from .row_table import RowTable
 
@@ -60,10 +60,10 @@ class Decoder:
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
         """Raises GemmaError if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit."""
         if threads < 0:
-            raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores this process may use")
+            raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
         manifest = bundle.manifest
         self.model = manifest.model
-        self.threads = threads or usable_cores()
+        self.threads = threads or idle_cores()
         self._session = load(bundle, self.threads)
         let_go(bundle.path(manifest.artifacts["onnx"].data))
         collapse_later()
@@ -227,10 +227,6 @@ def open_head(bundle: Bundle, tables: dict[str, RowTable]) -> Head | None:
     """The second stage of the head, if the bundle has one."""
     model = bundle.manifest.model
     return Head(tables["tokens"], model.rescored, model.softcap) if model.rescored else None
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, RowTable]) -> None:

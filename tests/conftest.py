@@ -50,7 +50,7 @@ def bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
             made[name, recipe] = tmp_path_factory.mktemp("bundles") / f"{name}-{recipe}.bundle"
             with pytest.MonkeyPatch.context() as patch:
                 if name != "sample":  # random weights have nothing to say
-                    patch.setattr(calibration_text, "TOKENS", 512)
+                    patch.setattr(calibration_text, "TOKENS", {"quick": 512, "gptq": 512})
                     patch.setattr(calibration_text, "LENGTH", 16)
                 export_bundle(source, made[name, recipe], ["onnx"], RECIPES[recipe])
         return made[name, recipe]

@@ -36,7 +36,7 @@ QUICK = dataclasses.replace(RECIPES["int4-quick"], gate=Gate(0, 100))
 
 @pytest.fixture(autouse=True)
 def short_text(monkeypatch):
-    monkeypatch.setattr(calibration_text, "TOKENS", 512)
+    monkeypatch.setattr(calibration_text, "TOKENS", {"quick": 512, "gptq": 512})
     monkeypatch.setattr(calibration_text, "LENGTH", 16)
 
 
@@ -59,7 +59,7 @@ def whole(checkpoint, tmp_path_factory):
     @cache
     def make(name: str) -> dict[str, str]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(calibration_text, "TOKENS", 512)
+            patch.setattr(calibration_text, "TOKENS", {"quick": 512, "gptq": 512})
             patch.setattr(calibration_text, "LENGTH", 16)
             return calibrated(checkpoint(name), tmp_path_factory.mktemp("whole") / "x")
 
@@ -113,7 +113,7 @@ def kill(store, layers, losses):
     if layers == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
-Store.finish, calibration_text.TOKENS, calibration_text.LENGTH = kill, 512, 16
+Store.finish, calibration_text.TOKENS, calibration_text.LENGTH = kill, {"quick": 512, "gptq": 512}, 16
 recipe = dataclasses.replace(RECIPES["int4-b32"], gate=Gate(0, 100))
 pipeline.export_bundle(sys.argv[1], Path(sys.argv[2]), ["onnx"], recipe)
 """
