@@ -9,17 +9,14 @@ import numpy as np
 import pytest
 from conftest import SAMPLE
 from sample.facts import LOOKUP
+from sample.recipes import write_talk
 
 from export.checkpoint import Checkpoint
-from export.reference import FloatSource
-from export.side_files import generation
 from export.verify import Report
-from export.write_text import script, write
 from runtime.bundle import Bundle
 from runtime.cli import main
 from runtime.sampler import Sampling
 from runtime.session import Session, Token
-from runtime.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +50,10 @@ def test_int8_agrees_with_the_float_model(bundle):
 
 
 @pytest.fixture(scope="module")
-def talk(bundle, tmp_path_factory):
+def talk(tmp_path_factory):
     """What the sample says with another seed: the text it is used on."""
-    source, tokenizer = FloatSource(Checkpoint.open(SAMPLE)), Tokenizer.of(Bundle.open(bundle("sample", "int8")))
-    made = write(source, script(tokenizer, generation(SAMPLE).stop), 16, 256, 1)
     path = tmp_path_factory.mktemp("talk") / "talk.txt"
-    path.write_text("\n".join(tokenizer.pieces.decode(row.tolist(), skip_special_tokens=False) for row in made))
+    write_talk(path)
     return path
 
 

@@ -1,0 +1,66 @@
+"""The table of recipes in MODEL_CARD.md: each one's bytes, perplexity and KL on what the sample itself writes.
+
+    python tests/sample/recipes.py
+
+The text is written by the float model with another seed than the one that calibrates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from export.calibration_text import SEED
+from export.checkpoint import Checkpoint
+from export.pipeline import export_bundle
+from export.reference import FloatSource
+from export.side_files import generation
+from export.write_text import script, write
+from quantize.recipe import RECIPES
+from runtime.cli import main as gemma_edge
+from runtime.tokenizer import Tokenizer
+
+SAMPLE = Path(__file__).parent / "checkpoint"
+SEQUENCES, LENGTH = 16, 256
+
+
+def write_talk(path: Path) -> None:
+    """What the sample says with another seed: the text that it is used on."""
+    source = FloatSource(Checkpoint.open(SAMPLE))
+    pieces = SAMPLE / "tokenizer.json"
+    tokenizer = Tokenizer(pieces, generation(SAMPLE).bos, SAMPLE / "chat_template.jinja")
+    made = write(source, script(tokenizer, generation(SAMPLE).stop), SEQUENCES, LENGTH, SEED + 1)
+    said = (tokenizer.pieces.decode(row.tolist(), skip_special_tokens=False) for row in made)
+    path.write_text("\n".join(said), encoding="utf-8")
+
+
+def evaluated(folders: list[Path], talk: Path) -> list[dict]:
+    printed = io.StringIO()
+    words = ["--text", str(talk), "--window-tokens", str(LENGTH), "--against", str(SAMPLE), "--json"]
+    with contextlib.redirect_stdout(printed):
+        if gemma_edge(["eval", *map(str, folders), *words]):
+            sys.exit(1)
+    found: list[dict] = json.loads(printed.getvalue().splitlines()[-1])["bundles"]
+    return found
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as name:
+        talk, folders = Path(name) / "talk.txt", [Path(name) / f"{recipe}.bundle" for recipe in RECIPES]
+        write_talk(talk)
+        for folder, recipe in zip(folders, RECIPES.values(), strict=True):
+            export_bundle(SAMPLE, folder, ["onnx"], recipe)
+        print("| recipe | bundle, bytes | perplexity | KL, nats a token | top-1 agreement |\n|---|---|---|---|---|")
+        for one in sorted(evaluated(folders, talk), key=lambda found: found["divergence"]["mean_kl"]):
+            far = one["divergence"]
+            figures = f"{one['bytes']:,} | {one['perplexity']:.4f} | {far['mean_kl']:.5f} | {far['agreement']:.1%}"
+            print(f"| `{one['recipe']}` | {figures} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
