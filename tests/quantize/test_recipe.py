@@ -48,6 +48,7 @@ def test_every_tensor_of_every_shape_has_a_rule(name, config):
         ("int4", "layers.3.per_layer_input_gate", INT8),
         ("int4", "layers.3.per_layer_projection", INT8),
         ("int4", "layers.3.self_attn.v_proj", INT4_B128),
+        ("int4", "layers.3.self_attn.o_proj", INT4_B32),
         ("int4-b32", "layers.3.self_attn.v_proj", INT4_B32),
         ("int4-mixed", "layers.3.self_attn.v_proj", INT8_B32),
         ("int4-mixed", "layers.3.self_attn.o_proj", INT8_B32),
