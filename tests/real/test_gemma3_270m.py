@@ -23,8 +23,8 @@ FACTS = {
     "The sun rises in the east and sets in the": "west",
 }
 NEW_TOKENS = 32
-LIMITS = {"int4-b32": 26.8, "int4": 28.3, "int4-quick": 27.7, "own-text": 27.3, "int4-datafree": 34}
-BUNDLES = ("float", "int8", *LIMITS, "int4-head8", "int4-head2", "int4-absmax")
+LIMITS = {"int4-b32": 26.8, "int4": 28.3, "int4-quick": 27.7, "own-text": 27.3, "datafree-head8": 34}
+BUNDLES = ("float", "int8", *LIMITS, "int4-datafree", "int4-head8", "int4-head2", "int4-absmax")
 TRANSFORMERS = 24.875  # perplexity of the checkpoint on the same 40 windows, float32
 
 
