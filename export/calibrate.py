@@ -6,7 +6,7 @@ keys and values that later layers read, stay on disk between layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from quantize.affine import Floats, Loss, Quantized, quantize
 from quantize.gptq import Factor, factor, round_in_order
 from quantize.recipe import Recipe
+from quantize.refine import refine
 from quantize.scheme import FLOAT, Scheme
 
 from .calibration_store import Store
@@ -160,27 +161,57 @@ def quantize_layer(
     factors = fold_layer(config, layer, floats, moments)
     moments = {name: seen / factors.get(name, np.float32(1)) ** 2 for name, seen in moments.items()}
     losses = store.losses
-    reads = {linear: name for name, linears in INPUTS.items() for linear in linears}
-    factored: dict[str, Factor] = {}
-    for name in sorted(floats, key=lambda one: list(INPUTS).index(reads.get(one.removesuffix(".weight"), "down"))):
-        label = f"layers.{layer.index}.{name.removesuffix('.weight')}"
-        matrix, scheme = floats.pop(name), recipe.scheme(label)
-        path = str(store.units / f"layers.{layer.index}.{name}")
-        if matrix.ndim == 1 or scheme.is_float:
-            np.save(f"{path}.values.npy", matrix)
-            continue
-        read = reads.get(name.removesuffix(".weight"), "")
-        shared = None
-        if read and spread_errors(recipe, scheme):
-            if read not in factored:
-                factored.clear()  # only one Hessian's factor is in memory
-                factored[read] = factor(folded(inputs[read], factors.get(read)))
-            shared = factored[read]
-        made, loss = fit(matrix, scheme, recipe, moments.get(read), shared)
-        save(made, path)
-        losses[str(scheme)] = losses.get(str(scheme), Loss()) + loss
+    prefix = f"layers.{layer.index}."
+    for names in readers(floats):
+        read = READ.get(names[0].removesuffix(".weight"), "")
+        matrices = {f"{prefix}{name}": floats.pop(name) for name in names}
+        fitted = quantize_input(matrices, recipe, inputs.get(read), moments.get(read), factors.get(read), store)
+        for scheme, loss in fitted.items():
+            losses[scheme] = losses.get(scheme, Loss()) + loss
     if "output" in factors:
         store.save(f"values.{layer.index}", one_a_key_head(layer, factors["output"])[None, :, None])
+    return losses
+
+
+READ = {linear: name for name, linears in INPUTS.items() for linear in linears}
+
+
+def readers(names: Iterable[str]) -> list[list[str]]:
+    """Parameters that read the same input, together; all others alone."""
+    together: dict[str, list[str]] = {}
+    for name in names:
+        together.setdefault(READ.get(name.removesuffix(".weight"), name), []).append(name)
+    return list(together.values())
+
+
+def quantize_input(
+    matrices: dict[str, Floats],
+    recipe: Recipe,
+    seen: Inputs | None,
+    moments: Floats | None,
+    factors: Floats | None,
+    store: Store,
+) -> dict[str, Loss]:
+    """Choose and write the integers of all matrices of one input, those of one scheme together; losses by scheme."""
+    together: dict[Scheme, list[str]] = {}
+    for name, matrix in matrices.items():
+        scheme = recipe.scheme(name.removesuffix(".weight")) if matrix.ndim == 2 else FLOAT
+        if scheme.is_float:
+            np.save(store.units / f"{name}.values.npy", matrix)
+        else:
+            together.setdefault(scheme, []).append(name)
+    gptq = {scheme for scheme in together if seen and spread_errors(recipe, scheme)}
+    shared = factor(folded(seen, factors)) if seen and gptq else None
+    losses = {}
+    for scheme, names in together.items():
+        edges = np.cumsum([0, *(len(matrices[name]) for name in names)])
+        matrix = np.concatenate([matrices.pop(name) for name in names])
+        own = shared if scheme in gptq else None
+        made, losses[str(scheme)] = fit(matrix, scheme, recipe, moments, own)
+        if own:
+            made, losses[str(scheme)] = refine(matrix, made, own.hessian)
+        for name, start, stop in zip(names, edges, edges[1:], strict=False):
+            save(made.part(start, stop), str(store.units / name))
     return losses
 
 

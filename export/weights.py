@@ -95,8 +95,7 @@ class Weights(Mapping[str, "Quantized | Floats"]):
             return
         for i in range(0, stored.rows, step):
             stored = self._quantized(parameter)  # mapped anew: pages of a mapping stay in memory as long as it does
-            piece = Quantized(stored.packed[i : i + step], stored.scales[i : i + step], stored.scheme, stored.inputs)
-            yield piece.dequantize()
+            yield stored.part(i, i + step).dequantize()
 
 
 Rounding = Callable[[Floats], tuple[Quantized, Loss]]

@@ -8,7 +8,7 @@ positive twin, can take a largest value of either sign.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,6 +43,10 @@ class Quantized:
     @property
     def nbytes(self) -> int:
         return self.packed.nbytes + self.scales.nbytes // 2
+
+    def part(self, start: int, stop: int) -> Quantized:
+        """Some rows."""
+        return replace(self, packed=self.packed[start:stop], scales=self.scales[start:stop])
 
     def codes(self) -> NDArray[np.int8]:
         """(rows, inputs) int8."""
@@ -95,11 +99,11 @@ def least_squares_scales(groups: torch.Tensor, scheme: Scheme, importance: torch
     largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))  # (n, 1)
     factors = torch.linspace(0.55, 1.02, 14).tolist() if scheme.bits < 8 else [1.0]
     best = round_scale(largest / scheme.highest)
-    least = squared_error(groups, best, scheme, importance)[0]
+    least = squared_error(groups, best, scheme, importance)
     for candidate in (largest * f / end for f in factors for end in (scheme.lowest, scheme.highest)):
         best, least = keep_better(groups, round_scale(candidate), scheme, importance, best, least)
     for _ in range(3):
-        codes = squared_error(groups, best, scheme)[1]
+        codes = nearest_codes(groups, best, scheme)
         weighted = codes if importance is None else codes * importance
         fit = (weighted * groups).sum(-1, keepdim=True) / (weighted * codes).sum(-1, keepdim=True).clamp_min(TINY)
         best, least = keep_better(groups, round_scale(fit), scheme, importance, best, least)
@@ -108,11 +112,16 @@ def least_squares_scales(groups: torch.Tensor, scheme: Scheme, importance: torch
 
 def squared_error(
     groups: torch.Tensor, scale: torch.Tensor, scheme: Scheme, importance: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Error (n,), weighted by importance (n, width), and codes (n, width) of rounding with scale (n, 1)."""
-    codes = torch.round(groups / scale).clamp_(scheme.lowest, scheme.highest)
-    error = torch.addcmul(groups, codes, scale, value=-1).square_()
-    return (error if importance is None else error.mul_(importance)).sum(-1), codes
+) -> torch.Tensor:
+    """Of rounding with scale (n, 1): (n,), weighted by importance (n, width)."""
+    codes = nearest_codes(groups, scale, scheme)
+    error = torch.addcmul(groups, codes, scale, value=-1, out=codes).square_()
+    return (error if importance is None else error.mul_(importance)).sum(-1)
+
+
+def nearest_codes(groups: torch.Tensor, scale: torch.Tensor, scheme: Scheme) -> torch.Tensor:
+    """Integers (n, width), as floats."""
+    return torch.div(groups, scale).round_().clamp_(scheme.lowest, scheme.highest)
 
 
 def keep_better(
@@ -123,7 +132,7 @@ def keep_better(
     best: torch.Tensor,
     least: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    error = squared_error(groups, scale, scheme, importance)[0]
+    error = squared_error(groups, scale, scheme, importance)
     better = error < least
     return torch.where(better[:, None], scale, best), torch.where(better, error, least)
 
@@ -154,10 +163,9 @@ def quantize(
         groups = torch.nn.functional.pad(piece, (0, padded - inputs)).view(-1, width)
         each = None if weight is None else weight.repeat(len(piece), 1)
         scale = SCALES[scales](groups, scheme, each)
-        error, codes = squared_error(groups, scale[:, None], scheme)
+        codes = nearest_codes(groups, scale[:, None], scheme)
+        loss += loss_of(groups, torch.addcmul(groups, codes, scale[:, None], value=-1))
         codes = codes.view(-1, padded)[:, :inputs]
-        worst = (groups - codes_times(codes, scale, width, padded)).abs().amax().item()
-        loss += Loss(error.sum(dtype=torch.float64).item(), groups.square().sum(dtype=torch.float64).item(), worst)
         chosen[start : start + step] = scale.view(-1, count).numpy()
         packed[start : start + step] = pack(codes.to(torch.int8).numpy(), scheme.bits)
     return Quantized(packed, chosen, scheme, inputs), loss
@@ -170,7 +178,7 @@ def weights_of(importance: Floats, count: int, width: int) -> torch.Tensor:
     return torch.nn.functional.pad(weight, (0, count * width - len(weight))).view(count, width)
 
 
-def codes_times(codes: torch.Tensor, scale: torch.Tensor, width: int, padded: int) -> torch.Tensor:
-    """Codes (rows, inputs) and scales (rows * groups,) to values (rows * groups, width)."""
-    codes = torch.nn.functional.pad(codes, (0, padded - codes.shape[1]))
-    return codes.reshape(-1, width) * scale[:, None]
+def loss_of(values: torch.Tensor, error: torch.Tensor) -> Loss:
+    """Both of one shape."""
+    squares = [one.square().sum(dtype=torch.float64).item() for one in (error, values)]
+    return Loss(squares[0], squares[1], error.abs().amax().item() if error.numel() else 0.0)
