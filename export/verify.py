@@ -141,13 +141,12 @@ def log_softmax(x: Floats) -> Floats:
     return normalized
 
 
-def artifact_logits(decoder: Decoder, ids: NDArray[np.int64], prompt: int) -> Iterator[tuple[int, Floats]]:
-    """(position of the first row, logits) of the end of a prompt, then of steps fed with the text."""
+def artifact_logits(decoder: Decoder, ids: NDArray[np.int64], prompt: int) -> Iterator[Floats]:
+    """Of the end of a prompt, from `first_compared` on, then of steps fed with the text."""
     decoder.reset()
-    kept = min(KEPT, (prompt - 1) % CHUNK + 1)
-    yield prompt - kept, decoder.prefill(ids[:prompt], kept).logits.copy()
+    yield decoder.prefill(ids[:prompt], prompt - first_compared(prompt)).logits.copy()
     for position in range(prompt, prompt + STEPS):
-        yield position, decoder.forward(ids[position : position + 1]).logits.copy()
+        yield decoder.forward(ids[position : position + 1]).logits.copy()
 
 
 @dataclass(frozen=True)
@@ -166,14 +165,32 @@ def compare(
     ids = next(iter(readings.values())).ids
     prompts = lengths(decoder.model.window, len(ids))
     tallies = {name: Tally() for name in readings}
-    for prompt in prompts:
-        rows = list(artifact_logits(decoder, ids, prompt))
-        first, found = rows[0][0], np.concatenate([logit for _, logit in rows])
-        del rows
-        for name, reading in readings.items():
-            tallies[name].add(found, logits(reading.source, reading.hidden[first : first + len(found)]))
-        progress(1)
+    for some in overlapping(prompts):
+        first, stop = first_compared(some[0]), some[-1] + STEPS
+        expected = {name: logits(one.source, one.hidden[first:stop]) for name, one in readings.items()}
+        for prompt in some:
+            found = np.concatenate(list(artifact_logits(decoder, ids, prompt)))
+            start = first_compared(prompt) - first
+            for name, tally in tallies.items():
+                tally.add(found, expected[name][start : start + len(found)])
+            progress(1)
     return Report("onnx", prompts, STEPS, {name: tally.parity() for name, tally in tallies.items()})
+
+
+def first_compared(prompt: int) -> int:
+    """Position of the first row of a prompt's end: of its last call, and at most `KEPT` rows."""
+    return prompt - min(KEPT, (prompt - 1) % CHUNK + 1)
+
+
+def overlapping(prompts: list[int]) -> list[list[int]]:
+    """Neighbours whose compared positions overlap, together: a reference's head is read once for all of them."""
+    found: list[list[int]] = []
+    for prompt in prompts:
+        if found and first_compared(prompt) < found[-1][-1] + STEPS and prompt - found[-1][0] < KEPT:
+            found[-1].append(prompt)
+        else:
+            found.append([prompt])
+    return found
 
 
 def judge(report: Report, recipe: Recipe) -> None:

@@ -13,18 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from runtime.tokenizer import Message, Tokenizer
 
 from .config import LayerConfig
+from .draw import draw
 from .model import KV, Layer
-from .operators import linear
 from .reference import FloatSource, embedded, final_norm, per_layer_inputs, rotary_tables
 
 Ids = NDArray[np.int64]
 KEPT_BYTES = 1 << 30  # of layers that stay in memory between steps; the others are read at each
-BLOCK = 512  # of the vocabulary, drawn before a token of it
 USER, MODEL = "\ue000", "\ue001"  # stand for what is to be written: of no vocabulary
 
 
@@ -67,8 +66,9 @@ def write(
     made = np.empty((count, length), np.int64)
     begun = min(len(given.beginning), length)
     made[:, :begun] = given.beginning[:begun]
-    for at, found in zip(range(begun, length), steps(source, made, begun, length), strict=False):
-        for row, token in enumerate(draw(found, chance)):
+    head, cap = source.stored("head.weight"), source.config.softcap
+    for at, hidden in zip(range(begun, length), steps(source, made, begun, length), strict=False):
+        for row, token in enumerate(draw(hidden, head, cap, chance)):
             if queues[row]:
                 token = queues[row].popleft()
             elif token in given.stop and given.follows:
@@ -79,43 +79,11 @@ def write(
     return made
 
 
-def draw(found: Tensor, chance: torch.Generator) -> list[int]:
-    """A token for each row of logits (n, vocab), which are used up: a block of the vocabulary, then one of the block.
-
-    torch.multinomial takes ten times as long on a large vocabulary, one cumulative sum over it three times.
-    """
-    share = torch.rand(len(found), generator=chance)
-    logits = whole_blocks(found.T.contiguous())  # (vocab, n)
-    top = logits.amax(0)
-    blocks = torch.cat([exponentials(piece, top) for piece in torch.split(logits, 16 * BLOCK)]).cumsum(0)  # (blocks, n)
-    height = share * blocks[-1]
-    block = search(blocks.T, height)
-    height = height - torch.where(block > 0, blocks.gather(0, (block - 1).clamp_min(0)[None])[0], 0)
-    each = logits.view(-1, BLOCK, len(found))[block, :, torch.arange(len(found))]  # (n, BLOCK)
-    return (block * BLOCK + search(each.cumsum(-1), height)).clamp_max_(found.shape[1] - 1).tolist()
-
-
-def whole_blocks(logits: Tensor) -> Tensor:
-    missing = -len(logits) % BLOCK
-    return nn.functional.pad(logits, (0, 0, 0, missing), value=float("-inf")) if missing else logits
-
-
-def exponentials(logits: Tensor, top: Tensor) -> Tensor:
-    """In place, (m · BLOCK, n); their sums over each block, (m, n)."""
-    return logits.sub_(top).exp_().view(-1, BLOCK, logits.shape[1]).sum(1)
-
-
-def search(heights: Tensor, height: Tensor) -> Tensor:
-    """The first of growing heights (n, m) above a height (n,)."""
-    found = torch.searchsorted(heights.contiguous(), height[:, None], right=True)
-    return found[:, 0].clamp_max_(heights.shape[1] - 1)
-
-
 def steps(source: FloatSource, made: Ids, begun: int, length: int) -> Iterator[Tensor]:
-    """Logits (count, vocab) after what is in `made` so far; the caller fills in the next column."""
+    """Normed hidden states (count, hidden) after what is in `made` so far; the caller fills in the next column."""
     config, count = source.config, len(made)
     ropes, layers, norm = rotary_tables(config, length), Layers(source), final_norm(source)
-    slices, head = per_layer_inputs(source), source.stored("head.weight")
+    slices = per_layer_inputs(source)
     pasts: dict[int, KV] = {
         layer.index: (torch.zeros(count, layer.kv_heads, 0, layer.head_dim),) * 2
         for layer in config.layers
@@ -131,8 +99,7 @@ def steps(source: FloatSource, made: Ids, begun: int, length: int) -> Iterator[T
             x, kv = module(x, per_layer, positions, ropes[layer.kind], pasts[layer.source], scales)
             if layer.owns_kv:
                 pasts[layer.index] = kv
-        found = linear(norm(x[:, -1]), head)
-        yield found.div_(config.softcap).tanh_().mul_(config.softcap) if config.softcap else found
+        yield norm(x[:, -1])
         first = last
 
 

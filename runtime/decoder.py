@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from .errors import GemmaError
 from .head import Head
 from .huge_pages import collapse_later
 from .idle_cores import idle_cores
+from .load_beside import load_beside
 from .mapped_weights import let_go
 from .row_table import RowTable
 
@@ -57,14 +59,17 @@ class State:
 class Decoder:
     """Feeds a bundle's ONNX artifact.  `position` tokens are in the caches."""
 
-    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        """Raises GemmaError if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit."""
+    def __init__(self, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None) -> None:
+        """`beside` is called while onnxruntime loads the artifact.
+
+        Raises GemmaError if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit.
+        """
         if threads < 0:
             raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
         manifest = bundle.manifest
         self.model = manifest.model
         self.threads = threads or idle_cores()
-        self._session = load(bundle, self.threads)
+        self._session = load(bundle, self.threads, beside)
         let_go(bundle.path(manifest.artifacts["onnx"].data))
         collapse_later()
         self._options = ort.RunOptions()
@@ -250,7 +255,7 @@ def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, R
         )
 
 
-def load(bundle: Bundle, threads: int) -> ort.InferenceSession:
+def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.InferenceSession:
     artifact = bundle.manifest.artifacts.get("onnx")
     if artifact is None:
         made = ", ".join(bundle.manifest.artifacts) or "nothing"
@@ -262,7 +267,11 @@ def load(bundle: Bundle, threads: int) -> ort.InferenceSession:
     # A per-run memory plan would keep the largest chunk's activations for the life of the session.
     options.enable_mem_pattern = False
     path = bundle.path(artifact.file)
+    return load_beside(lambda: opened(str(path), options), beside)[0]
+
+
+def opened(path: str, options: ort.SessionOptions) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions derive from Exception
         raise GemmaError(f"{path}: onnxruntime refuses it: {error}", "export the bundle again") from error

@@ -50,21 +50,16 @@ class Session:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.context = min(context or self.manifest.model.context, self.manifest.model.context)
-        self.decoder = Decoder(bundle, threads)
+        self.decoder = Decoder(bundle, threads, self._load_tokenizer)
         self.ids: list[int] = []  # what the caches hold
-        self._tokenizer: Tokenizer | None = None
         self._cancelled = threading.Event()
 
     @classmethod
     def open(cls, folder: Path, threads: int = 0) -> Session:
         return cls(Bundle.open(folder), threads)
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Loaded when first asked for: a benchmark needs none."""
-        if self._tokenizer is None:
-            self._tokenizer = Tokenizer.of(self.bundle)
-        return self._tokenizer
+    def _load_tokenizer(self) -> None:
+        self.tokenizer = Tokenizer.of(self.bundle)
 
     def defaults(self, seed: int | None = None) -> Sampling:
         """The sampling that the checkpoint's generation_config asks for."""

@@ -9,9 +9,9 @@ import torch
 from conftest import SAMPLE
 
 from export.checkpoint import Checkpoint
-from export.reference import FloatSource, hidden_states, logits
+from export.reference import FloatSource, hidden_states
 from export.side_files import generation
-from export.write_text import KEPT_BYTES, Script, draw, script, steps, write
+from export.write_text import KEPT_BYTES, Script, script, steps, write
 from runtime.tokenizer import Tokenizer
 
 PLAIN = Script((2,), ((2,),), frozenset((1,)))
@@ -30,7 +30,7 @@ def test_each_step_sees_what_the_float_model_sees(checkpoint, monkeypatch, name,
     made = np.random.default_rng(0).integers(3, tiny.VOCAB, (3, 30))
     with torch.no_grad():
         found = np.stack([one.numpy() for one in steps(source, made, 4, 30)], 1)
-    expected = logits(source, hidden_states(source, made).reshape(90, -1)).reshape(3, 30, -1)[:, 3:-1]
+    expected = hidden_states(source, made)[:, 3:-1]
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
@@ -40,14 +40,6 @@ def test_the_same_seed_writes_the_same_text(checkpoint):
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert len({tuple(row) for row in first.tolist()}) == 4
-
-
-def test_tokens_come_as_often_as_the_model_expects():
-    shares = torch.tensor([0.5, 0.3, 0.15, 0.05, 0.0])
-    drawn = draw(shares.log().expand(20_000, -1), torch.Generator().manual_seed(3))
-    found = np.bincount(drawn, minlength=5) / 20_000
-    assert np.abs(found - shares.numpy()).max() < 0.015
-    assert found[4] == 0
 
 
 def test_a_model_with_a_template_writes_both_sides_of_a_conversation(speaker):
