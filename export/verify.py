@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from quantize.affine import Quantized
 from quantize.recipe import Recipe
-from runtime.decoder import CHUNK, Decoder
+from runtime.decoder import CHUNK, Decoder, State
 from runtime.errors import GemmaError
 from runtime.golden import Goldens, record
 
@@ -141,10 +141,13 @@ def log_softmax(x: Floats) -> Floats:
     return normalized
 
 
-def artifact_logits(decoder: Decoder, ids: NDArray[np.int64], prompt: int) -> Iterator[Floats]:
+def artifact_logits(decoder: Decoder, ids: NDArray[np.int64], prompt: int, whole: dict[int, State]) -> Iterator[Floats]:
     """Of the end of a prompt, from `first_compared` on, then of steps fed with the text."""
-    decoder.reset()
-    yield decoder.prefill(ids[:prompt], prompt - first_compared(prompt)).logits.copy()
+    start = max(position for position in whole if position < prompt)
+    decoder.restore(whole[start])
+    yield decoder.prefill(ids[start:prompt], prompt - first_compared(prompt)).logits.copy()
+    if prompt % CHUNK == 0:
+        whole[prompt] = decoder.save()
     for position in range(prompt, prompt + STEPS):
         yield decoder.forward(ids[position : position + 1]).logits.copy()
 
@@ -165,11 +168,12 @@ def compare(
     ids = next(iter(readings.values())).ids
     prompts = lengths(decoder.model.window, len(ids))
     tallies = {name: Tally() for name in readings}
+    whole = {0: decoder.save()}  # states after whole calls, which longer prompts begin with too
     for some in overlapping(prompts):
         first, stop = first_compared(some[0]), some[-1] + STEPS
         expected = {name: logits(one.source, one.hidden[first:stop]) for name, one in readings.items()}
         for prompt in some:
-            found = np.concatenate(list(artifact_logits(decoder, ids, prompt)))
+            found = np.concatenate(list(artifact_logits(decoder, ids, prompt, whole)))
             start = first_compared(prompt) - first
             for name, tally in tallies.items():
                 tally.add(found, expected[name][start : start + len(found)])

@@ -38,4 +38,13 @@ def running(stat: str) -> int:
 
 def own() -> int:
     """Threads of this process that run now: onnxruntime's wait busily for a while after a call."""
-    return sum(stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "R" for stat in THREADS.glob("*/stat"))
+    return sum(state(thread) == "R" for thread in THREADS.iterdir())
+
+
+def state(thread: Path) -> str:
+    """One letter; empty if the thread has ended since it was listed."""
+    try:
+        stat = (thread / "stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return stat.rpartition(")")[2].split()[0]

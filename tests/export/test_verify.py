@@ -11,17 +11,18 @@ import onnx
 import pytest
 import torch
 
-from export import pipeline, to_onnx
+from export import pipeline, to_onnx, verify
 from export.capture import capture
 from export.checkpoint import Checkpoint
 from export.pipeline import export_bundle
 from export.read_onnx import mapped, stored_weights
 from export.reference import FloatSource, QuantizedSource
-from export.verify import Parity, Report, check_weights, judge, kl, lengths
+from export.verify import Parity, Report, artifact_logits, check_weights, judge, kl, lengths
 from export.weights import quantize_weights
 from quantize.recipe import RECIPES
 from runtime.bundle import Bundle, describe, seal
 from runtime.cli import main
+from runtime.decoder import Decoder
 from runtime.errors import GemmaError
 
 CACHE_ATTRIBUTES = {"k_quant_type", "v_quant_type", "kv_cache_bit_width"}  # 1.29 has them
@@ -264,3 +265,19 @@ def test_references_take_their_values_from_different_places(checkpoint, lowered)
     exact, rounded = FloatSource(found).floats(name), QuantizedSource(found.config, weights, {}).floats(name)
     assert not np.array_equal(exact, rounded)
     assert np.abs(exact - rounded).max() < np.abs(exact).max() / 8
+
+
+@pytest.mark.parametrize("prompt", [17, 32, 41])
+def test_a_prompt_that_begins_where_another_ended_gives_the_same_logits(bundle, monkeypatch, prompt):
+    monkeypatch.setattr(verify, "CHUNK", 16)
+    ids = np.random.default_rng(0).integers(3, 384, 80)
+    shared, alone = Decoder(Bundle.open(bundle("e2b", "float"))), Decoder(Bundle.open(bundle("e2b", "float")))
+    whole, nothing = {0: shared.save()}, {0: alone.save()}
+    for earlier in (16, 15, 32):
+        list(artifact_logits(shared, ids, earlier, whole))
+    assert whole.keys() == {0, 16, 32}
+    found, expected = (
+        np.concatenate(list(artifact_logits(decoder, ids, prompt, states)))
+        for decoder, states in ((shared, whole), (alone, nothing))
+    )
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()

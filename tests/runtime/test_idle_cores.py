@@ -78,3 +78,13 @@ def comes_true(condition: Callable[[], bool], seconds: float = 10) -> bool:
         if time.monotonic() > deadline:
             return False
     return True
+
+
+def test_a_thread_that_ends_while_it_is_looked_at_does_not_run(tmp_path, monkeypatch):
+    for name, letter in (("11", "R"), ("12", "S"), ("13", "")):
+        (tmp_path / name).mkdir()
+        if letter:
+            (tmp_path / name / "stat").write_text(f"{name} (a name) of) {letter} 1 2 3")
+    monkeypatch.setattr(idle_cores, "THREADS", tmp_path)
+    assert idle_cores.own() == 1
+    assert idle_cores.state(tmp_path / "14") == ""
