@@ -9,9 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .config import GemmaConfig
+
 Floats = NDArray[np.float32]
 MARGIN = 1.25  # over the largest value seen: other texts go further
 LARGEST = 127
+
+
+def released_scales(config: GemmaConfig, scales: Mapping[str, float]) -> dict[str, Floats]:
+    """One scale for a layer's keys and one for its values, by parameter, as (1, K, 1, D) float32."""
+    shapes = {layer.index: (1, layer.kv_heads, 1, layer.head_dim) for layer in config.layers if layer.owns_kv}
+    names = {f"layers.{i}.self_attn.{part}": shape for i, shape in shapes.items() for part in ("k_scale", "v_scale")}
+    return {name: np.full(shape, scales[name], np.float32) for name, shape in names.items() if name in scales}
 
 
 class Ranges:

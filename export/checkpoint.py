@@ -1,93 +1,33 @@
-"""A Hugging Face checkpoint: a folder or a hub id, its tensors read one at a time, in pieces.
-
-Values are read, not mapped: pages of a mapping stay resident, and a table of E2B has 4.7 GB.
-"""
+"""A Hugging Face checkpoint: a folder or a hub id, its tensors read one at a time, in pieces."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
-import ml_dtypes
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from runtime.errors import GemmaError
 
 from .config import GemmaConfig, parse_config
-from .tensors import Shape, known_unused, needed, our_name
+from .packed_tensor import PackedEntry, cache_scales, join
+from .released_bits import parse_bits
+from .released_grid import PROBED, on_grid
+from .stored_tensor import DTYPES, Stored, as_torch, entries_of, widened
+from .tensors import HEAD, Shape, is_linear, known_unused, needed, our_name
 
 Floats = NDArray[np.float32]
-DTYPES = {"BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SIDE_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 MOST_NAMED = 8  # tensors listed in one message
-
-
-class Stored(Protocol):
-    """A tensor of a checkpoint, wherever its values come from."""
-
-    @property
-    def released(self) -> str: ...
-    @property
-    def shape(self) -> Shape: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def origin(self) -> str:
-        """For messages."""
-        ...
-
-    def opened(self) -> AbstractContextManager[Any]:
-        """Something whose slices are rows."""
-        ...
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Where a tensor is: its file, its released name, its dtype, and its first byte."""
-
-    file: Path
-    released: str
-    shape: Shape
-    dtype: str
-    offset: int
-
-    @property
-    def origin(self) -> str:
-        return f"{self.file}: {self.released}"
-
-    @contextmanager
-    def opened(self) -> Iterator[Any]:
-        with self.file.open("rb") as file:
-            yield Rows(file, self)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A tensor in an open file; a slice reads its rows."""
-
-    file: BinaryIO
-    entry: Entry
-
-    def __getitem__(self, rows: slice) -> NDArray[np.generic]:
-        entry, dtype = self.entry, DTYPES[self.entry.dtype]
-        first, last, _ = rows.indices(entry.shape[0])
-        width = math.prod(entry.shape[1:])
-        self.file.seek(entry.offset + first * width * dtype.itemsize)
-        found: NDArray[np.generic] = np.fromfile(self.file, dtype, (last - first) * width)
-        if found.size != (last - first) * width:
-            raise GemmaError(f"{entry.origin}: the file was cut short", "download the file again")
-        return found.reshape(last - first, *entry.shape[1:])
+CHECKED = 8192  # rows at a time
 
 
 @dataclass(frozen=True)
@@ -96,6 +36,8 @@ class Checkpoint:
     config: GemmaConfig
     entries: Mapping[str, Stored]  # by our name
     unused: tuple[str, ...]  # known and skipped, by released name
+    cache_scales: Mapping[str, float] = field(default_factory=dict)  # of a quantized release, by parameter
+    head: Stored | None = None  # of a release that stores it beside the token embeddings
 
     @classmethod
     def open(cls, source: str | Path) -> Checkpoint:
@@ -105,12 +47,22 @@ class Checkpoint:
         unexpected or misshapen (all are reported together).
         """
         folder = locate(source)
-        config = parse_config(read_json(folder, "config.json"), str(folder))
+        raw = read_json(folder, "config.json")
         found = {name: entry for file in weight_files(folder) for name, entry in entries_of(file)}
+        return cls.of(folder, raw, found)
+
+    @classmethod
+    def of(cls, folder: Path, raw: Mapping[str, Any], found: Mapping[str, Stored]) -> Checkpoint:
+        """Of a config.json and the tensors there are, by released name.  Raises GemmaError as `open`."""
+        config, bits = parse_config(raw, str(folder)), parse_bits(raw)
+        scales = {}
+        if bits:
+            scales = cache_scales({name: one for name, one in found.items() if not known_unused(config, name)})
+            found = join(found, bits, needed(config), str(folder))
         unused = tuple(sorted(name for name in found if known_unused(config, name)))
         entries = {our_name(name): entry for name, entry in found.items() if name not in unused}
         report_misfits(folder, entries, needed(config))
-        return cls(folder, config, entries, unused)
+        return cls(folder, config, entries, unused, scales, found.get(HEAD))
 
     def read(self, name: str) -> Floats:
         """A tensor as float32; norm weights with their offset added.
@@ -129,6 +81,38 @@ class Checkpoint:
             for start in rows[::step]:
                 yield finite(widened(view[start : min(start + step, rows.stop)]), entry.origin)
 
+    def packed(self, name: str) -> PackedEntry | None:
+        """A tensor that is released as integers."""
+        entry = self.entries[name]
+        return entry if isinstance(entry, PackedEntry) else None
+
+    @property
+    def is_packed(self) -> bool:
+        return any(isinstance(entry, PackedEntry) for entry in self.entries.values())
+
+    @cached_property
+    def on_grid(self) -> frozenset[str]:
+        """Matrices of floats that were trained for Q4_0, by our name: all or none of the layers' linears."""
+        if self.is_packed or not self._probe("layers.0.self_attn.q_proj.weight"):
+            return frozenset()
+        layers = {name for name, shape in needed(self.config).items() if len(shape) == 2 and is_linear(name)}
+        return frozenset(layers | {name for name in ("embed_tokens.weight",) if self._probe(name)})
+
+    def _probe(self, name: str) -> bool:
+        rows, width = self.entries[name].shape
+        return on_grid(next(self.read_rows(name, range(min(rows, -(-PROBED // width))), rows)))
+
+    def check_head(self) -> None:
+        """Raises GemmaError for a head that is released beside the token embeddings and is not the same."""
+        table, head = self.packed("embed_tokens.weight"), self.head
+        if table is None or head is None:
+            return
+        same = isinstance(head, PackedEntry) and (head.shape, head.scheme) == (table.shape, table.scheme)
+        if not same or not equal(head, table):
+            raise GemmaError(
+                f"{head.origin}: not the same as the token embeddings", "a head of its own is not supported"
+            )
+
     def stored(self, name: str, rows: range) -> Tensor:
         """Some rows of a matrix in the dtype of the file, not checked for NaN."""
         entry = self.entries[name]
@@ -146,6 +130,13 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         return sum(int(np.prod(entry.shape)) for entry in self.entries.values())
+
+
+def equal(a: PackedEntry, b: PackedEntry) -> bool:
+    """The same integers and scales; both of one shape and scheme."""
+    pieces = (range(start, min(start + CHECKED, a.shape[0])) for start in range(0, a.shape[0], CHECKED))
+    pairs = ((a.quantized(rows), b.quantized(rows)) for rows in pieces)
+    return all(np.array_equal(x.packed, y.packed) and np.array_equal(x.scales, y.scales) for x, y in pairs)
 
 
 def locate(source: str | Path) -> Path:
@@ -218,26 +209,6 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def check_sound(file: Path) -> None:
-    """Raises GemmaError for a header that lies or a file cut short; what it says can be trusted after."""
-    try:
-        with safe_open(file, "np"):
-            return
-    except (SafetensorError, OSError) as error:
-        raise GemmaError(f"{file}: not a sound safetensors file: {error}", "download the file again") from error
-
-
-def entries_of(file: Path) -> Iterator[tuple[str, Entry]]:
-    check_sound(file)
-    with file.open("rb") as raw:
-        length = int.from_bytes(raw.read(8), "little")
-        header = json.loads(raw.read(length))
-    for released, found in header.items():
-        if released != "__metadata__":
-            offset = 8 + length + found["data_offsets"][0]
-            yield released, Entry(file, released, tuple(found["shape"]), found["dtype"], offset)
-
-
 def report_misfits(folder: Path, entries: Mapping[str, Stored], shapes: dict[str, Shape]) -> None:
     """Raises GemmaError with all missing, unexpected and misshapen tensors, and dtypes that are not floats."""
     groups = {
@@ -263,19 +234,6 @@ def report_misfits(folder: Path, entries: Mapping[str, Stored], shapes: dict[str
 def listed(names: list[str]) -> str:
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
-
-
-def as_torch(array: NDArray[Any]) -> Tensor:
-    """The same memory: torch does not take numpy's bfloat16."""
-    if array.dtype != DTYPES["BF16"]:
-        return torch.from_numpy(array)
-    return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
-
-
-def widened(array: NDArray[Any]) -> Floats:
-    """As float32; by torch, which takes a quarter of numpy's time for bfloat16."""
-    values: Floats = as_torch(array).float().numpy()
-    return values
 
 
 def finite(values: Floats, name: str) -> Floats:

@@ -7,12 +7,12 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from quantize.recipe import DEFAULT, RECIPES, Recipe
+from quantize.recipe import DEFAULT, RECIPES, RELEASED, Recipe
 from runtime.errors import GemmaError
 
 from . import targets
-from .checkpoint import locate
-from .inspect_checkpoint import facts
+from .checkpoint import Checkpoint
+from .inspect_checkpoint import facts_of
 from .side_files import check_side_files
 
 
@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"comma-separated, of: {', '.join(targets.available())} (default: %(default)s)",
     )
     parser.add_argument(
-        "--recipe", default=DEFAULT, metavar="NAME", help="what is stored how, see below (default: %(default)s)"
+        "--recipe",
+        metavar="NAME",
+        help=f"what is stored how, see below (default: {RELEASED} if trained for few bits, else {DEFAULT})",
     )
     parser.add_argument(
         "--calibrate",
@@ -45,21 +47,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    recipe = calibrated_recipe(named_recipe(args.recipe), args.calibrate)
+    if args.recipe is not None:
+        named_recipe(args.recipe)
     names = [name.strip() for name in args.to.split(",")]
     if args.output is None and not args.dry_run:
         raise GemmaError("no place for the bundle", "name it with -o BUNDLE")
+    checkpoint = Checkpoint.open(args.checkpoint)
+    recipe = calibrated_recipe(named_recipe(args.recipe or default_recipe(checkpoint)), args.calibrate)
     if args.dry_run:
-        return dry_run(args, recipe, names)
+        return dry_run(args, checkpoint, recipe, names)
     from .calibration_text import AUTO, Text
     from .pipeline import export_bundle
 
     text = Text.of(args.calibrate or "auto") if recipe.calibrated else AUTO
-    report = export_bundle(args.checkpoint, args.output, names, recipe, replace=args.force, text=text)
+    report = export_bundle(checkpoint, args.output, names, recipe, replace=args.force, text=text)
     for name, parity in report.against.items():
         print(parity.line(name), file=sys.stderr)
     print(args.output)
     return 0
+
+
+def default_recipe(checkpoint: Checkpoint) -> str:
+    return RELEASED if checkpoint.is_packed or checkpoint.on_grid else DEFAULT
 
 
 def named_recipe(name: str) -> Recipe:
@@ -78,15 +87,15 @@ def calibrated_recipe(recipe: Recipe, choice: str | None) -> Recipe:
     return recipe
 
 
-def dry_run(args: argparse.Namespace, recipe: Recipe, names: list[str]) -> int:
+def dry_run(args: argparse.Namespace, checkpoint: Checkpoint, recipe: Recipe, names: list[str]) -> int:
     from runtime.bundle import check_destination
     from runtime.cmd_inspect import text
 
     targets.load_targets(names)
     if args.output is not None:
         check_destination(args.output, replace=args.force)
-    found = facts(args.checkpoint)
-    check_side_files(locate(args.checkpoint))
+    found = facts_of(checkpoint)
+    check_side_files(checkpoint.folder)
     found["recipes"] = {recipe.name: found["recipes"][recipe.name]}
     print(text(found))
     return 0

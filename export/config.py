@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from runtime.errors import GemmaError
 
+from .released_bits import parse_bits
+
 Kind = Literal["sliding", "full"]
 KINDS: dict[str, Kind] = {"sliding_attention": "sliding", "full_attention": "full"}
 SUPPORTED = "Gemma 4 text (E2B, E4B, 31B) and Gemma 3 text (270M, 1B)"
@@ -107,10 +109,8 @@ def parse_config(raw: Mapping[str, Any], where: str) -> GemmaConfig:
 
 def refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None:
     """Raises ValueError for what would be computed wrongly, not refused later by a shape."""
-    if "quantization_config" in raw:
-        method = raw["quantization_config"].get("quant_method")
-        raise ValueError(f"it is quantized already (quant_method {method!r}); use the unquantized checkpoint")
-    if not raw.get("tie_word_embeddings", text.get("tie_word_embeddings", True)):
+    quantized = parse_bits(raw) is not None  # then the head's integers are compared with the table's
+    if not quantized and not raw.get("tie_word_embeddings", text.get("tie_word_embeddings", True)):
         raise ValueError("a head that is not tied to the token embeddings is not supported")
     if text.get("hidden_activation", "gelu_pytorch_tanh") != "gelu_pytorch_tanh":
         raise ValueError(f"hidden_activation {text['hidden_activation']!r} is not supported")

@@ -1,4 +1,4 @@
-"""What is in a checkpoint, and what each recipe would make of it; no tensor is read."""
+"""What is in a checkpoint, and what each recipe would make of it; of its tensors hardly any is read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from quantize.recipe import DEFAULT, RECIPES, Recipe
 
+from . import released_grid
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
 from .split import row_format, row_tables
@@ -18,8 +19,12 @@ from .weights import bytes_of
 
 def facts(source: str) -> dict[str, Any]:
     """Raises GemmaError for what is not a sound checkpoint."""
-    checkpoint = Checkpoint.open(source)
+    return facts_of(Checkpoint.open(source))
+
+
+def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
     config = checkpoint.config
+    of_integers = checkpoint.is_packed or bool(checkpoint.on_grid)
     return {
         "kind": "checkpoint",
         "family": config.family,
@@ -28,9 +33,22 @@ def facts(source: str) -> dict[str, Any]:
         "window": config.window,
         "parameters": parameters(config),
         "tensors": {"used": len(checkpoint.entries), "known and not used": len(checkpoint.unused)},
+        **({"released as": released_as(checkpoint)} if of_integers else {}),
         "cache bytes": cache_bytes(config),
-        "recipes": {name: sizes(checkpoint, recipe) for name, recipe in RECIPES.items()},
+        "recipes": {
+            name: sizes(checkpoint, recipe) for name, recipe in RECIPES.items() if of_integers or not recipe.released
+        },
     }
+
+
+def released_as(checkpoint: Checkpoint) -> dict[str, str]:
+    """Bits of each part of a release of integers."""
+    found: dict[str, set[str]] = {}
+    for name in checkpoint.entries:
+        packed = checkpoint.packed(name)
+        if packed or name in checkpoint.on_grid:
+            found.setdefault(part(name), set()).add(str(packed.scheme if packed else released_grid.SCHEME))
+    return {name: ", ".join(sorted(schemes)) for name, schemes in found.items()}
 
 
 def parameters(config: GemmaConfig) -> dict[str, int]:
@@ -42,7 +60,7 @@ def parameters(config: GemmaConfig) -> dict[str, int]:
 
 def sizes(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, int]:
     """Bytes on disk, resident (the graph's weights) and flash-mapped (the row files)."""
-    resident = bytes_of(checkpoint.config, recipe)
+    resident = bytes_of(checkpoint, recipe)
     mapped = sum(row_format(checkpoint, rows, recipe).nbytes for rows in row_tables(checkpoint.config))
     return {"disk": resident + mapped, "resident": resident, "flash-mapped": mapped}
 

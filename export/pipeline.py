@@ -20,11 +20,12 @@ from runtime import manifest as m
 from runtime.bench import peak_rss
 from runtime.bundle import Bundle, check_destination, created, describe, seal
 from runtime.decoder import Decoder, open_head, open_tables
+from runtime.errors import GemmaError
 from runtime.progress import Progress
 from runtime.tokenizer import Tokenizer, read_pieces
 
 from . import split, weights
-from .cache_scales import Ranges
+from .cache_scales import Ranges, released_scales
 from .calibrate import calibrate
 from .calibration_cost import projected_seconds
 from .calibration_store import Key, Store, stored
@@ -60,6 +61,7 @@ def export_bundle(
     check_destination(destination, replace=replace)
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
     check_side_files(checkpoint.folder)
+    check_released(checkpoint, recipe)
     config, model = checkpoint.config, FloatSource(checkpoint)
     key = key_of(checkpoint, recipe, text) if recipe.calibrated else None
     with stored(destination, key) as store, created(destination, replace=replace) as place:
@@ -81,13 +83,14 @@ def export_bundle(
             reading = Reading(model, ids, hidden_states(model, ids[None], ranges.see, progress.advance)[0])
         if not recipe.cache.is_float:
             config = dataclasses.replace(config, cache_bits=recipe.cache.bits)
-            quantized = quantized.with_vectors(ranges.scales())
+            released = released_scales(config, checkpoint.cache_scales) if recipe.released else {}
+            quantized = quantized.with_vectors(ranges.scales() | released)
         graph = capture(config)
         artifacts = {name: lower(graph, quantized, folder) for name, lower in lowerings.items()}
         manifest = m.Manifest(
             format="gemma-edge",
             version=[m.MAJOR, m.MINOR],
-            model=model_facts(config, recipe.rescored),
+            model=model_facts(config, rescored(checkpoint, recipe)),
             recipe=recipe_facts(recipe, losses | row_losses, how),
             provenance=m.Provenance(
                 checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"
@@ -104,6 +107,21 @@ def export_bundle(
         report = verify(reading, config, quantized, manifest, folder, recipe)
         finish(manifest, folder)
     return report
+
+
+def check_released(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> None:
+    """Raises GemmaError if a recipe wants integers that the checkpoint does not have, or has twice."""
+    if recipe.released and not checkpoint.is_packed and not checkpoint.on_grid:
+        raise GemmaError(
+            f"{checkpoint.folder}: recipe {recipe.name} is for a release of integers, and this one has floats",
+            "choose another with --recipe",
+        )
+    checkpoint.check_head()
+
+
+def rescored(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> int:
+    """Rows of a release hold the integers that its head holds: there is nothing to compute again."""
+    return 0 if recipe.released and checkpoint.packed("embed_tokens.weight") else recipe.rescored
 
 
 def key_of(checkpoint: Checkpoint, recipe: QuantizeRecipe, text: Text) -> Key:

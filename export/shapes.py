@@ -15,6 +15,8 @@ from typing import Any
 from runtime.errors import GemmaError
 
 from .config import GemmaConfig, parse_config
+from .quantized_shapes import BFLOAT16, Described, quantized
+from .released_bits import parse_bits
 from .tensors import Shape, needed
 from .towers import towers
 
@@ -85,6 +87,20 @@ E2B_TINY = small(
 E4B_TINY = small(
     {"hidden_size_per_layer_input": 8, "num_kv_shared_layers": 3}, [SLIDING, SLIDING, FULL, SLIDING, SLIDING, FULL]
 )
+RULES_TINY: dict[str, Any] = {  # the released ones, with the border between 4 and 2 bits at a small model's layer
+    "^lm_head$": {"num_bits": 2},
+    r"audio_tower(?!.*lconv1d\.linear_start)": {"num_bits": 2},
+    r"audio_tower\.layers\.\d+\.lconv1d\.linear_start\.": {"num_bits": 4},
+    r"language_model\.embed_tokens$": {"num_bits": 2},
+    r"language_model\.embed_tokens_per_layer$": {"num_bits": 4},
+    r"language_model\.layers\.[0-3]\.mlp\.": {"num_bits": 4},
+    r"language_model\.layers\.\d+\.mlp\.": {"num_bits": 2},
+    r"language_model\.layers\.\d+\.per_layer_input_gate$": {"num_bits": 8},
+    r"language_model\.layers\.\d+\.per_layer_projection$": {"num_bits": 8},
+    r"language_model\.layers\.\d+\.self_attn\.": {"num_bits": 4},
+    "vision_tower": {"num_bits": 8},
+}
+BITS_TINY: dict[str, Any] = {"module_quant_configs": RULES_TINY}
 DENSE_TINY = small({"num_key_value_heads": 2, "num_global_key_value_heads": 1}, [SLIDING, SLIDING, SLIDING, FULL])
 TOWERS: dict[str, Mapping[str, Any]] = {"vision_config": SMALL_VISION, "audio_config": SMALL_AUDIO}
 
@@ -93,8 +109,14 @@ SHAPES = {
     for shape in (
         NamedShape("e2b", "Gemma 4 E2B, 10.2 GB", "e2b.json"),
         NamedShape("e4b", "Gemma 4 E4B, 16.0 GB", "e4b.json"),
+        NamedShape("e2b-qat-mobile", "Gemma 4 E2B of 2, 4 and 8 bits, 2.5 GB", "e2b-qat-mobile.json"),
+        NamedShape("e4b-qat-mobile", "Gemma 4 E4B of 2, 4 and 8 bits, 3.5 GB", "e4b-qat-mobile.json"),
         NamedShape("e2b-tiny", "as e2b, with 7 small layers", "e2b.json", {"text_config": E2B_TINY, **TOWERS}),
         NamedShape("e4b-tiny", "as e4b, with 6 small layers", "e4b.json", {"text_config": E4B_TINY, **TOWERS}),
+        NamedShape("e2b-qat-mobile-tiny", "as e2b-qat-mobile, with 7 small layers", "e2b-qat-mobile.json",
+                   {"text_config": E2B_TINY, "quantization_config": BITS_TINY, **TOWERS}),
+        NamedShape("e4b-qat-mobile-tiny", "as e4b-qat-mobile, with 6 small layers", "e4b-qat-mobile.json",
+                   {"text_config": E4B_TINY, **TOWERS}),
         NamedShape("31b-tiny", "as Gemma 4 31B, with 4 small layers, in several files", "31b.json",
                    {"text_config": DENSE_TINY, "vision_config": SMALL_VISION}, file_bytes=400_000),
         NamedShape("gemma3-tiny", "as Gemma 3 270M, with 4 small layers", "gemma3-tiny.json"),
@@ -109,12 +131,18 @@ def named_shape(name: str) -> NamedShape:
     return SHAPES[name]
 
 
-def released_tensors(raw: Mapping[str, Any], where: str) -> dict[str, Shape]:
-    """Every tensor of a released folder by its released name: the text model, dead ones too, and the towers."""
-    config = parse_config(raw, where)
+def released_tensors(raw: Mapping[str, Any], where: str) -> dict[str, Described]:
+    """Every tensor of a released folder by its released name: the text model, dead ones too, and the towers.
+
+    In the order of a safetensors file: by dtype, then by name.
+    """
+    config, bits = parse_config(raw, where), parse_bits(raw)
     prefix = "model.language_model." if "text_config" in raw else "model."
     text = needed(config) | dead(config)
-    return dict(sorted(({prefix + name: shape for name, shape in text.items()} | towers(raw)).items()))
+    shapes = {prefix + name: shape for name, shape in text.items()} | towers(raw)
+    if bits:
+        return quantized(config, shapes, bits, raw["quantization_config"].get("modules_to_not_convert") or [])
+    return {name: Described(BFLOAT16, shape) for name, shape in sorted(shapes.items())}
 
 
 def dead(config: GemmaConfig) -> dict[str, Shape]:

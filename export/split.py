@@ -19,6 +19,7 @@ from runtime.row_table import RowFormat
 
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
+from .packed_tensor import PackedEntry
 
 PIECE_BYTES = 32 << 20
 
@@ -51,7 +52,9 @@ def row_format(checkpoint: Checkpoint, rows: Rows, recipe: Recipe) -> RowFormat:
 
     Raises GemmaError for blocks that a row file can not tell: it says how many, and divides evenly.
     """
-    scheme, vocab = recipe.scheme(f"rows.{rows.name}"), checkpoint.config.vocab
+    scheme, vocab = scheme_of(checkpoint, rows, recipe), checkpoint.config.vocab
+    if released(checkpoint, rows, recipe):
+        return RowFormat(vocab, rows.layers, rows.dim, scheme.bits, scheme.groups(rows.dim), scale_bits=32)
     if scheme.is_float:
         bits = 16 if checkpoint.entries[rows.tensor].dtype == "BF16" else 32
         return RowFormat(vocab, rows.layers, rows.dim, bits, 0)
@@ -63,6 +66,31 @@ def row_format(checkpoint: Checkpoint, rows: Rows, recipe: Recipe) -> RowFormat:
     return form
 
 
+def released(checkpoint: Checkpoint, rows: Rows, recipe: Recipe) -> PackedEntry | None:
+    """A table whose integers are taken as they are.
+
+    Raises GemmaError for scales that go over parts of several layers: a row file has none such.
+    """
+    packed = checkpoint.packed(rows.tensor)
+    if not (packed and recipe.released):
+        return None
+    if packed.scales.shape[1] % rows.layers or rows.dim * packed.bits % 8:
+        raise GemmaError(
+            f"{packed.scales.origin}: {packed.scales.shape[1]} scales a row do not divide among {rows.layers} layers",
+            "choose another recipe with --recipe",
+        )
+    return packed
+
+
+def scheme_of(checkpoint: Checkpoint, rows: Rows, recipe: Recipe) -> Scheme:
+    """Of one layer's part of a row."""
+    packed = released(checkpoint, rows, recipe)
+    if packed is None:
+        return recipe.scheme(f"rows.{rows.name}")
+    groups = packed.scales.shape[1] // rows.layers
+    return Scheme(packed.bits, rows.dim // groups if groups > 1 else 0)
+
+
 def split_rows(
     checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Callable[[float], None] = lambda done: None
 ) -> tuple[dict[str, Table], dict[str, Loss]]:
@@ -71,8 +99,11 @@ def split_rows(
     tables, losses = {}, {}
     for rows in row_tables(checkpoint.config):
         form = row_format(checkpoint, rows, recipe)
-        scheme = recipe.scheme(f"rows.{rows.name}")
-        losses[f"rows.{rows.name}"] = write_rows(checkpoint, rows, form, scheme, folder / rows.file, progress)
+        if packed := released(checkpoint, rows, recipe):
+            write_packed(packed, form, folder / rows.file, progress)
+        else:
+            scheme = recipe.scheme(f"rows.{rows.name}")
+            losses[f"rows.{rows.name}"] = write_rows(checkpoint, rows, form, scheme, folder / rows.file, progress)
         tables[rows.name] = Table(file=rows.file, multiplier=rows.multiplier)
     return tables, losses
 
@@ -93,20 +124,34 @@ def write_rows(
     return total
 
 
+def write_packed(packed: PackedEntry, form: RowFormat, path: Path, progress: Callable[[float], None]) -> None:
+    """Integers and scales as they are released."""
+    step = max(1, PIECE_BYTES // form.row_bytes)
+    with path.open("wb") as file, packed.opened() as rows:
+        file.write(form.header())
+        for start in range(0, form.rows, step):
+            piece = rows.quantized(slice(start, min(start + step, form.rows)))
+            file.write(joined(piece.packed, piece.scales.astype("<f4"), form).tobytes())
+            progress(len(piece.packed) * form.layers * form.dim)
+
+
+def joined(codes: NDArray[np.uint8], scales: NDArray[np.generic], form: RowFormat) -> NDArray[np.uint8]:
+    """Integers (n, layers · layer_bytes) and scales (n, layers · scales) as rows (n, row_bytes)."""
+    out, body = np.zeros((len(codes), form.row_bytes), np.uint8), codes.shape[1]
+    raw = np.ascontiguousarray(scales).view(np.uint8)
+    out[:, :body], out[:, body : body + raw.shape[1]] = codes, raw
+    return out
+
+
 def encode(piece: Floats, form: RowFormat, scheme: Scheme) -> tuple[NDArray[np.uint8], Loss]:
     """Values (n, layers · dim) to rows (n, row_bytes)."""
     count = len(piece)
-    out = np.zeros((count, form.row_bytes), np.uint8)
-    body = form.layers * form.layer_bytes
     if scheme.is_float:
         values = piece.astype(ml_dtypes.bfloat16) if form.bits == 16 else piece
-        out[:, :body] = values.view(np.uint8).reshape(count, body)
-        return out, Loss()
+        return joined(values.view(np.uint8).reshape(count, -1), np.empty((count, 0), np.uint8), form), Loss()
     made, loss = quantize(piece.reshape(-1, form.dim), scheme)
-    out[:, :body] = made.packed.reshape(count, body)
-    scales = made.scales.astype(ml_dtypes.bfloat16).view(np.uint8).reshape(count, -1)
-    out[:, body : body + scales.shape[1]] = scales
-    return out, loss
+    scales = made.scales.astype(ml_dtypes.bfloat16).reshape(count, -1)
+    return joined(made.packed.reshape(count, -1), scales, form), loss
 
 
 def work(config: GemmaConfig) -> int:

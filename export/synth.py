@@ -18,10 +18,9 @@ from runtime.errors import GemmaError
 
 from .checkpoint import Checkpoint
 from .config import GemmaConfig, parse_config
-from .generated import Block, GeneratedEntry, spread
+from .generated import Block, GeneratedEntry, spread_of
 from .shapes import RELEASED, NamedShape, released_tensors
 from .synth_tokenizer import synth_tokenizer
-from .tensors import known_unused, our_name
 
 MARK = "GENERATED.txt"  # what --force may replace
 SPARE = 64 << 20  # bytes for what is not weights
@@ -38,10 +37,11 @@ class Shard:
     @property
     def header(self) -> bytes:
         """Length and JSON, as the safetensors library writes them."""
-        described: dict[str, object] = {"__metadata__": {"format": "pt"}}
+        integers = any(tensor.bits for tensor in self.tensors)  # then the releases have no metadata
+        described: dict[str, object] = {} if integers else {"__metadata__": {"format": "pt"}}
         at = 0
         for tensor in self.tensors:
-            end = at + nbytes(tensor)
+            end = at + tensor.nbytes
             described[tensor.released] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, end]}
             at = end
         raw = json.dumps(described, separators=(",", ":")).encode()
@@ -50,11 +50,7 @@ class Shard:
 
     @property
     def size(self) -> int:
-        return len(self.header) + sum(map(nbytes, self.tensors))
-
-
-def nbytes(tensor: GeneratedEntry) -> int:
-    return math.prod(tensor.shape) * 2  # bfloat16
+        return len(self.header) + sum(tensor.nbytes for tensor in self.tensors)
 
 
 def generated_entries(shape: NamedShape, seed: int) -> dict[str, GeneratedEntry]:
@@ -62,18 +58,15 @@ def generated_entries(shape: NamedShape, seed: int) -> dict[str, GeneratedEntry]
     raw, block = shape.config(), Block(seed)
     config = parse_config(raw, shape.name)
     return {
-        name: GeneratedEntry(name, size, spread(config, name, size), block)
-        for name, size in released_tensors(raw, shape.name).items()
+        name: GeneratedEntry(name, one.shape, spread_of(config, name, one, block), block, one.dtype, one.bits)
+        for name, one in released_tensors(raw, shape.name).items()
     }
 
 
 def generated_checkpoint(shape: NamedShape, seed: int, folder: Path) -> Checkpoint:
     """A checkpoint whose weights are made when read; its other files are written to `folder`."""
     write_side_files(shape, folder)
-    config = parse_config(shape.config(), shape.name)
-    found = generated_entries(shape, seed)
-    unused = tuple(sorted(name for name in found if known_unused(config, name)))
-    return Checkpoint(folder, config, {our_name(n): entry for n, entry in found.items() if n not in unused}, unused)
+    return Checkpoint.of(folder, shape.config(), generated_entries(shape, seed))
 
 
 def shards(shape: NamedShape, seed: int) -> list[Shard]:
@@ -81,11 +74,11 @@ def shards(shape: NamedShape, seed: int) -> list[Shard]:
     files: list[list[GeneratedEntry]] = [[]]
     room = shape.file_bytes
     for tensor in generated_entries(shape, seed).values():
-        if nbytes(tensor) > room and files[-1]:
+        if tensor.nbytes > room and files[-1]:
             files.append([])
             room = shape.file_bytes
         files[-1].append(tensor)
-        room -= nbytes(tensor)
+        room -= tensor.nbytes
     if len(files) == 1:
         return [Shard("model.safetensors", tuple(files[0]))]
     names = [f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))]
@@ -131,7 +124,7 @@ def write_shard(shard: Shard, file: BinaryIO, progress: Callable[[float], None])
 
 def index(made: list[Shard]) -> dict[str, Mapping[str, object]]:
     where = {tensor.released: shard.name for shard in made for tensor in shard.tensors}
-    size = sum(nbytes(tensor) for shard in made for tensor in shard.tensors)
+    size = sum(tensor.nbytes for shard in made for tensor in shard.tensors)
     return {"metadata": {"total_size": size}, "weight_map": dict(sorted(where.items()))}
 
 

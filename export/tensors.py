@@ -13,7 +13,8 @@ PREFIXES = ("model.language_model.", "language_model.model.", "model.")
 TOWERS = re.compile(
     r"^(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio|multi_modal_projector|vision_embedder|audio_embedder)\."
 )
-SHARED_DEAD = re.compile(r"layers\.(\d+)\.self_attn\.(k_proj|v_proj|k_norm)\.weight")
+HEAD = "lm_head.weight"
+SHARED_DEAD = re.compile(r"layers\.(\d+)\.self_attn\.(?:(?:k_proj|v_proj|k_norm)\.weight|[kv]_cache_scale)")
 
 
 def needed(config: GemmaConfig) -> dict[str, Shape]:
@@ -72,12 +73,17 @@ def our_name(released: str) -> str:
 
 def known_unused(config: GemmaConfig, released: str) -> bool:
     """Towers, dead keys and values of shared layers, and a tied head stored twice."""
-    if TOWERS.match(released) or released == "lm_head.weight":
+    if TOWERS.match(released) or released == HEAD:
         return True
     dead = SHARED_DEAD.fullmatch(our_name(released))
     if dead is None or int(dead[1]) >= len(config.layers):
         return False
     return not config.layers[int(dead[1])].owns_kv
+
+
+def is_linear(name: str) -> bool:
+    """A matrix of attention or of a feed-forward, of any layer: what every 4-bit release has at 4 bits or less."""
+    return name.startswith("layers.") and (".self_attn." in name or ".mlp." in name)
 
 
 def part(name: str) -> str:

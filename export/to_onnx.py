@@ -32,7 +32,7 @@ from .weights import Weights
 
 IR_VERSION, OPSET, MICROSOFT = 10, 21, "com.microsoft"
 ACCURACY = 4  # MatMulNBits: activations are rounded to int8, a block at a time
-PER_ROW_BLOCK = 256  # one scale a row is this block with the scale repeated: the fastest kernel
+PER_ROW_BLOCK = {2: 128, 4: 256, 8: 256}  # one scale a row is repeated for blocks of this: the fastest kernels
 # (bits, block) with a fast kernel; others fall back to one that is up to 50 times slower.
 FAST = {
     (2, 32),
@@ -225,7 +225,7 @@ class Lowering:
             self.matmul_in_parts(x, name, stored[0], out)
             return
         scheme, inputs = stored[0].scheme, stored[0].inputs
-        block = scheme.block or PER_ROW_BLOCK
+        block = scheme.block or PER_ROW_BLOCK[scheme.bits]
         rows, groups = sum(one.rows for one in stored), -(-inputs // block)
         blob = block * scheme.bits // 8
         self.data.add(

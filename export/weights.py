@@ -13,6 +13,7 @@ from quantize.affine import Floats, Loss, Quantized, quantize
 from quantize.recipe import Recipe
 from quantize.scheme import FLOAT, Scheme
 
+from . import released_grid
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
 from .tensors import needed
@@ -125,20 +126,53 @@ def quantize_weights(
     """Quantize every unit into `folder`, where calibrated ones are already, a piece at a time; the loss by scheme."""
     schemes = dict(calibrated.schemes) if calibrated else {}
     losses = dict(calibrated.losses) if calibrated else {}
+    recovery = released_grid.Recovery()
     for unit in units(checkpoint.config):
         if unit.parameter in schemes:
             continue
-        scheme = recipe.scheme(unit.label) if unit.inputs else FLOAT
+        scheme = scheme_of(checkpoint, unit, recipe)
         schemes[unit.parameter] = (scheme, unit.inputs)
-        if unit.inputs:
+        if recipe.released and checkpoint.packed(unit.tensor):
+            write_packed(checkpoint, unit, folder)
+            progress(len(unit.rows) * unit.inputs)
+        elif unit.inputs:
             plain = partial(quantize, scheme=scheme, scales=recipe.scales)
             rounding = calibrated.head if calibrated and unit.label == "head" else plain
+            if recipe.released and unit.tensor in checkpoint.on_grid:
+                rounding = recovery
             loss = write_unit(checkpoint, unit, scheme, rounding, folder)
             losses[str(scheme)] = losses.get(str(scheme), Loss()) + loss
             progress(len(unit.rows) * unit.inputs)
         else:
             np.save(folder / f"{unit.parameter}.values.npy", checkpoint.read(unit.tensor))
+    recovery.check(str(checkpoint.folder))
     return Weights(folder, schemes), losses
+
+
+def scheme_of(checkpoint: Checkpoint, unit: Unit, recipe: Recipe) -> Scheme:
+    """How a unit is stored: as it is released, if the recipe says so, else by the recipe's rules."""
+    packed = checkpoint.packed(unit.tensor)
+    if packed and recipe.released:
+        return packed.scheme
+    if recipe.released and unit.tensor in checkpoint.on_grid:
+        return released_grid.SCHEME
+    return recipe.scheme(unit.label) if unit.inputs else FLOAT
+
+
+def write_packed(checkpoint: Checkpoint, unit: Unit, folder: Path) -> None:
+    """Write `packed` and `scales` of one matrix as they are released."""
+    entry = checkpoint.packed(unit.tensor)
+    assert entry is not None
+    path, rows, scheme = str(folder / unit.parameter), len(unit.rows), entry.scheme
+    step = max(1, PIECE_BYTES // scheme.packed_bytes(unit.inputs))
+    with (
+        ArrayFile(f"{path}.packed.npy", (rows, scheme.packed_bytes(unit.inputs)), np.uint8) as packed,
+        ArrayFile(f"{path}.scales.npy", (rows, scheme.groups(unit.inputs)), np.float32) as scales,
+    ):
+        for start in unit.rows[::step]:
+            made = entry.quantized(range(start, min(start + step, unit.rows.stop)))
+            packed.write(made.packed)
+            scales.write(made.scales)
 
 
 def write_unit(checkpoint: Checkpoint, unit: Unit, scheme: Scheme, rounding: Rounding, folder: Path) -> Loss:
@@ -182,11 +216,11 @@ class ArrayFile:
         self._file.write(np.ascontiguousarray(piece).data)
 
 
-def bytes_of(config: GemmaConfig, recipe: Recipe) -> int:
+def bytes_of(checkpoint: Checkpoint, recipe: Recipe) -> int:
     """Bytes of integers, scales (two each) and floats of the graph's weights under a recipe."""
     total = 0
-    for unit in units(config):
-        scheme = recipe.scheme(unit.label) if unit.inputs else FLOAT
+    for unit in units(checkpoint.config):
+        scheme = scheme_of(checkpoint, unit, recipe)
         count = len(unit.rows)
         if scheme.is_float:
             total += 4 * count * max(1, unit.inputs)

@@ -43,6 +43,7 @@ class Recipe:
     scales: str = "least-squares"
     cache: Scheme = INT8  # keys and values; a scale for each channel
     calibration: Calibration = "none"
+    released: bool = False  # integers that the checkpoint has are taken as they are
 
     @property
     def calibrated(self) -> bool:
@@ -74,6 +75,8 @@ RECIPES = {
     for recipe in (
         Recipe("float", "as the checkpoint is, to compare with",
                rules(("*", FLOAT)), Gate(0.999, 1e-5), cache=FLOAT),
+        Recipe("as-released", "the integers that a checkpoint was trained for and released with; the rest at 8 bits",
+               rules(("rows.*", INT8), HEAD, ("*", INT8_B32)), Gate(0.8, 0.05), RESCORED, released=True),
         Recipe("int8", "8 bits in blocks of 32: hardly any loss",
                rules(("rows.*", INT8), ("*", INT8_B32)), Gate(0.8, 0.05), cache=FLOAT),
         Recipe("int4", "calibrated 4-bit linears in blocks of 128 (o: 32), two-stage head, 8-bit rows",
@@ -96,3 +99,4 @@ RECIPES = {
     )
 }  # fmt: skip
 DEFAULT = "int4"
+RELEASED = "as-released"

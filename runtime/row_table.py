@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from .errors import GemmaError
 
 MAGIC = b"GEMROWS1"
-HEADER = struct.Struct("<8s8I")
+HEADER = struct.Struct("<8s9I")
+VERSION = 2
 START = 4096  # rows begin on a page
 BLOCKS_A_PAGE = 8  # getrusage counts blocks of 512 bytes
 
@@ -31,8 +32,9 @@ Ids = NDArray[np.int64]
 class RowFormat:
     """Geometry of a row file.
 
-    bits: 4 or 8 (integers with bfloat16 scales), 16 (bfloat16 values) or 32 (float32 values)
+    bits: 2, 4 or 8 (integers with scales), 16 (bfloat16 values) or 32 (float32 values)
     scales: scales per layer; each covers dim / scales values, rounded up
+    scale_bits: 16 (bfloat16) or 32 (float32, of a checkpoint that is released as integers)
     """
 
     rows: int
@@ -40,6 +42,7 @@ class RowFormat:
     dim: int
     bits: int
     scales: int
+    scale_bits: int = 16
 
     @property
     def layer_bytes(self) -> int:
@@ -48,7 +51,12 @@ class RowFormat:
     @property
     def row_bytes(self) -> int:
         """Padded to four bytes."""
-        return -(-(self.layers * self.layer_bytes + 2 * self.layers * self.scales) // 4) * 4
+        return -(-self.layers * (self.layer_bytes + self.scale_bytes) // 4) * 4
+
+    @property
+    def scale_bytes(self) -> int:
+        """Of a layer's scales."""
+        return self.scales * self.scale_bits // 8
 
     @property
     def width(self) -> int:
@@ -60,20 +68,21 @@ class RowFormat:
         return START + self.rows * self.row_bytes
 
     def header(self) -> bytes:
-        fields = (1, self.rows, self.row_bytes, self.layers, self.dim, self.bits, self.scales, START)
-        return HEADER.pack(MAGIC, *fields).ljust(START, b"\0")
+        shape = (self.rows, self.row_bytes, self.layers, self.dim, self.bits, self.scales, self.scale_bits)
+        return HEADER.pack(MAGIC, VERSION, *shape, START).ljust(START, b"\0")
 
     @classmethod
     def parse(cls, head: bytes, path: Path, size: int) -> RowFormat:
         """Raises GemmaError unless header and file size agree."""
         if len(head) < HEADER.size or head[:8] != MAGIC:
             raise GemmaError(f"{path}: not a row file", "export the bundle again")
-        version, rows, row_bytes, layers, dim, bits, scales, start = HEADER.unpack_from(head)[1:]
-        if version != 1 or start != START:
-            raise GemmaError(f"{path}: row file version {version}, this gemma-edge reads 1", "upgrade gemma-edge")
-        found = cls(rows, layers, dim, bits, scales)
-        sound = bits in (4, 8, 16, 32) and layers and dim and dim * bits % 8 == 0 and (scales > 0) == (bits < 16)
-        if not sound or found.row_bytes != row_bytes or found.nbytes != size:
+        version, rows, row_bytes, layers, dim, bits, scales, scale_bits, start = HEADER.unpack_from(head)[1:]
+        if version != VERSION or start != START:
+            hint = "upgrade gemma-edge" if version > VERSION else "export the bundle again"
+            raise GemmaError(f"{path}: row file version {version}, this gemma-edge reads {VERSION}", hint)
+        found = cls(rows, layers, dim, bits, scales, scale_bits)
+        sound = bits in (2, 4, 8, 16, 32) and layers and dim and dim * bits % 8 == 0 and (scales > 0) == (bits < 16)
+        if not sound or scale_bits not in (16, 32) or found.row_bytes != row_bytes or found.nbytes != size:
             raise GemmaError(f"{path}: {size} bytes do not hold {rows} rows of {row_bytes}", "export the bundle again")
         return found
 
@@ -169,9 +178,10 @@ def products(taken: NDArray[np.uint8], form: RowFormat, state: Floats) -> Floats
 
 def scales_of(taken: NDArray[np.uint8], form: RowFormat, first: int, stop: int) -> Floats:
     """(n, stop - first, scales) float32."""
-    begin = form.layers * form.layer_bytes + 2 * first * form.scales
-    raw = np.ascontiguousarray(taken[:, begin : begin + 2 * (stop - first) * form.scales])
-    return bfloat16(raw).reshape(len(taken), stop - first, form.scales)
+    begin = form.layers * form.layer_bytes + first * form.scale_bytes
+    raw = np.ascontiguousarray(taken[:, begin : begin + (stop - first) * form.scale_bytes])
+    values = bfloat16(raw) if form.scale_bits == 16 else raw.view(np.float32)
+    return values.reshape(len(taken), stop - first, form.scales)
 
 
 def bfloat16(raw: NDArray[np.uint8]) -> Floats:
@@ -179,8 +189,9 @@ def bfloat16(raw: NDArray[np.uint8]) -> Floats:
 
 
 def integers(raw: NDArray[np.uint8], bits: int) -> NDArray[np.int8]:
-    """Low nibble first, stored with 8 added; bytes are two's complement."""
+    """(n, bytes) to (n, values): low bits first, stored with half added; bytes are two's complement."""
     if bits == 8:
         return raw.view(np.int8)
-    nibbles = np.stack((raw & 15, raw >> 4), -1).view(np.int8)
-    return nibbles - np.int8(8)
+    mask = np.uint8((1 << bits) - 1)
+    fields = np.stack([(raw >> np.uint8(place)) & mask for place in range(0, 8, bits)], -1).view(np.int8)
+    return fields - np.int8(1 << (bits - 1))

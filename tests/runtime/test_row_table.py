@@ -16,6 +16,9 @@ FORMATS = {
     "int4, one scale a layer": RowFormat(ROWS, LAYERS, DIM, 4, 1),
     "int4, a scale per 32": RowFormat(ROWS, LAYERS, DIM, 4, 2),
     "int4, a shorter last group": RowFormat(ROWS, LAYERS, 70, 4, 3),
+    "int2, one scale a layer": RowFormat(ROWS, LAYERS, DIM, 2, 1),
+    "int2, float32 scales": RowFormat(ROWS, LAYERS, DIM, 2, 1, 32),
+    "int4, float32 scales": RowFormat(ROWS, LAYERS, DIM, 4, 2, 32),
     "int8, one scale a layer": RowFormat(ROWS, LAYERS, DIM, 8, 1),
     "int8, a scale per 32": RowFormat(ROWS, LAYERS, DIM, 8, 2),
     "int8, a row that needs padding": RowFormat(ROWS, 1, 9, 8, 1),
@@ -40,22 +43,26 @@ def write(path: Path, form: RowFormat) -> np.ndarray:
     else:
         half = 1 << (form.bits - 1)
         codes = rng.integers(-half, half, shape)
-        scales = bfloat16(rng.uniform(-2, 2, (form.rows, form.layers, form.scales)))
+        scales = rng.uniform(-2, 2, (form.rows, form.layers, form.scales)).astype("<f4")
+        if form.scale_bits == 16:
+            scales = bfloat16(scales)
         width = -(-form.dim // form.scales)
         values = codes * np.repeat(scales, width, -1)[..., : form.dim]
-        stored = [bytes(nibbles(row) if form.bits == 4 else [int(code) & 255 for code in row.flat]) for row in codes]
-        halves = (scales.view(np.uint32) >> 16).astype("<u2")
-        bodies = [body + row.tobytes() for body, row in zip(stored, halves, strict=True)]
+        stored = [bytes(fields(row, form.bits)) for row in codes]
+        raw = (scales.view(np.uint32) >> 16).astype("<u2") if form.scale_bits == 16 else scales
+        bodies = [body + row.tobytes() for body, row in zip(stored, raw, strict=True)]
     size = -(-len(bodies[0]) // 4) * 4
-    fields = (1, form.rows, size, form.layers, form.dim, form.bits, form.scales, START)
-    head = b"GEMROWS1" + struct.pack("<8I", *fields)
+    numbers = (2, form.rows, size, form.layers, form.dim, form.bits, form.scales, form.scale_bits, START)
+    head = b"GEMROWS1" + struct.pack("<9I", *numbers)
     path.write_bytes(head.ljust(START, b"\0") + b"".join(body.ljust(size, b"\0") for body in bodies))
     return values.astype(np.float32)
 
 
-def nibbles(row: np.ndarray) -> list[int]:
-    flat = [int(code) + 8 for code in row.flat]
-    return [low | high << 4 for low, high in zip(flat[::2], flat[1::2], strict=True)]
+def fields(row: np.ndarray, bits: int) -> list[int]:
+    if bits == 8:
+        return [int(code) & 255 for code in row.flat]
+    flat, each = [int(code) + (1 << (bits - 1)) for code in row.flat], 8 // bits
+    return [sum(code << (bits * i) for i, code in enumerate(flat[at : at + each])) for at in range(0, len(flat), each)]
 
 
 @pytest.fixture(params=FORMATS.values(), ids=FORMATS.keys())
@@ -121,7 +128,7 @@ def test_rows_and_bytes_are_counted(written):
     assert table.counters.faults >= 0
 
 
-FIELDS = ["version", "rows", "row_bytes", "layers", "dim", "bits", "scales", "start"]
+FIELDS = ["version", "rows", "row_bytes", "layers", "dim", "bits", "scales", "scale_bits", "start"]
 
 
 @pytest.mark.parametrize("field", FIELDS)

@@ -49,10 +49,11 @@ def evaluated(folders: list[Path], talk: Path) -> list[dict]:
 
 
 def main() -> int:
+    recipes = [recipe for recipe in RECIPES.values() if not recipe.released]
     with tempfile.TemporaryDirectory() as name:
-        talk, folders = Path(name) / "talk.txt", [Path(name) / f"{recipe}.bundle" for recipe in RECIPES]
+        talk, folders = Path(name) / "talk.txt", [Path(name) / f"{recipe.name}.bundle" for recipe in recipes]
         write_talk(talk)
-        for folder, recipe in zip(folders, RECIPES.values(), strict=True):
+        for folder, recipe in zip(folders, recipes, strict=True):
             export_bundle(SAMPLE, folder, ["onnx"], recipe)
         print("| recipe | bundle, bytes | perplexity | KL, nats a token | top-1 agreement |\n|---|---|---|---|---|")
         for one in sorted(evaluated(folders, talk), key=lambda found: found["divergence"]["mean_kl"]):
