@@ -107,8 +107,7 @@ class Checkpoint:
         table, head = self.packed("embed_tokens.weight"), self.head
         if table is None or head is None:
             return
-        same = isinstance(head, PackedEntry) and (head.shape, head.scheme) == (table.shape, table.scheme)
-        if not same or not equal(head, table):
+        if not (isinstance(head, PackedEntry) and alike(head, table)):
             raise GemmaError(
                 f"{head.origin}: not the same as the token embeddings", "a head of its own is not supported"
             )
@@ -132,8 +131,10 @@ class Checkpoint:
         return sum(int(np.prod(entry.shape)) for entry in self.entries.values())
 
 
-def equal(a: PackedEntry, b: PackedEntry) -> bool:
-    """The same integers and scales; both of one shape and scheme."""
+def alike(a: PackedEntry, b: PackedEntry) -> bool:
+    """Of one shape and scheme, with the same integers and scales."""
+    if (a.shape, a.scheme) != (b.shape, b.scheme):
+        return False
     pieces = (range(start, min(start + CHECKED, a.shape[0])) for start in range(0, a.shape[0], CHECKED))
     pairs = ((a.quantized(rows), b.quantized(rows)) for rows in pieces)
     return all(np.array_equal(x.packed, y.packed) and np.array_equal(x.scales, y.scales) for x, y in pairs)

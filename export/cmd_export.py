@@ -56,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     recipe = calibrated_recipe(named_recipe(args.recipe or default_recipe(checkpoint)), args.calibrate)
     if args.dry_run:
         return dry_run(args, checkpoint, recipe, names)
+    from runtime.bench import peak_rss
+
     from .calibration_text import AUTO, Text
     from .pipeline import export_bundle
 
@@ -63,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     report = export_bundle(checkpoint, args.output, names, recipe, replace=args.force, text=text)
     for name, parity in report.against.items():
         print(parity.line(name), file=sys.stderr)
+    print(f"peak memory {peak_rss() / 1e6:,.0f} MB", file=sys.stderr)
     print(args.output)
     return 0
 

@@ -56,7 +56,8 @@ class Block:
     def codes(self, bits: int) -> NDArray[np.int8]:
         """The numbers as integers of some bits, (BLOCK,)."""
         half = 1 << (bits - 1)
-        return np.clip(np.rint(self.values * np.float32(STEPS[bits])), -half, half - 1).astype(np.int8)
+        found: NDArray[np.int8] = np.rint(self.values * np.float32(STEPS[bits])).clip(-half, half - 1).astype(np.int8)
+        return found
 
     @cached_property
     def _packed(self) -> dict[int, NDArray[np.uint8]]:
@@ -169,7 +170,8 @@ class GeneratedEntry:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * (DTYPES | INTEGERS)[self.dtype].itemsize
+        each: int = (DTYPES | INTEGERS)[self.dtype].itemsize
+        return math.prod(self.shape) * each
 
     @property
     def origin(self) -> str:

@@ -69,6 +69,10 @@ class NamedShape:
             raw[part] = {**raw[part], **changes}
         return raw
 
+    @property
+    def of_integers(self) -> bool:
+        return "quantization_config" in self.config()
+
     def config_bytes(self) -> bytes:
         """config.json as released, byte for byte where nothing is changed."""
         if not self.changes:

@@ -74,9 +74,10 @@ def released(checkpoint: Checkpoint, rows: Rows, recipe: Recipe) -> PackedEntry 
     packed = checkpoint.packed(rows.tensor)
     if not (packed and recipe.released):
         return None
-    if packed.scales.shape[1] % rows.layers or rows.dim * packed.bits % 8:
+    scales = packed.scales.shape[1]
+    if (scales > 1 and scales % rows.layers) or rows.dim * packed.bits % 8:
         raise GemmaError(
-            f"{packed.scales.origin}: {packed.scales.shape[1]} scales a row do not divide among {rows.layers} layers",
+            f"{packed.scales.origin}: {scales} scales a row do not divide among {rows.layers} layers",
             "choose another recipe with --recipe",
         )
     return packed
@@ -87,7 +88,7 @@ def scheme_of(checkpoint: Checkpoint, rows: Rows, recipe: Recipe) -> Scheme:
     packed = released(checkpoint, rows, recipe)
     if packed is None:
         return recipe.scheme(f"rows.{rows.name}")
-    groups = packed.scales.shape[1] // rows.layers
+    groups = packed.scales.shape[1] // rows.layers  # 0: one for all layers
     return Scheme(packed.bits, rows.dim // groups if groups > 1 else 0)
 
 
@@ -131,7 +132,8 @@ def write_packed(packed: PackedEntry, form: RowFormat, path: Path, progress: Cal
         file.write(form.header())
         for start in range(0, form.rows, step):
             piece = rows.quantized(slice(start, min(start + step, form.rows)))
-            file.write(joined(piece.packed, piece.scales.astype("<f4"), form).tobytes())
+            scales = np.broadcast_to(piece.scales, (len(piece.packed), form.layers * form.scales))
+            file.write(joined(piece.packed, scales.astype("<f4"), form).tobytes())
             progress(len(piece.packed) * form.layers * form.dim)
 
 

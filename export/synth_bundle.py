@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from quantize.recipe import RECIPES, Recipe
+from quantize.recipe import DEFAULT, RECIPES, RELEASED, Recipe
 from runtime.bench_cache import cache_folder
 from runtime.bundle import MANIFEST
 from runtime.errors import GemmaError
@@ -26,12 +26,13 @@ SEED = 0
 ROOMS = ("export", "quantize", "runtime")
 
 
-def cached_bundle(name: str, recipe_name: str) -> Path:
-    """The bundle of a shape and a recipe, made if it is not in the cache; nothing is calibrated.
+def cached_bundle(name: str, recipe_name: str | None) -> Path:
+    """The bundle of a shape and a recipe (None: the default), made if it is not in the cache; nothing is calibrated.
 
     Raises GemmaError for an unknown shape or recipe, or a disk that is too small.
     """
     shape = named_shape(name)
+    recipe_name = recipe_name or (RELEASED if shape.of_integers else DEFAULT)
     if recipe_name not in RECIPES:
         raise GemmaError(f"unknown recipe: {recipe_name}", f"choose from {', '.join(RECIPES)}")
     recipe = dataclasses.replace(RECIPES[recipe_name], calibration="none")

@@ -28,7 +28,7 @@ class Quantized:
     """A matrix (rows, inputs) as packed integers and scales.
 
     packed: (rows, scheme.packed_bytes(inputs)) uint8
-    scales: (rows, scheme.groups(inputs)) float32, bfloat16-valued
+    scales: (rows, scheme.groups(inputs)) float32; bfloat16-valued, unless a checkpoint was released with them
     """
 
     packed: Bytes

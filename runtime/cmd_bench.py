@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--cached", action="store_true", help="list the bundles that --shape keeps, and their bytes")
     what.add_argument("--clean", action="store_true", help="remove them")
-    parser.add_argument("--recipe", metavar="NAME", help="of --shape: what is stored how (default: int4)")
+    parser.add_argument("--recipe", metavar="NAME", help="of --shape: what is stored how (default: as for export)")
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
     )
@@ -94,10 +94,10 @@ def bundle_folder(args: argparse.Namespace) -> Path:
             raise GemmaError(f"--recipe {args.recipe}: a bundle has its recipe already", "leave it out, or use --shape")
         folder: Path = args.bundle
         return folder
-    return made_apart(args.shape, args.recipe or "int4")
+    return made_apart(args.shape, args.recipe)
 
 
-def made_apart(shape: str, recipe: str) -> Path:
+def made_apart(shape: str, recipe: str | None) -> Path:
     """In a process of its own, so that what making takes is not in the peak of what is measured."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
@@ -108,7 +108,7 @@ def made_apart(shape: str, recipe: str) -> Path:
             ) from error
 
 
-def synth_bundle(shape: str, recipe: str) -> Path:
+def synth_bundle(shape: str, recipe: str | None) -> Path:
     """Asked of the export room, which may not be installed."""
     try:
         module = import_module("export.synth_bundle")
