@@ -146,6 +146,7 @@ def test_caches_have_the_released_scales(name, written, exported):
             assert np.unique(onnx.numpy_helper.to_array(tensor)).tolist() == [pytest.approx(expected, rel=1e-7)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_computed_exactly_it_answers_what_transformers_answers(name, written, tmp_path, monkeypatch):
     """With float caches, and the projection as released: what is left are the integers."""
