@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import GemmaConfig, LayerConfig
-from .operators import attend, attend_shared, gelu_tanh, linear, rms_norm
+from .operators import attend, attend_shared, gelu_tanh, linear, remember, rms_norm
 
 KV = tuple[Tensor, Tensor]
 Scales = tuple[Tensor | None, Tensor | None]
@@ -79,18 +79,32 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor, rope: KV, kv: KV, scales: Scales) -> tuple[Tensor, KV]:
         """`kv` is the past of a layer that owns it, the source's present of one that does not; so are `scales`."""
-        q = self.q_proj(x)
         if not self.layer.owns_kv:
-            q_gain = self.q_norm.weight
-            out = attend_shared(q, q_gain, positions, *rope, *kv, self.scale, self.window, self.eps, *scales)
-            return self.o_proj(out), kv
-        k = self.k_proj(x)
-        v = k if self.layer.value_is_key else self.v_proj(x)
+            return self.ask(x, positions, rope, kv, scales), kv
+        q, (k, v) = self.q_proj(x), self.keys_values(x)
         gains = (self.q_norm.weight, self.k_norm.weight)
         out, key, value = attend(
             q, k, v, *gains, positions, *rope, *kv, self.scale, self.window, self.value_norm, self.eps, *scales
         )
         return self.o_proj(out), (key, value)
+
+    def keys_values(self, x: Tensor) -> KV:
+        k = self.k_proj(x)
+        return k, k if self.layer.value_is_key else self.v_proj(x)
+
+    def remember(self, x: Tensor, positions: Tensor, rope: KV, past: KV, scales: Scales) -> KV:
+        """The present keys and values."""
+        gain = self.k_norm.weight
+        key, value = remember(*self.keys_values(x), gain, positions, *rope, *past, self.value_norm, self.eps, *scales)
+        return key, value
+
+    def ask(self, x: Tensor, positions: Tensor, rope: KV, present: KV, scales: Scales) -> Tensor:
+        """What keys and values answer that are there already; x are the last positions, or some of them."""
+        q, gain = self.q_proj(x), self.q_norm.weight
+        out: Tensor = self.o_proj(
+            attend_shared(q, gain, positions, *rope, *present, self.scale, self.window, self.eps, *scales)
+        )
+        return out
 
 
 class Layer(nn.Module):
@@ -112,10 +126,22 @@ class Layer(nn.Module):
             self.layer_scalar = nn.Parameter(torch.empty(1), requires_grad=False)
 
     def forward(
-        self, x: Tensor, per_layer: Tensor | None, positions: Tensor, rope: KV, kv: KV, scales: Scales
-    ) -> tuple[Tensor, KV]:
-        """x (1, S, hidden), per_layer (1, S, per_layer_dim)."""
-        attention, kv = self.self_attn(self.input_layernorm(x), positions, rope, kv, scales)
+        self, x: Tensor, per_layer: Tensor | None, positions: Tensor, rope: KV, kv: KV, scales: Scales,
+        kept: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, KV]:  # fmt: skip
+        """x (1, S, hidden), per_layer (1, S, per_layer_dim).
+
+        `kept`, indices (n,) among the S and their positions (1, n): for these alone there is an answer.
+        """
+        normed = self.input_layernorm(x)
+        if kept is None:
+            attention, kv = self.self_attn(normed, positions, rope, kv, scales)
+        else:
+            index, positions_kept = kept
+            kv = self.self_attn.remember(normed, positions, rope, kv, scales)
+            attention = self.self_attn.ask(normed.index_select(1, index), positions_kept, rope, kv, scales)
+            x = x.index_select(1, index)
+            per_layer = None if per_layer is None else per_layer.index_select(1, index)
         x = x + self.post_attention_layernorm(attention)
         x = x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
         if per_layer is not None:
@@ -182,15 +208,16 @@ class Decoder(nn.Module):
         slices = self.per_layer_slices(inputs_embeds, per_layer_inputs, per_layer_inputs_kept, kept)
         presents: list[KV] = []
         for layer, shape in zip(self.layers, config.layers, strict=True):
-            if shape.index == config.own_kv_layers:
-                x, positions = x.index_select(1, kept), positions_kept
+            # The last layer with keys and values of its own: what it answers others than the kept, nobody reads.
+            last = shape.index == config.own_kv_layers - 1
             kv = pasts[shape.index] if shape.owns_kv else presents[shape.source]
             scales = cast(Layer, self.layers[shape.source]).self_attn.cache_scales
-            x, kv = layer(x, slices[shape.index] if slices else None, positions, rope[shape.kind], kv, scales)
+            per_layer, only = slices[shape.index] if slices else None, (kept, positions_kept) if last else None
+            x, kv = layer(x, per_layer, positions, rope[shape.kind], kv, scales, only)
             if shape.owns_kv:
                 presents.append(kv)
-        if not config.shared_layers:
-            x = x.index_select(1, kept)
+            if last:
+                positions = positions_kept
         hidden = self.norm(x)
         return self.logits(hidden), hidden, presents
 

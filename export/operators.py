@@ -105,12 +105,8 @@ def attend(
     `window` 0 sees all; else key j is seen by query i if 0 ≤ i − j < window.
     With scales (1, K, 1, D) the caches are int8; here they hold what the integers stand for.
     """
-    key = rotate(head_norm(k, k_gain, eps), positions, cos, sin)
-    value = split_heads(v, past_value.shape[-1])
-    if value_norm:
-        value = value * torch.pow(value.square().mean(-1, keepdim=True) + eps, -0.5)
-    key = torch.cat([past_key, rounded(key, k_scale)], 2)
-    value = torch.cat([past_value, rounded(value, v_scale)], 2)
+    new = (k, v, k_gain, positions, cos, sin)
+    key, value = appended(*new, past_key, past_value, value_norm, eps, k_scale, v_scale)
     query = rotate(head_norm(q, q_gain, eps), positions, cos, sin)
     return scores(query, key, value, positions, scale, window), key, value
 
@@ -124,6 +120,35 @@ def _(
     _, heads, past, dim = past_key.shape
     present = past_key.new_empty(1, heads, past + q.shape[1], dim)
     return torch.empty_like(q), present, torch.empty_like(present)
+
+
+@operator
+def remember(
+    k: Tensor,
+    v: Tensor,
+    k_gain: Tensor,
+    positions: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    past_key: Tensor,
+    past_value: Tensor,
+    value_norm: bool,
+    eps: float,
+    k_scale: Tensor | None,
+    v_scale: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """As `attend`, without the attention: the present key and value."""
+    return appended(k, v, k_gain, positions, cos, sin, past_key, past_value, value_norm, eps, k_scale, v_scale)
+
+
+@remember.register_fake
+def _(
+    k: Tensor, v: Tensor, k_gain: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, past_key: Tensor,
+    past_value: Tensor, value_norm: bool, eps: float, k_scale: Tensor | None, v_scale: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    _, heads, past, dim = past_key.shape
+    present = past_key.new_empty(1, heads, past + k.shape[1], dim)
+    return present, torch.empty_like(present)
 
 
 @operator
@@ -155,6 +180,18 @@ def _(
     scale: float, window: int, eps: float, k_scale: Tensor | None, v_scale: Tensor | None,
 ) -> Tensor:  # fmt: skip
     return torch.empty_like(q)
+
+
+def appended(
+    k: Tensor, v: Tensor, k_gain: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, past_key: Tensor,
+    past_value: Tensor, value_norm: bool, eps: float, k_scale: Tensor | None, v_scale: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Keys, normed and rotated, and values behind those of the past."""
+    key = rotate(head_norm(k, k_gain, eps), positions, cos, sin)
+    value = split_heads(v, past_value.shape[-1])
+    if value_norm:
+        value = value * torch.pow(value.square().mean(-1, keepdim=True) + eps, -0.5)
+    return torch.cat([past_key, rounded(key, k_scale)], 2), torch.cat([past_value, rounded(value, v_scale)], 2)
 
 
 def split_heads(x: Tensor, dim: int) -> Tensor:

@@ -119,7 +119,7 @@ class Lowering:
         self.constants: dict[str, TensorProto] = {}
         self.names: dict[Node, str] = {}
         self.emitted: set[Node] = set()  # linears and norms that a neighbour took along
-        self.shared_layers = iter(layer.index for layer in graph.config.layers if not layer.owns_kv)
+        self.askers = iter(range(graph.config.own_kv_layers - 1, len(graph.config.layers)))
         self.outputs = list(graph.outputs)
         self.consumed: Counter[str] = Counter()  # weights, by parameter
 
@@ -299,7 +299,7 @@ class Lowering:
         return types.get(name, lengths)
 
     def output_type(self, name: str) -> tuple[int, list[int | str]]:
-        if name.startswith("present."):
+        if name.startswith(("present.", "kept.")):
             return self.cache_type(), self.cache_shape(name)
         return TensorProto.FLOAT, [1, "kept", self.config.vocab if name == "logits" else self.config.hidden]
 
@@ -339,8 +339,9 @@ def arguments(node: Node) -> Any:
 def linear(to: Lowering, node: Node) -> None:
     x, weight = arguments(node)
     reader = next(iter(node.users))
-    if reader.target is ops.attend.default and to.alike(arguments(reader)[:3]):
-        return  # attend takes its three linears together
+    together = TOGETHER.get(reader.target)
+    if together and to.alike(arguments(reader)[:together]):
+        return  # it takes its linears together
     to.matmul(to.value(x), [to.names[weight]], to.name(node))
 
 
@@ -445,6 +446,33 @@ def head_norm(to: Lowering, x: str, gain: str, heads: int, dim: int, out: str, e
     return to.reshape(f"{out}.normed", [1, -1, heads * dim], f"{out}.flat")
 
 
+def remember(to: Lowering, node: Node) -> None:
+    """Attention whose queries are the keys, so that it is cheap; nobody reads what it answers."""
+    k, v, gain, positions, cos, sin, past_key, past_value, value_norm, eps, *scales = arguments(node)
+    layer = to.config.layers[to.config.own_kv_layers - 1]
+    shape = past_key.meta["val"].shape
+    kv_heads, dim = int(shape[1]), int(shape[3])
+    parts = [to.value(k), to.value(v)]
+    if to.alike([k, v]):
+        parts = [f"{node.name}.{part}" for part in "kv"]
+        sizes = to.constant(np.array([kv_heads * dim] * 2, np.int64))
+        to.emit("Split", [to.fuse([k, v], f"{node.name}.kv"), sizes], parts, axis=-1)
+    key = head_norm(to, parts[0], to.vector(gain), kv_heads, dim, f"{node.name}.k", eps)
+    value = parts[1]
+    if value_norm:
+        value = head_norm(to, value, to.constant(np.ones(dim, np.float32)), kv_heads, dim, f"{node.name}.v", eps)
+    ends = {arguments(user)[1]: user for user in node.users}
+    to.emitted.update(ends.values())
+    query_attention(
+        to,
+        [key, key, value, to.value(past_key), to.value(past_value)],
+        [f"{node.name}.unread", *(to.name(ends[index]) for index in range(2))],
+        (positions, cos, sin),
+        scales,
+        (kv_heads, kv_heads, 1.0, to.config.window if layer.kind == "sliding" else 0),
+    )
+
+
 def attend_shared(to: Lowering, node: Node) -> None:
     q, q_gain, positions, cos, sin, key, value, scale, window, eps, *scales = arguments(node)
     shape = key.meta["val"].shape
@@ -453,8 +481,9 @@ def attend_shared(to: Lowering, node: Node) -> None:
     query = head_norm(to, to.value(q), to.vector(q_gain), heads, dim, f"{node.name}.q", eps)
     nothing = to.constant(np.zeros((1, 0, kv_heads * dim), np.float32))
     # Without presents onnxruntime 1.29 and 1.30 crash; bound to the source's arrays they cost nothing.
-    index = next(to.shared_layers)
-    presents = [f"present.{index}.{part}" for part in ("key", "value")]
+    index = next(to.askers)
+    when = "kept" if to.config.layers[index].owns_kv else "present"  # its present is the one it remembers with
+    presents = [f"{when}.{index}.{part}" for part in ("key", "value")]
     to.outputs += presents
     query_attention(
         to,
@@ -512,11 +541,13 @@ def tanh(to: Lowering, node: Node) -> None:
     to.emit("Tanh", [to.value(arguments(node)[0])], to.name(node))
 
 
+TOGETHER = {ops.attend.default: 3, ops.remember.default: 2}  # linears among the first arguments
 TRANSLATIONS: dict[Any, Callable[[Lowering, Node], None]] = {
     ops.linear.default: linear,
     ops.rms_norm.default: rms_norm,
     ops.gelu_tanh.default: gelu_tanh,
     ops.attend.default: attend,
+    ops.remember.default: remember,
     ops.attend_shared.default: attend_shared,
     aten.add.Tensor: add,
     aten.mul.Tensor: multiply,

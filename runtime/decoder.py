@@ -74,6 +74,7 @@ class Decoder:
         collapse_later()
         self._options = ort.RunOptions()
         self._inputs = {tensor.name for tensor in manifest.artifacts["onnx"].inputs}
+        self._outputs = {tensor.name for tensor in manifest.artifacts["onnx"].outputs}
         self.tables = open_tables(bundle)
         check_fit(bundle, self._session, self.tables)
         self.head = open_head(bundle, self.tables)
@@ -171,12 +172,15 @@ class Decoder:
             if name in self._inputs:
                 binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for cache in self.caches:
-            readers = [layer for layer, source in enumerate(self.model.sources) if source == cache.spec.layer]
+            own = cache.spec.layer
+            readers = [f"present.{layer}" for layer, source in enumerate(self.model.sources) if source == own]
+            if f"kept.{own}.key" in self._outputs:
+                readers.append(f"kept.{own}")
             for part, array in (("key", cache.key), ("value", cache.value)):
                 where = ("cpu", 0, array.dtype, array.shape, array.ctypes.data)
-                binding.bind_input(f"past.{cache.spec.layer}.{part}", *where)
-                for layer in readers:
-                    binding.bind_output(f"present.{layer}.{part}", *where)
+                binding.bind_input(f"past.{own}.{part}", *where)
+                for reader in readers:
+                    binding.bind_output(f"{reader}.{part}", *where)
         logits = np.empty((kept, self.model.vocab_size), np.float32)
         hidden = np.empty((kept, self.model.hidden_size), np.float32)
         for name, array in (("logits", logits), ("hidden", hidden)):
