@@ -339,7 +339,7 @@ def arguments(node: Node) -> Any:
 def linear(to: Lowering, node: Node) -> None:
     x, weight = arguments(node)
     reader = next(iter(node.users))
-    together = TOGETHER.get(reader.target)
+    together = TOGETHER.get(reader.target, 0)
     if together and to.alike(arguments(reader)[:together]):
         return  # it takes its linears together
     to.matmul(to.value(x), [to.names[weight]], to.name(node))
@@ -541,7 +541,7 @@ def tanh(to: Lowering, node: Node) -> None:
     to.emit("Tanh", [to.value(arguments(node)[0])], to.name(node))
 
 
-TOGETHER = {ops.attend.default: 3, ops.remember.default: 2}  # linears among the first arguments
+TOGETHER: dict[Any, int] = {ops.attend.default: 3, ops.remember.default: 2}  # linears among the first arguments
 TRANSLATIONS: dict[Any, Callable[[Lowering, Node], None]] = {
     ops.linear.default: linear,
     ops.rms_norm.default: rms_norm,
