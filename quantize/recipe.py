@@ -75,7 +75,7 @@ RECIPES = {
     for recipe in (
         Recipe("float", "as the checkpoint is, to compare with",
                rules(("*", FLOAT)), Gate(0.999, 1e-5), cache=FLOAT),
-        Recipe("as-released", "the integers that a checkpoint was trained for and released with; the rest at 8 bits",
+        Recipe("as-released", "the integers a checkpoint was released with",
                rules(("rows.*", INT8), HEAD, ("*", INT8_B32)), Gate(0.8, 0.05), RESCORED, released=True),
         Recipe("int8", "8 bits in blocks of 32: hardly any loss",
                rules(("rows.*", INT8), ("*", INT8_B32)), Gate(0.8, 0.05), cache=FLOAT),

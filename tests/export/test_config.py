@@ -101,7 +101,7 @@ def test_gemma_3_layers_follow_the_pattern():
     ("change", "message"),
     [
         ({"model_type": "llama"}, "model_type 'llama'"),
-        ({"quantization_config": {"quant_method": "gemma"}}, "quantized already .quant_method 'gemma'."),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantized already .quant_method 'awq'."),
         ({"tie_word_embeddings": False}, "not tied"),
         ({"hidden_activation": "silu"}, "hidden_activation 'silu'"),
         ({"attention_bias": True}, "attention_bias"),

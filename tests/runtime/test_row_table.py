@@ -163,9 +163,9 @@ def test_a_later_version_asks_for_an_upgrade(tmp_path):
     path = tmp_path / "some.rows"
     write(path, FORMATS["bfloat16"])
     raw = bytearray(path.read_bytes())
-    struct.pack_into("<I", raw, len(MAGIC), 2)
+    struct.pack_into("<I", raw, len(MAGIC), 3)
     path.write_bytes(raw)
-    with pytest.raises(GemmaError, match="version 2") as refused:
+    with pytest.raises(GemmaError, match="version 3") as refused:
         RowTable(path)
     assert "upgrade" in refused.value.hint
 
