@@ -59,14 +59,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="llama.cpp beside gemma-edge.")
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
     parser.add_argument("model", metavar="MODEL", type=Path, help="GGUF file of the same shape")
-    parser.add_argument("flags", metavar="FLAG", nargs="*", help="for llama-bench, after --")
     parser.add_argument("--llama-bench", required=True, metavar="FILE", help="llama.cpp's benchmark")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: all cores)")
     parser.add_argument("--prompt-tokens", type=int, default=512, metavar="N", help="default: %(default)s")
     parser.add_argument("--new-tokens", type=int, default=64, metavar="N", help="default: %(default)s")
     parser.add_argument("--context", type=int, default=0, metavar="N", help="tokens read before (default: 0)")
-    args = parser.parse_args()
+    words = sys.argv[1:]
+    cut = words.index("--") if "--" in words else len(words)
+    args = parser.parse_args(words[:cut])
+    args.flags = words[cut + 1 :]
     threads = args.threads or len(os.sched_getaffinity(0))
     rounds = [(ours(args, threads), theirs(args, threads)) for _ in range(args.rounds)]
     found: dict[str, Any] = {"threads": threads, "context": args.context, "rounds": args.rounds}
