@@ -17,7 +17,7 @@ from quantize.affine import Floats, Quantized
 from quantize.scheme import Scheme
 from runtime.errors import GemmaError
 
-from .released_bits import ReleasedBits
+from .released_bits import LONGEST, ReleasedBits
 from .stored_tensor import DTYPES, Stored, widened
 from .tensors import Shape, our_name
 
@@ -92,6 +92,9 @@ def join(found: Mapping[str, Stored], bits: ReleasedBits, shapes: Mapping[str, S
     `shapes` are those that the model needs, by our name.  Raises GemmaError for integers or scales that can not
     be what the config says, and for a rule of it that is about nothing.
     """
+    longest = max(found, key=len, default="")
+    if len(longest) > LONGEST:
+        raise GemmaError(f"{where}: a tensor's name has {len(longest)} characters", "download the checkpoint again")
     idle = bits.idle(name.rpartition(".")[0] for name in found)
     if idle:
         raise GemmaError(

@@ -91,7 +91,7 @@ def export_bundle(
             format="gemma-edge",
             version=[m.MAJOR, m.MINOR],
             model=model_facts(config, rescored(checkpoint, recipe)),
-            recipe=recipe_facts(recipe, losses | row_losses, how),
+            recipe=recipe_facts(recipe, released_rules(checkpoint, recipe), losses | row_losses, how),
             provenance=m.Provenance(
                 checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"
             ),
@@ -122,6 +122,21 @@ def check_released(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> None:
 def rescored(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> int:
     """Rows of a release hold the integers that its head holds: there is nothing to compute again."""
     return 0 if recipe.released and checkpoint.packed("embed_tokens.weight") else recipe.rescored
+
+
+def released_rules(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> list[list[str]]:
+    """Names and schemes of what is stored as it was released: rules before the recipe's own."""
+    if not recipe.released:
+        return []
+    tables = [row for row in split.row_tables(checkpoint.config) if split.released(checkpoint, row, recipe)]
+    units = [
+        unit for unit in weights.units(checkpoint.config)
+        if checkpoint.packed(unit.tensor) or unit.tensor in checkpoint.on_grid
+    ]  # fmt: skip
+    return [
+        *([f"rows.{row.name}", str(split.scheme_of(checkpoint, row, recipe))] for row in tables),
+        *([unit.label, str(weights.scheme_of(checkpoint, unit, recipe))] for unit in units),
+    ]
 
 
 def key_of(checkpoint: Checkpoint, recipe: QuantizeRecipe, text: Text) -> Key:
@@ -233,11 +248,13 @@ def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
     )
 
 
-def recipe_facts(recipe: QuantizeRecipe, losses: dict[str, Loss], how: m.Calibration) -> m.Recipe:
+def recipe_facts(
+    recipe: QuantizeRecipe, released: list[list[str]], losses: dict[str, Loss], how: m.Calibration
+) -> m.Recipe:
     return m.Recipe(
         name=recipe.name,
         summary=recipe.summary,
-        rules=[[rule.pattern, str(rule.scheme)] for rule in recipe.rules],
+        rules=[*released, *([rule.pattern, str(rule.scheme)] for rule in recipe.rules)],
         loss={name: loss.relative for name, loss in losses.items()},
         calibration=how,
     )

@@ -13,10 +13,12 @@ from functools import cached_property
 from typing import Any
 
 WIDTHS = (2, 4, 8)
-LONGEST = 200  # characters of a pattern
-REPEATS = 4  # in a pattern
-QUANTIFIER = re.compile(r"(?<!\\)(?:[*+]|\{)|(?<![\\(])\?")
-REPEATED_GROUP = re.compile(r"(?<!\\)\)[*+{?]")
+LONGEST = 200  # characters of a pattern, and of a tensor's name
+REPEATS = 2  # in a pattern
+MOST = 100  # patterns
+ESCAPED = re.compile(r"\\.", re.S)
+QUANTIFIER = re.compile(r"[*+{]|(?<!\()\?")
+REPEATED_GROUP = re.compile(r"\)[*+{?]")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class ReleasedBits:
 
     @cached_property
     def _any(self) -> re.Pattern[str]:
-        return re.compile("|".join(f"(?P<g{i}>{pattern})" for i, (pattern, _) in enumerate(self.rules)) or "(?!)")
+        return alternatives(pattern for pattern, _ in self.rules)
 
     def of(self, module: str) -> int:
         """Bits of a module, by its released name: of all patterns that begin to fit earliest, the first."""
@@ -60,8 +62,15 @@ def parse_bits(raw: Mapping[str, Any]) -> ReleasedBits | None:
         raise ValueError(f"it is quantized already (quant_method {method!r}); use the unquantized checkpoint")
     otherwise = width(found.get("num_bits", 4))
     patterns = found.get("module_quant_configs") or {}
+    if len(patterns) > MOST:
+        raise ValueError(f"module_quant_configs has {len(patterns)} patterns, more than {MOST}")
     rules = tuple((safe(pattern), width(each.get("num_bits", otherwise))) for pattern, each in patterns.items())
     return ReleasedBits(rules, otherwise)
+
+
+def alternatives(patterns: Iterable[str]) -> re.Pattern[str]:
+    """One pattern with a group for each, g0, g1, ...; it fits nothing if there are none."""
+    return re.compile("|".join(f"(?P<g{i}>{pattern})" for i, pattern in enumerate(patterns)) or "(?!)")
 
 
 def width(bits: Any) -> int:
@@ -72,10 +81,13 @@ def width(bits: Any) -> int:
 
 def safe(pattern: str) -> str:
     """A pattern whose search takes little time: what repeats is one character, few times in a pattern."""
-    if len(pattern) > LONGEST or len(QUANTIFIER.findall(pattern)) > REPEATS or REPEATED_GROUP.search(pattern):
+    bare = ESCAPED.sub("x", pattern)
+    if len(pattern) > LONGEST or len(QUANTIFIER.findall(bare)) > REPEATS or REPEATED_GROUP.search(bare):
         raise ValueError(f"module_quant_configs has a pattern that is too complex: {pattern[:LONGEST]!r}")
     try:
         groups = re.compile(pattern).groupindex
+        if not groups:
+            alternatives([pattern])  # flags are for the beginning of a whole
     except re.error as error:
         raise ValueError(f"module_quant_configs has {pattern!r}, which is not a pattern: {error}") from error
     if groups:

@@ -12,6 +12,8 @@ from transformers.utils import logging
 
 from export import calibration_text
 from export.pipeline import export_bundle
+from export.shapes import named_shape
+from export.synth import synthesize
 from quantize.recipe import RECIPES
 
 torch.set_num_threads(1)  # tiny tensors: handing them out costs twenty times more than the work
@@ -34,6 +36,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     def make(name: str) -> Path:
         if name not in made:
             made[name] = tiny.write(name, tmp_path_factory.mktemp("checkpoints") / name)
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`generated("e2b-tiny")`: a folder of random values in a shape that `synth` knows."""
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("generated") / name
+            synthesize(named_shape(name), made[name], 0, replace=False)
         return made[name]
 
     return make

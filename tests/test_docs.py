@@ -16,8 +16,6 @@ import tiny
 from export import targets
 from export.capture import input_names, output_names
 from export.config import parse_config
-from export.shapes import named_shape
-from export.synth import synthesize
 from quantize.affine import quantize
 from quantize.recipe import RECIPES
 from quantize.scheme import Scheme
@@ -61,14 +59,14 @@ COMMANDS_SHOWN = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", COMMANDS_SHOWN)
-def test_a_command_of_the_readme_runs(line, bundle, checkpoint, quantized_release, capsys, tmp_path, monkeypatch):
+def test_a_command_of_the_readme_runs(line, bundle, checkpoint, generated, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     words = shlex.split(line)[1:]
     stand_ins = {
         "e2b": "e2b-tiny",
         "./generated-E2B": tmp_path / "generated",
         "./gemma-4-E2B-it": checkpoint("e2b"),
-        "./gemma-4-E2B-it-qat-mobile-transformers": quantized_release,
+        "./gemma-4-E2B-it-qat-mobile-transformers": generated("e2b-qat-mobile-tiny"),
         "gemma-e2b.bundle": bundle("e2b"),
         "book.txt": ROOT / "CONTRIBUTING.md",
     }
@@ -79,13 +77,6 @@ def test_a_command_of_the_readme_runs(line, bundle, checkpoint, quantized_releas
         words = [*words, "--window-tokens", "64", "--windows", "2"]  # the stand-in's context is short
     assert main(words) == 0
     assert capsys.readouterr().out
-
-
-@pytest.fixture(scope="module")
-def quantized_release(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("release") / "e2b"
-    synthesize(named_shape("e2b-qat-mobile-tiny"), folder, 0, replace=False)
-    return folder
 
 
 def test_every_command_is_in_the_readme():

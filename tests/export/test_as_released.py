@@ -20,8 +20,6 @@ from export.checkpoint import Checkpoint
 from export.inspect_checkpoint import facts
 from export.pipeline import export_bundle
 from export.read_onnx import stored_weights
-from export.shapes import named_shape
-from export.synth import synthesize
 from quantize.affine import quantize
 from quantize.recipe import DEFAULT, RECIPES, RELEASED
 from quantize.scheme import FLOAT, INT4_B32
@@ -38,27 +36,13 @@ PROMPTS, STEPS = 5, 64
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """Folders of random integers in every width, as released."""
-    made: dict[str, Path] = {}
-
-    def make(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("released") / name
-            synthesize(named_shape(name), made[name], 0, replace=False)
-        return made[name]
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def exported(written, tmp_path_factory):
+def exported(generated, tmp_path_factory):
     made: dict[str, Path] = {}
 
     def make(name: str) -> Path:
         if name not in made:
             made[name] = tmp_path_factory.mktemp("bundles") / f"{name}.bundle"
-            export_bundle(written(name), made[name], ["onnx"], RECIPES[RELEASED])
+            export_bundle(generated(name), made[name], ["onnx"], RECIPES[RELEASED])
         return made[name]
 
     return make
@@ -100,8 +84,8 @@ def released_values(stored: dict[str, torch.Tensor], parameter: str) -> tuple[np
 
 
 @pytest.mark.parametrize("name", SHAPES[:1])
-def test_every_integer_and_scale_of_the_artifact_is_the_files(name, written, exported):
-    stored, seen = load_file(written(name) / WEIGHTS), set()
+def test_every_integer_and_scale_of_the_artifact_is_the_files(name, generated, exported):
+    stored, seen = load_file(generated(name) / WEIGHTS), set()
     for parameters, pieces in stored_weights(exported(name) / "onnx" / "decoder.onnx"):
         if "projection" in parameters[0] and "layers." not in parameters[0]:
             continue  # released in bfloat16
@@ -124,8 +108,8 @@ def load_names(stored: dict[str, torch.Tensor]) -> set[str]:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_row_files_hold_the_tables_as_they_are(name, written, exported):
-    stored = load_file(written(name) / WEIGHTS)
+def test_row_files_hold_the_tables_as_they_are(name, generated, exported):
+    stored = load_file(generated(name) / WEIGHTS)
     for table, bits in (("embed_tokens", 2), ("embed_tokens_per_layer", 4 if name.startswith("e2b") else 2)):
         rows = RowTable(exported(name) / "tables" / f"{'per_layer' if 'per' in table else 'tokens'}.rows")
         codes = unpacked(stored[f"{PREFIX}{table}.embedding_quantized"], bits)
@@ -136,8 +120,8 @@ def test_row_files_hold_the_tables_as_they_are(name, written, exported):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_caches_have_the_released_scales(name, written, exported):
-    stored = load_file(written(name) / WEIGHTS)
+def test_caches_have_the_released_scales(name, generated, exported):
+    stored = load_file(generated(name) / WEIGHTS)
     model = onnx.load(exported(name) / "onnx" / "decoder.onnx")
     for layer in range(3):
         for part, released in (("k_scale", "k_cache_scale"), ("v_scale", "v_cache_scale")):
@@ -148,12 +132,12 @@ def test_caches_have_the_released_scales(name, written, exported):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
-def test_computed_exactly_it_answers_what_transformers_answers(name, written, tmp_path, monkeypatch):
+def test_computed_exactly_it_answers_what_transformers_answers(name, generated, tmp_path, monkeypatch):
     """With float caches, and the projection as released: what is left are the integers."""
     monkeypatch.setattr(to_onnx, "ACCURACY", 1)
     exact = dataclasses.replace(RECIPES[RELEASED], cache=FLOAT, rules=RECIPES["float"].rules)
-    export_bundle(written(name), tmp_path / "x.bundle", ["onnx"], exact)
-    decoder, model = Decoder(Bundle.open(tmp_path / "x.bundle"), 1), reference(written(name), static=False)
+    export_bundle(generated(name), tmp_path / "x.bundle", ["onnx"], exact)
+    decoder, model = Decoder(Bundle.open(tmp_path / "x.bundle"), 1), reference(generated(name), static=False)
     for seed in range(PROMPTS):
         ids = np.random.default_rng(seed).integers(3, 900, 7 + 9 * seed)
         decoder.reset()
@@ -168,12 +152,19 @@ def test_computed_exactly_it_answers_what_transformers_answers(name, written, tm
         assert found == said[0, len(ids) :].tolist()
 
 
+def test_the_manifest_says_what_is_stored(exported):
+    rules = dict(reversed(Bundle.open(exported(SHAPES[0])).manifest.recipe.rules))  # the first wins
+    assert (rules["head"], rules["rows.tokens"], rules["rows.per_layer"]) == ("int2/row", "int2/row", "int4/row")
+    assert [rules[f"layers.{i}.mlp.up_proj"] for i in (3, 4)] == ["int4/row", "int2/row"]
+    assert rules["*"] == "int8/32"
+
+
 # ---- what a release must not be ----
 
 
 @pytest.fixture
-def source(written, tmp_path) -> Path:
-    return shutil.copytree(written(SHAPES[0]), tmp_path / "source")
+def source(generated, tmp_path) -> Path:
+    return shutil.copytree(generated(SHAPES[0]), tmp_path / "source")
 
 
 def change(folder: Path, edit) -> None:
@@ -225,16 +216,16 @@ def test_rules_that_can_not_be_are_refused(source, tmp_path, capsys, rules, name
     assert named in capsys.readouterr().err
 
 
-def test_it_is_the_default_for_a_release_of_integers_only(written, checkpoint, tmp_path, capsys):
-    for folder, recipe in ((written(SHAPES[0]), RELEASED), (checkpoint("e2b"), DEFAULT)):
+def test_it_is_the_default_for_a_release_of_integers_only(generated, checkpoint, tmp_path, capsys):
+    for folder, recipe in ((generated(SHAPES[0]), RELEASED), (checkpoint("e2b"), DEFAULT)):
         assert main(["export", str(folder), "--dry-run"]) == 0
         assert recipe in capsys.readouterr().out
     assert main(["export", str(checkpoint("e2b")), "--recipe", RELEASED, "-o", str(tmp_path / "x.bundle")]) == 1
     assert "is for a release of integers" in capsys.readouterr().err
 
 
-def test_inspect_says_the_bits_of_each_part(written):
-    assert facts(str(written(SHAPES[0])))["released as"] == {
+def test_inspect_says_the_bits_of_each_part(generated):
+    assert facts(str(generated(SHAPES[0])))["released as"] == {
         "token embeddings and head": "int2/row",
         "per-layer embeddings": "int4/8",
         "feed-forward": "int2/row, int4/row",

@@ -34,19 +34,6 @@ RELEASES = {
 TABLE_SCALES = "model.language_model.embed_tokens_per_layer.embedding_scale"
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    made: dict[str, Path] = {}
-
-    def make(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("synth") / name
-            synthesize(named_shape(name), made[name], 0, replace=False)
-        return made[name]
-
-    return make
-
-
 def hashes(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
@@ -66,18 +53,18 @@ def test_the_largest_has_as_many_tensors_and_bytes_as_released():
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_transformers_finds_every_tensor_and_no_other(name, written):
+def test_transformers_finds_every_tensor_and_no_other(name, generated):
     kind = AutoModelForCausalLM if name == "gemma3-tiny" else AutoModelForImageTextToText
     model, report = kind.from_pretrained(
-        written(name), output_loading_info=True, dtype=torch.float32, ignore_mismatched_sizes=True
+        generated(name), output_loading_info=True, dtype=torch.float32, ignore_mismatched_sizes=True
     )
     left = {what: found for what, found in report.items() if found}
     if "qat" in name:  # transformers expects one scale a row, where the release has one for each layer
         assert {tensor for tensor, *_ in left.pop("mismatched_keys")} == {TABLE_SCALES}
-        stored = load_file(written(name) / "model.safetensors")[TABLE_SCALES]
+        stored = load_file(generated(name) / "model.safetensors")[TABLE_SCALES]
         model.model.language_model.embed_tokens_per_layer.embedding_scale = torch.nn.Parameter(stored)
     assert left == {}
-    tokenizer = AutoTokenizer.from_pretrained(written(name))
+    tokenizer = AutoTokenizer.from_pretrained(generated(name))
     ids = torch.tensor([[2, *tokenizer("the sky is blue", add_special_tokens=False).input_ids]])
     found = model(input_ids=ids, output_hidden_states=True)
     sizes = [float(state.square().mean().sqrt()) for state in found.hidden_states]
@@ -86,24 +73,24 @@ def test_transformers_finds_every_tensor_and_no_other(name, written):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_it_opens_as_a_checkpoint_and_equals_the_one_that_is_never_written(name, written, tmp_path):
-    found, never = Checkpoint.open(written(name)), generated_checkpoint(named_shape(name), 0, tmp_path)
+def test_it_opens_as_a_checkpoint_and_equals_the_one_that_is_never_written(name, generated, tmp_path):
+    found, never = Checkpoint.open(generated(name)), generated_checkpoint(named_shape(name), 0, tmp_path)
     assert (found.config, found.unused) == (never.config, never.unused)
     assert found.entries.keys() == never.entries.keys()
     assert all(np.array_equal(found.read(tensor), never.read(tensor)) for tensor in found.entries)
 
 
-def test_only_the_31b_has_several_files(written):
-    counts = {name: len(list(written(name).glob("*.safetensors"))) for name in TINY}
+def test_only_the_31b_has_several_files(generated):
+    counts = {name: len(list(generated(name).glob("*.safetensors"))) for name in TINY}
     assert counts.pop("31b-tiny") == 2
     assert set(counts.values()) == {1}
-    assert (written("31b-tiny") / "model.safetensors.index.json").is_file()
+    assert (generated("31b-tiny") / "model.safetensors.index.json").is_file()
 
 
-def test_the_same_seed_writes_the_same_bytes(written, tmp_path):
+def test_the_same_seed_writes_the_same_bytes(generated, tmp_path):
     for seed in (0, 1):
         synthesize(named_shape("e2b-tiny"), tmp_path / str(seed), seed, replace=False)
-    first, again, other = (hashes(folder) for folder in (written("e2b-tiny"), tmp_path / "0", tmp_path / "1"))
+    first, again, other = (hashes(folder) for folder in (generated("e2b-tiny"), tmp_path / "0", tmp_path / "1"))
     assert first == again
     assert {name for name in first if first[name] != other[name]} == {"model.safetensors", MARK}
 
@@ -133,8 +120,8 @@ def test_the_command_writes_a_folder(tmp_path, capsys):
     assert parse_config(json.loads((tmp_path / "x" / "config.json").read_text()), "x").own_kv_layers == 4
 
 
-def test_force_replaces_generated_folders_only(written, tmp_path, capsys):
-    folder = shutil.copytree(written("gemma3-tiny"), tmp_path / "x")
+def test_force_replaces_generated_folders_only(generated, tmp_path, capsys):
+    folder = shutil.copytree(generated("gemma3-tiny"), tmp_path / "x")
     assert cli.main(["synth", "e2b-tiny", str(folder)]) == 1
     assert cli.main(["synth", "e2b-tiny", str(folder), "--force"]) == 0
     (folder / MARK).unlink()
