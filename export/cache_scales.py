@@ -23,6 +23,11 @@ def released_scales(config: GemmaConfig, scales: Mapping[str, float]) -> dict[st
     return {name: np.full(shape, scales[name], np.float32) for name, shape in names.items() if name in scales}
 
 
+def covers(scales: Mapping[str, Floats], config: GemmaConfig) -> bool:
+    """Whether they are all that a decoder with int8 caches has."""
+    return len(scales) == 2 * config.own_kv_layers
+
+
 class Ranges:
     """Largest magnitude in each channel of each layer's keys and values."""
 

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer as Pieces
 
 from quantize.affine import Loss
 from quantize.recipe import Recipe as QuantizeRecipe
@@ -22,10 +23,10 @@ from runtime.bundle import Bundle, check_destination, created, describe, seal
 from runtime.decoder import Decoder, open_head, open_tables
 from runtime.errors import GemmaError
 from runtime.progress import Progress
-from runtime.tokenizer import Tokenizer, read_pieces
+from runtime.tokenizer import Tokenizer
 
 from . import split, weights
-from .cache_scales import Ranges, released_scales
+from .cache_scales import Ranges, covers, released_scales
 from .calibrate import calibrate
 from .calibration_cost import projected_seconds
 from .calibration_store import Key, Store, stored
@@ -34,11 +35,11 @@ from .capture import capture
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
 from .reference import FloatSource, QuantizedSource, hidden_states
-from .side_files import check_side_files, copy_tokenizer, generation, tokenizer_file
+from .side_files import check_side_files, copy_tokenizer, generation
 from .spare_memory import give_back
 from .targets import load_targets
 from .tensors import needed, part
-from .verify import STEPS, Reading, Report, check_weights, compare, goldens, judge, lengths
+from .verify import STEPS, Reading, Report, check_weights, compare, compared, goldens, judge, lengths
 
 PASSAGE = Path(__file__).with_name("passage.txt")
 
@@ -60,7 +61,8 @@ def export_bundle(
     lowerings = load_targets(targets)
     check_destination(destination, replace=replace)
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
-    check_side_files(checkpoint.folder)
+    ids = passage(checkpoint, check_side_files(checkpoint.folder))
+    give_back()
     check_released(checkpoint, recipe)
     config, model = checkpoint.config, FloatSource(checkpoint)
     key = key_of(checkpoint, recipe, text) if recipe.calibrated else None
@@ -78,12 +80,13 @@ def export_bundle(
             quantized, losses = weights.quantize_weights(checkpoint, recipe, units, progress.advance, calibrated)
         with Progress("writing rows", split.work(config)) as progress:
             tables, row_losses = split.split_rows(checkpoint, recipe, folder, progress.advance)
-        ids, ranges = passage(checkpoint), Ranges(calibrated.values if calibrated else {})
+        released = released_scales(config, checkpoint.cache_scales) if recipe.released else {}
+        ranges = Ranges(calibrated.values if calibrated else {})
+        beginning = ids[: compared(config.window, len(ids))] if covers(released, config) else ids
         with Progress("reading in float", len(config.layers)) as progress:
-            reading = Reading(model, ids, hidden_states(model, ids[None], ranges.see, progress.advance)[0])
+            reading = Reading(model, hidden_states(model, beginning[None], ranges.see, progress.advance)[0])
         if not recipe.cache.is_float:
             config = dataclasses.replace(config, cache_bits=recipe.cache.bits)
-            released = released_scales(config, checkpoint.cache_scales) if recipe.released else {}
             quantized = quantized.with_vectors(ranges.scales() | released)
         graph = capture(config)
         artifacts = {name: lower(graph, quantized, folder) for name, lower in lowerings.items()}
@@ -104,7 +107,7 @@ def export_bundle(
             golden="golden.json",
             parity="parity.json",
         )
-        report = verify(reading, config, quantized, manifest, folder, recipe)
+        report = verify(ids, reading, config, quantized, manifest, folder, recipe)
         finish(manifest, folder)
     return report
 
@@ -174,6 +177,7 @@ def duration(seconds: float) -> str:
 
 
 def verify(
+    ids: NDArray[np.int64],
     reading: Reading,
     config: GemmaConfig,
     quantized: weights.Weights,
@@ -186,23 +190,22 @@ def verify(
     check_weights(folder, quantized)
     tables = open_tables(unsealed)
     integers = QuantizedSource(config, quantized, tables, open_head(unsealed, tables))
-    prompts = lengths(config.window, len(reading.ids))
+    prompts = lengths(config.window, len(ids))
     with Progress("verifying", 1 + len(prompts)) as progress:
-        ids = reading.ids[: prompts[-1] + STEPS]  # what is compared; the float model read more, for the caches' scales
-        own = Reading(integers, ids, hidden_states(integers, ids[None])[0])
+        own = Reading(integers, hidden_states(integers, ids[None, : prompts[-1] + STEPS])[0])
         progress.advance(1)
         give_back()
         decoder = Decoder(unsealed)  # after the reading: a graph and a layer of floats are not in memory at once
-        report = compare(decoder, {"float": reading, "quantized": own}, progress.advance)
+        report = compare(decoder, ids, {"float": reading, "quantized": own}, progress.advance)
     judge(report, recipe)
     (folder / "parity.json").write_bytes(pretty(report))
-    (folder / "golden.json").write_bytes(pretty(goldens(decoder, reading.ids, report)))
+    (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
     return report
 
 
-def passage(checkpoint: Checkpoint) -> NDArray[np.int64]:
+def passage(checkpoint: Checkpoint, pieces: Pieces) -> NDArray[np.int64]:
     """A text as tokens, long enough for several windows."""
-    config, pieces = checkpoint.config, read_pieces(tokenizer_file(checkpoint.folder))
+    config = checkpoint.config
     wanted = min(config.context, 3 * config.window + 7 + STEPS)
     once = pieces.encode(PASSAGE.read_text(encoding="utf-8"), add_special_tokens=False).ids
     ids = [generation(checkpoint.folder).bos, *(once * (wanted // len(once) + 1))][:wanted]

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer as Pieces
+
 from runtime.errors import GemmaError
 from runtime.manifest import Generation
 from runtime.tokenizer import read_pieces, read_template
@@ -13,11 +15,12 @@ from runtime.tokenizer import read_pieces, read_template
 from .checkpoint import Checkpoint, read_json
 
 
-def check_side_files(folder: Path) -> None:
-    """Raises GemmaError for what would be refused after the long part of an export."""
-    read_pieces(tokenizer_file(folder))
+def check_side_files(folder: Path) -> Pieces:
+    """The tokenizer.  Raises GemmaError for what would be refused after the long part of an export."""
+    pieces = read_pieces(tokenizer_file(folder))
     chat_template(folder)
     generation(folder)
+    return pieces
 
 
 def tokenizer_file(folder: Path) -> Path:

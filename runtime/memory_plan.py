@@ -13,7 +13,7 @@ from .errors import GemmaError
 from .manifest import Artifact, Cache, Manifest, Model
 from .row_cache import ROWS
 
-CHUNK = 512  # prompt tokens a call, as decoder.py reads them
+CHUNK = 256  # prompt tokens a call, as decoder.py reads them
 BASE = 76_000_000  # Python, numpy, and onnxruntime with a session that has run: without its weights
 TEXT = 1_400  # for a token of the vocabulary, while tokenizer.json is read: Gemma's own has two merges for each
 

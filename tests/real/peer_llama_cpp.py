@@ -55,6 +55,13 @@ def theirs(args: argparse.Namespace, threads: int) -> dict[str, float]:
     return {**rates, "peak_rss_bytes": peak}
 
 
+def in_turn(args: argparse.Namespace, threads: int) -> tuple[dict[str, float], dict[str, float]]:
+    sides = ours(args, threads), theirs(args, threads)
+    told = (f"{label} {' / '.join(f'{side[figure]:.4g}' for side in sides)}" for figure, label in FIGURES.items())
+    print(", ".join(told), file=sys.stderr, flush=True)
+    return sides
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="llama.cpp beside gemma-edge.")
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
@@ -70,7 +77,7 @@ def main() -> int:
     args = parser.parse_args(words[:cut])
     args.flags = words[cut + 1 :]
     threads = args.threads or len(os.sched_getaffinity(0))
-    rounds = [(ours(args, threads), theirs(args, threads)) for _ in range(args.rounds)]
+    rounds = [in_turn(args, threads) for _ in range(args.rounds)]
     found: dict[str, Any] = {"threads": threads, "context": args.context, "rounds": args.rounds}
     print(f"{'median of ' + str(args.rounds):20}{'gemma-edge':>12}{'llama.cpp':>12}{'ratio':>8}")
     for figure, label in FIGURES.items():
