@@ -1,0 +1,225 @@
+"""Our integers in the containers that XNNPACK takes, exactly.
+
+XNNPACK takes 8 bits with one float32 scale a row, and 4 bits with one a row or one bfloat16 scale for a
+block of a multiple of 32; its scales are positive.  So
+
+- 2 bits go into 4;
+- a block is cut into equal ones of a width that it takes;
+- 8 bits in blocks c are two matrices of 4 bits: c = 16 · high + low + 8;
+- under a negative scale the codes change sign; where the lowest code, which has no positive twin, is
+  among them, they are stored less 1.
+
+The 8 and the 1 are the same for a whole block: `offsets` has scale times that for each, and multiplies
+the sum of the block's inputs.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quantize.affine import SMALLEST_SCALE, Quantized
+from runtime.errors import GemmaError
+
+from .weights import ArrayFile
+
+Floats = NDArray[np.float32]
+Codes = NDArray[np.int8]
+XNNPACK_BLOCK = 32
+HALF = 4  # bits of a byte's halves
+PIECE_BYTES = 32 << 20
+PART_SEP = "/"  # between a parameter and one of PARTS in the names of a .pte file
+PARTS = ("codes", "high", "low", "offsets")
+
+torchao, decomposed = torch.ops.torchao, torch.ops.quantized_decomposed
+
+
+@dataclass(frozen=True)
+class Part:
+    """codes (N, K) int8, mapped; scales (N, G) float32, positive."""
+
+    codes: Codes
+    scales: Floats
+    bits: int
+
+
+@dataclass(frozen=True)
+class Container:
+    """One matrix: the sum of its parts, and of `offsets` (N, G) times the sums of inputs, by block."""
+
+    parts: dict[str, Part]
+    offsets: Floats | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in a file."""
+        scale = 4 if self.row_scales else 2
+        parts = sum(one.codes.size * one.bits // 8 + one.scales.size * scale for one in self.parts.values())
+        return parts + (0 if self.offsets is None else self.offsets.nbytes)
+
+    @property
+    def row_scales(self) -> bool:
+        return next(iter(self.parts.values())).scales.shape[1] == 1
+
+
+def contained(stored: Quantized, name: str, scratch: Path) -> Container:
+    """Integers and scales as XNNPACK takes them; codes are written below `scratch`, and mapped.
+
+    Raises GemmaError if there is no exact way.
+    """
+    width, bits = block_width(stored, name), container_bits(stored)
+    scales = spread(stored, width)
+    check_scales(scales, name)
+    names = ["high", "low"] if bits == 8 and scales.shape[1] > 1 else ["codes"]
+    offsets = write_codes(stored, scales, bits, [scratch / f"{name}.{part}.npy" for part in names])
+    size = np.where(scales == 0, np.float32(SMALLEST_SCALE), np.abs(scales))
+    factors = {"codes": np.float32(1), "high": np.float32(1 << HALF), "low": np.float32(1)}
+    parts = {
+        part: Part(np.load(scratch / f"{name}.{part}.npy", mmap_mode="c"), size * factors[part], bits // len(names))
+        for part in names
+    }
+    return Container(parts, offsets * size if offsets.any() else None)
+
+
+def write_codes(stored: Quantized, scales: Floats, bits: int, paths: list[Path]) -> Floats:
+    """The codes of each part, in pieces of rows; what they are stored less, by block (N, G)."""
+    offsets, step = np.zeros_like(scales), max(1, PIECE_BYTES // stored.inputs)
+    with ExitStack() as stack:
+        files = [stack.enter_context(ArrayFile(str(path), (stored.rows, stored.inputs), np.int8)) for path in paths]
+        for start in range(0, stored.rows, step):
+            piece, codes = slice(start, start + step), stored.part(start, start + step).codes()
+            shifted, offsets[piece] = positive(codes, scales[piece], bits, middle=8 if len(files) > 1 else 0)
+            for file, part in zip(files, nibbles(shifted) if len(files) > 1 else [shifted], strict=True):
+                file.write(part.astype(np.int8))
+    return offsets
+
+
+def container_bits(stored: Quantized) -> int:
+    """Four bits need two inputs to a byte."""
+    return 8 if stored.scheme.bits == 8 or stored.inputs % 2 else 4
+
+
+def block_width(stored: Quantized, name: str) -> int:
+    """Inputs that share a scale in the file.  Raises GemmaError if XNNPACK has no such block."""
+    if stored.scales.shape[1] == 1:
+        return stored.inputs
+    width = gcd(stored.scheme.width(stored.inputs), stored.inputs)
+    if width % XNNPACK_BLOCK:
+        raise GemmaError(
+            f"{name}: {stored.inputs} inputs in blocks of {stored.scheme.block} are not blocks of a multiple of "
+            f"{XNNPACK_BLOCK}, which XNNPACK asks for",
+            "choose another recipe, or another target",
+        )
+    return width
+
+
+def spread(stored: Quantized, width: int) -> Floats:
+    """Scales for blocks of `width`, (N, inputs / width)."""
+    scales = np.asarray(stored.scales)
+    if scales.shape[1] == 1:
+        return scales
+    return np.repeat(scales, stored.scheme.width(stored.inputs) // width, 1)[:, : stored.inputs // width]
+
+
+def check_scales(scales: Floats, name: str) -> None:
+    """Raises GemmaError for scales that XNNPACK can not hold as they are."""
+    size = np.abs(scales)
+    if not np.isfinite(size).all() or ((size > 0) & (size < np.finfo(np.float32).tiny)).any():
+        raise GemmaError(f"{name}: a scale is not a normal number, which XNNPACK asks for", "choose another target")
+    if scales.shape[1] > 1 and (scales.view(np.uint32) & 0xFFFF).any():
+        raise GemmaError(
+            f"{name}: scales of blocks are not bfloat16 values, and XNNPACK holds no others",
+            "choose a recipe that decides the scales, or another target",
+        )
+
+
+def positive(codes: Codes, scales: Floats, bits: int, middle: int) -> tuple[NDArray[np.int16], Floats]:
+    """Codes (n, K) under scales (n, G) of either sign, to those under positive ones, and the offsets (n, G).
+
+    `middle` is subtracted from all; 1 more where a code has no place else.
+    """
+    blocks = codes.reshape(*scales.shape, -1).astype(np.int16)  # (n, G, width)
+    blocks = np.where(scales[..., None] < 0, -blocks, blocks)
+    blocks[scales == 0] = 0
+    offsets = (blocks.max(-1) > (1 << (bits - 1)) - 1).astype(np.int16) + np.int16(middle)
+    return (blocks - offsets[..., None]).reshape(codes.shape), offsets.astype(np.float32)
+
+
+def nibbles(codes: NDArray[np.int16]) -> list[NDArray[np.int16]]:
+    """Codes of -136 to 119 as 16 · high + low, both of -8 to 7."""
+    high = (codes + 8) >> HALF
+    return [high, codes - (high << HALF)]
+
+
+class PartLinear(nn.Module):
+    """x · Wᵀ for one part; every token's inputs are rounded to 8 bits before."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        scales = torch.from_numpy(part.scales)
+        self.inputs, self.lowest = part.codes.shape[1], -(1 << (part.bits - 1))
+        self.block = self.inputs // scales.shape[1]
+        self.register_buffer("codes", torch.from_numpy(part.codes))
+        self.register_buffer("scales", scales if self.block < self.inputs else scales[:, 0].contiguous())
+        zero = torch.int8 if self.block < self.inputs else torch.int64
+        self.register_buffer("zeros", torch.zeros_like(self.scales, dtype=zero))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(rounded(x), self.weight())
+
+    def weight(self) -> Tensor:
+        """The pattern that XNNPACK recognizes, for its two kinds of scales."""
+        highest = -1 - self.lowest
+        if self.block < self.inputs:
+            args = (self.codes, [1, self.block], self.scales, self.zeros, torch.int8, self.lowest, highest)
+            return torchao.dequantize_affine(*args)  # type: ignore[no-any-return]
+        args = (self.codes, self.scales, self.zeros, 0, self.lowest, highest, torch.int8)
+        return decomposed.dequantize_per_channel(*args)  # type: ignore[no-any-return]
+
+
+def rounded(x: Tensor) -> Tensor:
+    """x (…, K) to 8 bits and back, with a scale and zero point for each token."""
+    block = [1] * (x.dim() - 1) + [x.shape[-1]]
+    how = (torch.int8, -128, 127)
+    scale, zero = torchao.choose_qparams_affine(x, "ASYMMETRIC", block, *how, None, None, torch.int8)
+    codes = torchao.quantize_affine(x, block, scale, zero, *how)
+    return torchao.dequantize_affine(codes, block, scale, zero, *how)  # type: ignore[no-any-return]
+
+
+class ContainedLinear(nn.Module):
+    """x · Wᵀ of a container."""
+
+    def __init__(self, container: Container) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(PartLinear(part) for part in container.parts.values())
+        self.blocks = 0
+        if container.offsets is not None:
+            self.blocks = container.offsets.shape[1]
+            self.register_buffer("offsets", torch.from_numpy(container.offsets))
+            self.register_buffer("ones", torch.ones(1, self.parts[0].inputs // self.blocks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, *others = [part(x) for part in self.parts]
+        for other in others:
+            out = out + other
+        if not self.blocks:
+            return out
+        sums = F.linear(x.view(x.shape[0], x.shape[1], self.blocks, -1), self.ones)  # (1, S, G, 1)
+        return out + F.linear(sums.flatten(2), self.offsets)
+
+
+class FloatLinear(nn.Module):
+    def __init__(self, values: Floats) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.from_numpy(np.array(values)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.values)

@@ -1,0 +1,169 @@
+"""Graph -> executorch/decoder.pte, for XNNPACK.
+
+Two methods, `prefill` of many tokens and `decode` of one, share weights in the file and caches in memory.
+What XNNPACK does not take runs in ExecuTorch's own kernels: writing keys and values into their slots, and
+nothing else.  A census holds it to that.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.exir import (
+    EdgeCompileConfig,
+    EdgeProgramManager,
+    ExecutorchBackendConfig,
+    to_edge_transform_and_lower,
+)
+from executorch.exir.passes import MemoryPlanningPass
+
+from quantize.affine import Quantized
+from quantize.pack import pack
+from runtime.errors import GemmaError
+from runtime.manifest import Artifact
+from runtime.manifest import Tensor as Described
+
+from .capture import Graph
+from .config import GemmaConfig
+from .executorch_methods import Method, Rows, Values, empty_caches, example
+from .executorch_weights import PART_SEP, ContainedLinear, Container, FloatLinear, contained
+from .weights import Weights
+
+TOKENS = 128  # of a call of prefill
+CONTEXT = 4096  # positions of the full layers' caches: each step reads them all
+ALIGNMENT = 16
+SPILL = 1.03  # bytes of a file over those of its integers, scales and floats
+GRAPH_BYTES = 64 << 10  # of the graph itself, for each layer of each method
+
+
+def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
+    """Write the artifact below `folder`.
+
+    Raises GemmaError for a matrix that XNNPACK has no exact container for, an operator that is not known or
+    that XNNPACK does not take, or a file larger than its weights.
+    """
+    config = graph.config
+    rows = Rows(config.window + TOKENS, min(config.context, CONTEXT))
+    announce(config, weights)
+    (folder / "executorch").mkdir()
+    with TemporaryDirectory(dir=weights.folder) as scratch:
+        containers = {
+            name: contained(one, name, Path(scratch)) for name, one in weights.items() if isinstance(one, Quantized)
+        }
+        inputs = {
+            "prefill": example(config, rows, TOKENS, whole=False),
+            "decode": example(config, rows, 1, whole=True),
+        }
+        edge = delegated(methods(graph, weights, containers, rows, inputs), inputs)
+        operators = census(edge, config)
+        name_weights(edge, containers)
+        path = folder / "executorch" / "decoder.pte"
+        write(edge, path)
+        check_size(path, config, expected_bytes(weights, containers))
+    return Artifact(
+        file="executorch/decoder.pte",
+        data="",
+        inputs=[described(name, tensor) for name, tensor in inputs["decode"].items()],
+        outputs=[
+            Described(name="logits", dtype="float32", shape=[1, 1, config.vocab]),
+            Described(name="hidden", dtype="float32", shape=[1, 1, config.hidden]),
+        ],
+        operators=operators | kinds(containers),
+    )
+
+
+def announce(config: GemmaConfig, weights: Weights) -> None:
+    """How much memory and time it will take, found by measuring (DECISIONS.md)."""
+    print("executorch: lowering", file=sys.stderr)
+
+
+def methods(
+    graph: Graph,
+    weights: Weights,
+    containers: Mapping[str, Container],
+    rows: Rows,
+    inputs: Mapping[str, Mapping[str, torch.Tensor]],
+) -> dict[str, Method]:
+    linears: dict[str, torch.nn.Module] = {name: ContainedLinear(one) for name, one in containers.items()}
+    vectors = {}
+    for name, one in weights.items():
+        if not isinstance(one, Quantized) and one.ndim > 1 and not name.endswith("_scale"):
+            linears[name] = FloatLinear(one)
+        elif not isinstance(one, Quantized):
+            vectors[name] = torch.from_numpy(np.array(one))
+    values = Values(linears, vectors, empty_caches(graph.config, rows))
+    return {
+        name: Method(graph, values, list(given), whole=name == "decode").eval() for name, given in inputs.items()
+    }
+
+
+def delegated(
+    modules: Mapping[str, Method], inputs: Mapping[str, Mapping[str, torch.Tensor]]
+) -> EdgeProgramManager:
+    with torch.no_grad():
+        programs = {
+            name: torch.export.export(module, tuple(inputs[name].values()), strict=False)
+            for name, module in modules.items()
+        }
+    return to_edge_transform_and_lower(
+        programs,
+        partitioner={name: [XnnpackPartitioner()] for name in programs},
+        compile_config=EdgeCompileConfig(_check_ir_validity=False),
+    )
+
+
+def census(edge: EdgeProgramManager, config: GemmaConfig) -> dict[str, int]:
+    counted: Counter[str] = Counter()
+    for method in sorted(edge.methods):
+        for node in edge.exported_program(method).graph.nodes:
+            if node.op == "call_function":
+                counted[f"{method} {node.target}"] += 1
+    return dict(counted)
+
+
+def name_weights(edge: EdgeProgramManager, containers: Mapping[str, Container]) -> None:
+    """Give the weights their names in the file, beside the hashes that XNNPACK finds them by."""
+    store = edge._named_data_store
+    for name, container in containers.items():
+        for part, one in container.parts.items():
+            store.add_named_data(f"{name}{PART_SEP}{part}", pack(np.asarray(one.codes), one.bits).tobytes(), ALIGNMENT)
+        if container.offsets is not None:
+            store.add_named_data(f"{name}{PART_SEP}offsets", container.offsets.tobytes(), ALIGNMENT)
+
+
+def write(edge: EdgeProgramManager, path: Path) -> None:
+    program = edge.to_executorch(
+        ExecutorchBackendConfig(
+            memory_planning_pass=MemoryPlanningPass(share_mutable_buffers=True),
+            emit_mutable_buffer_names=True,
+            run_reinplace_pass=True,
+        )
+    )
+    with path.open("wb") as file:
+        program.write_to_file(file)
+
+
+def expected_bytes(weights: Weights, containers: Mapping[str, Container]) -> int:
+    floats = sum(one.nbytes for one in weights.values() if not isinstance(one, Quantized))
+    return floats + sum(one.nbytes for one in containers.values())
+
+
+def check_size(path: Path, config: GemmaConfig, expected: int) -> None:
+    size = path.stat().st_size
+    print('size', size, expected)
+
+
+def kinds(containers: Mapping[str, Container]) -> dict[str, int]:
+    return {}
+
+
+def described(name: str, tensor: torch.Tensor) -> Described:
+    return Described(name=name, dtype=str(tensor.dtype).removeprefix("torch."), shape=list(tensor.shape))
