@@ -96,6 +96,9 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     outputs: list[Tensor]
     operators: dict[str, int]
     memory: Memory = Memory()
+    tokens: Count = 0  # of every call that reads a prompt; 0: any number
+    context: Count = 0  # most positions; 0: the model's
+    caches: Literal["", "float32", "float16"] = ""  # what the engine's own caches hold; empty: as in the model
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
