@@ -20,7 +20,7 @@ from quantize.recipe import Recipe as QuantizeRecipe
 from runtime import manifest as m
 from runtime.bench import peak_rss
 from runtime.bundle import Bundle, check_destination, created, describe, seal
-from runtime.decoder import Decoder, open_head, open_tables
+from runtime.decoder import open_head, open_tables
 from runtime.errors import GemmaError
 from runtime.progress import Progress
 from runtime.tokenizer import Tokenizer
@@ -37,9 +37,9 @@ from .config import GemmaConfig
 from .reference import FloatSource, QuantizedSource, hidden_states
 from .side_files import check_side_files, copy_tokenizer, generation
 from .spare_memory import give_back
-from .targets import load_targets
+from .targets import decoder_of, load_targets
 from .tensors import needed, part
-from .verify import STEPS, Reading, Report, check_weights, compare, compared, goldens, judge, lengths
+from .verify import STEPS, Parity, Reading, Report, check_weights, compare, compared, goldens, judge, lengths
 
 PASSAGE = Path(__file__).with_name("passage.txt")
 
@@ -185,21 +185,27 @@ def verify(
     folder: Path,
     recipe: QuantizeRecipe,
 ) -> Report:
-    """Compare, judge, and write parity.json and golden.json."""
+    """Compare and judge every artifact; write parity.json, and golden.json of the first."""
     unsealed = Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder, hashed=False)))
-    check_weights(folder, quantized)
+    for name, artifact in manifest.artifacts.items():
+        check_weights(folder, quantized, name, artifact.file)
     tables = open_tables(unsealed)
     integers = QuantizedSource(config, quantized, tables, open_head(unsealed, tables))
     prompts = lengths(config.window, len(ids))
-    with Progress("verifying", 1 + len(prompts)) as progress:
+    found: dict[str, dict[str, Parity]] = {}
+    with Progress("verifying", 1 + len(prompts) * len(manifest.artifacts)) as progress:
         own = Reading(integers, hidden_states(integers, ids[None, : prompts[-1] + STEPS])[0])
         progress.advance(1)
         give_back()
-        decoder = Decoder(unsealed)  # after the reading: a graph and a layer of floats are not in memory at once
-        report = compare(decoder, ids, {"float": reading, "quantized": own}, progress.advance)
-    judge(report, recipe)
+        for name in manifest.artifacts:
+            decoder = decoder_of(name, unsealed)  # after the reading: a graph and floats are not in memory at once
+            found[name] = compare(decoder, ids, {"float": reading, "quantized": own}, progress.advance)
+            judge(name, found[name], recipe)
+            if len(found) == 1:
+                (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, found[name]["quantized"])))
+            del decoder
+    report = Report(prompts, STEPS, found)
     (folder / "parity.json").write_bytes(pretty(report))
-    (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
     return report
 
 

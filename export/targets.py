@@ -1,15 +1,18 @@
-"""Target name -> lowering.  `ls export/to_*.py` is the list."""
+"""Target name -> lowering, and how its artifact is read back and run.  `ls export/to_*.py` is the list."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from runtime.bundle import Bundle
+from runtime.engine import open_decoder
 from runtime.errors import GemmaError
 
 Lower = Callable[..., Any]
+EXTRAS = {"onnx": "export"}  # others are named after their target
 
 
 def available() -> list[str]:
@@ -29,6 +32,19 @@ def load_target(name: str) -> Lower:
         lower: Lower = import_module(f".to_{name}", __package__).lower
     except ModuleNotFoundError as error:
         raise GemmaError(
-            f"target {name} needs the package {error.name}, which is not installed", "pip install 'gemma-edge[export]'"
+            f"target {name} needs the package {error.name}, which is not installed",
+            f"pip install 'gemma-edge[{EXTRAS.get(name, name)}]'",
         ) from error
     return lower
+
+
+def read_back(name: str, path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, Any]]]]:
+    """Weights of an artifact, as read_onnx.stored_weights gives them."""
+    found: Iterator[tuple[list[str], Iterator[tuple[int, Any]]]]
+    found = import_module(f".read_{name}", __package__).stored_weights(path)
+    return found
+
+
+def decoder_of(name: str, bundle: Bundle) -> Any:
+    """What runs an artifact here, with the surface of runtime.decoder.Decoder."""
+    return open_decoder(name, bundle)

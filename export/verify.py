@@ -21,8 +21,8 @@ from runtime.decoder import CHUNK, Decoder, State
 from runtime.errors import GemmaError
 from runtime.golden import Goldens, record
 
-from .read_onnx import stored_weights
 from .reference import Source, logits
+from .targets import read_back
 from .weights import Weights
 
 Floats = NDArray[np.float32]
@@ -51,12 +51,11 @@ class Parity(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """parity.json: the artifact against both references."""
+    """parity.json: every artifact against both references, by name."""
 
-    artifact: str
     prompts: list[int]
     steps: int
-    against: dict[str, Parity]
+    artifacts: dict[str, dict[str, Parity]]
 
 
 def lengths(window: int, limit: int) -> list[int]:
@@ -73,10 +72,10 @@ def compared(window: int, limit: int) -> int:
     return max(n for n in lengths(window, limit) if n <= window + 1) + STEPS
 
 
-def check_weights(folder: Path, weights: Weights) -> None:
+def check_weights(folder: Path, weights: Weights, name: str = "onnx", file: str = "onnx/decoder.onnx") -> None:
     """Raises GemmaError unless the artifact's integers and scales are those that were decided."""
     seen: Counter[str] = Counter()  # rows, by parameter
-    for parameters, packed in stored_weights(folder / "onnx" / "decoder.onnx"):
+    for parameters, packed in read_back(name, folder / file):
         for start, piece in packed:
             offset = 0
             for parameter in parameters:
@@ -170,7 +169,7 @@ def compare(
     ids: NDArray[np.int64],
     readings: dict[str, Reading],
     progress: Callable[[float], None] = lambda done: None,
-) -> Report:
+) -> dict[str, Parity]:
     """Read beginnings of a text, ids (T,); each is compared with the references that have read as far."""
     prompts = lengths(decoder.model.window, len(ids))
     tallies = {name: Tally() for name in readings}
@@ -178,7 +177,7 @@ def compare(
     for some in overlapping(prompts):
         compare_some(decoder, ids, some, readings, tallies, whole)
         progress(len(some))
-    return Report("onnx", prompts, STEPS, {name: tally.parity() for name, tally in tallies.items()})
+    return {name: tally.parity() for name, tally in tallies.items()}
 
 
 def compare_some(
@@ -220,9 +219,9 @@ def overlapping(prompts: list[int]) -> list[list[int]]:
     return found
 
 
-def judge(report: Report, recipe: Recipe) -> None:
-    """Raises GemmaError if a figure is past its gate."""
-    model, values = report.against["float"], report.against["quantized"]
+def judge(artifact: str, against: dict[str, Parity], recipe: Recipe) -> None:
+    """Raises GemmaError if a figure of an artifact is past its gate."""
+    model, values = against["float"], against["quantized"]
     checks = [
         (
             "top-1 agreement with the float model",
@@ -246,13 +245,12 @@ def judge(report: Report, recipe: Recipe) -> None:
     for name, found, gate, passed in checks:
         if not passed:
             raise GemmaError(
-                f"{report.artifact}: {name} is {found:.4g}, the gate of recipe {recipe.name} is {gate:.4g}",
+                f"{artifact}: {name} is {found:.4g}, the gate of recipe {recipe.name} is {gate:.4g}",
                 "the bundle is not sealed; try a recipe of more bits",
             )
 
 
-def goldens(decoder: Decoder, ids: NDArray[np.int64], report: Report) -> Goldens:
-    """What the artifact answers, with the tolerance that its own rounding asks for."""
-    values = report.against["quantized"]
+def goldens(decoder: Decoder, ids: NDArray[np.int64], values: Parity) -> Goldens:
+    """What the artifact answers, with the tolerance that its own rounding asks for; `values`: of its integers."""
     prompts = [record(decoder, ids[:length].tolist(), GOLDEN_STEPS) for length in GOLDEN_PROMPTS]
     return Goldens(tolerance=max(1e-3, 2 * values.worst_difference), prompts=prompts)

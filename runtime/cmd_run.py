@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .available_memory import available
 from .bundle import Bundle
+from .engine import DEFAULT, ENGINES, longest
 from .errors import GemmaError
 from .manifest import Manifest
 from .memory_plan import check_room, longest_context
@@ -42,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
     )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON instead of streaming text")
 
 
@@ -49,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     chatting = args.prompt is None and sys.stdin.isatty() and sys.stdout.isatty() and not args.json
     prompt = None if chatting else read_prompt(args.prompt)
     bundle = Bundle.open(args.bundle)
-    session = Session(bundle, args.threads, chosen_context(bundle.manifest, args.context))
+    context = chosen_context(bundle.manifest, args.context, args.engine)
+    session = Session(bundle, args.threads, context, args.engine)
     sampling = chosen_sampling(session, args)
     if prompt is None:
         return chat(session, sampling, args.max_new_tokens)
@@ -75,15 +80,14 @@ def read_prompt(given: str | None) -> str:
     return prompt
 
 
-def chosen_context(manifest: Manifest, asked: int | None) -> int:
+def chosen_context(manifest: Manifest, asked: int | None, engine: str) -> int:
     """Raises GemmaError for a context that the model does not have, or that memory does not hold."""
-    most, room = manifest.model.context, available()  # what this process has already counts twice: a margin
-    if asked is None:
-        context = min(most, max(1, longest_context(manifest, room, text=True)))
-    elif 1 <= asked <= most:
-        context = asked
-    else:
+    most, room = longest(manifest, engine), available()  # what this process has already counts twice: a margin
+    if asked is not None and not 1 <= asked <= most:
         raise GemmaError(f"--context {asked}: not a number from 1 to {most}", "leave it out for what fits the memory")
+    if engine != "onnx":
+        return asked or most  # its caches are of one size, whatever the context
+    context = min(most, max(1, longest_context(manifest, room, text=True))) if asked is None else asked
     check_room(manifest, context, room, text=True)
     if asked is None and context < most:
         print(f"memory for {context} of {most} tokens of context", file=sys.stderr)

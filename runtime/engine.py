@@ -6,10 +6,28 @@ from collections.abc import Callable
 
 from .bundle import Bundle
 from .decoder import Decoder
+from .errors import GemmaError
 from .executorch_decoder import ExecutorchDecoder
+from .manifest import Manifest
 
 ENGINES: dict[str, type[Decoder] | type[ExecutorchDecoder]] = {"onnx": Decoder, "executorch": ExecutorchDecoder}
 DEFAULT = "onnx"
+
+
+def first_engine(manifest: Manifest) -> str:
+    """The engine whose answers are golden.  Raises GemmaError if none runs here."""
+    found = next((name for name in ENGINES if name in manifest.artifacts), None)
+    if found is None:
+        made = ", ".join(manifest.artifacts) or "nothing"
+        raise GemmaError(f"no artifact that runs here, only {made}", f"export it with --to {DEFAULT}")
+    return found
+
+
+def longest(manifest: Manifest, engine: str) -> int:
+    """Most positions of a model in an engine."""
+    artifact = manifest.artifacts.get(engine)
+    most = manifest.model.context
+    return min(most, artifact.context) if artifact and artifact.context else most
 
 
 def open_decoder(

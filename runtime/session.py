@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 
 from .bundle import Bundle
-from .decoder import CHUNK, Cancelled, Decoder, Floats
+from .decoder import CHUNK, Cancelled, Floats
+from .engine import DEFAULT, open_decoder
 from .errors import GemmaError
 from .sampler import Sampler, Sampling
 from .tokenizer import Message, Tokenizer
@@ -42,15 +43,15 @@ class End:
 class Session:
     """One conversation.  Not for two threads at once, except `cancel`."""
 
-    def __init__(self, bundle: Bundle, threads: int = 0, context: int = 0) -> None:
-        """`context` limits the tokens of prompt and answer; 0: to what the model can.
+    def __init__(self, bundle: Bundle, threads: int = 0, context: int = 0, engine: str = DEFAULT) -> None:
+        """`context` limits the tokens of prompt and answer; 0: to what the model, or the artifact, can.
 
         Raises GemmaError if a part of the bundle can not be loaded.
         """
         self.bundle = bundle
         self.manifest = bundle.manifest
-        self.context = min(context or self.manifest.model.context, self.manifest.model.context)
-        self.decoder = Decoder(bundle, threads, self._load_tokenizer)
+        self.decoder = open_decoder(engine, bundle, threads, self._load_tokenizer)
+        self.context = min(context or self.decoder.model.context, self.decoder.model.context)
         self.ids: list[int] = []  # what the caches hold
         self._cancelled = threading.Event()
 
