@@ -22,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.ao.quantization.fx._decomposed  # noqa: F401  registers operators
+import torchao.quantization.quant_primitives  # noqa: F401  as well
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -64,6 +66,14 @@ class Container:
         scale = 4 if self.row_scales else 2
         parts = sum(one.codes.size * one.bits // 8 + one.scales.size * scale for one in self.parts.values())
         return parts + (0 if self.offsets is None else self.offsets.nbytes)
+
+    @property
+    def kind(self) -> str:
+        """For people: "int4/row", "int4/32", "2 int4/32 + offsets"."""
+        one = next(iter(self.parts.values()))
+        width = "row" if self.row_scales else str(one.codes.shape[1] // one.scales.shape[1])
+        count = f"{len(self.parts)} " if len(self.parts) > 1 else ""
+        return f"{count}int{one.bits}/{width}{'' if self.offsets is None else ' + offsets'}"
 
     @property
     def row_scales(self) -> bool:

@@ -7,6 +7,7 @@ nothing else.  A census holds it to that.
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -42,6 +43,8 @@ CONTEXT = 4096  # positions of the full layers' caches: each step reads them all
 ALIGNMENT = 16
 SPILL = 1.03  # bytes of a file over those of its integers, scales and floats
 GRAPH_BYTES = 64 << 10  # of the graph itself, for each layer of each method
+DELEGATE = "executorch_call_delegate"
+OUTSIDE = ("aten.index_put.default",)  # what ExecuTorch's own kernels compute
 
 
 def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
@@ -77,6 +80,9 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
             Described(name="hidden", dtype="float32", shape=[1, 1, config.hidden]),
         ],
         operators=operators | kinds(containers),
+        tokens=TOKENS,
+        context=rows.full,
+        caches="float32",
     )
 
 
@@ -121,12 +127,28 @@ def delegated(
 
 
 def census(edge: EdgeProgramManager, config: GemmaConfig) -> dict[str, int]:
+    """Operators by kind.  Raises GemmaError for one that XNNPACK did not take, or too many delegates."""
     counted: Counter[str] = Counter()
     for method in sorted(edge.methods):
         for node in edge.exported_program(method).graph.nodes:
-            if node.op == "call_function":
-                counted[f"{method} {node.target}"] += 1
-    return dict(counted)
+            if node.op == "call_function" and node.target is not operator.getitem:
+                counted[f"{method} {kind(node.target)}"] += 1
+        delegates, most = counted[f"{method} {DELEGATE}"], config.own_kv_layers + 2
+        if delegates > most:
+            raise GemmaError(
+                f"{method}: {delegates} parts for XNNPACK, where {most} are enough", "report this as a bug"
+            )
+    unexpected = [name for name in counted if name.split()[1] not in (DELEGATE, *OUTSIDE)]
+    if unexpected:
+        raise GemmaError(
+            f"XNNPACK does not take {', '.join(unexpected)}", "write it in another form in export/executorch_operators.py"
+        )
+    return dict(sorted(counted.items()))
+
+
+def kind(target: Any) -> str:
+    """aten.index_put.default, of an operator in any of the dialects."""
+    return str(getattr(target, "_op", target))
 
 
 def name_weights(edge: EdgeProgramManager, containers: Mapping[str, Container]) -> None:
@@ -157,12 +179,15 @@ def expected_bytes(weights: Weights, containers: Mapping[str, Container]) -> int
 
 
 def check_size(path: Path, config: GemmaConfig, expected: int) -> None:
-    size = path.stat().st_size
-    print('size', size, expected)
+    """Raises GemmaError for a file that is larger than its weights: some are there twice, or as floats."""
+    size, layers = path.stat().st_size, len(config.layers) + config.own_kv_layers
+    if size > SPILL * expected + layers * GRAPH_BYTES:
+        raise GemmaError(f"{path}: {size:,} bytes for {expected:,} of weights", "report this as a bug")
 
 
 def kinds(containers: Mapping[str, Container]) -> dict[str, int]:
-    return {}
+    """Matrices by container, for people."""
+    return dict(sorted(Counter(container.kind for container in containers.values()).items()))
 
 
 def described(name: str, tensor: torch.Tensor) -> Described:
