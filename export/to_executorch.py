@@ -106,14 +106,10 @@ def methods(
         elif not isinstance(one, Quantized):
             vectors[name] = torch.from_numpy(np.array(one))
     values = Values(linears, vectors, empty_caches(graph.config, rows))
-    return {
-        name: Method(graph, values, list(given), whole=name == "decode").eval() for name, given in inputs.items()
-    }
+    return {name: Method(graph, values, list(given), whole=name == "decode").eval() for name, given in inputs.items()}
 
 
-def delegated(
-    modules: Mapping[str, Method], inputs: Mapping[str, Mapping[str, torch.Tensor]]
-) -> EdgeProgramManager:
+def delegated(modules: Mapping[str, Method], inputs: Mapping[str, Mapping[str, torch.Tensor]]) -> EdgeProgramManager:
     with torch.no_grad():
         programs = {
             name: torch.export.export(module, tuple(inputs[name].values()), strict=False)
@@ -141,7 +137,8 @@ def census(edge: EdgeProgramManager, config: GemmaConfig) -> dict[str, int]:
     unexpected = [name for name in counted if name.split()[1] not in (DELEGATE, *OUTSIDE)]
     if unexpected:
         raise GemmaError(
-            f"XNNPACK does not take {', '.join(unexpected)}", "write it in another form in export/executorch_operators.py"
+            f"XNNPACK does not take {', '.join(unexpected)}",
+            "write it in another form in export/executorch_operators.py",
         )
     return dict(sorted(counted.items()))
 

@@ -37,9 +37,7 @@ def random_quantized(scheme: Scheme, inputs: int, rows: int = 40) -> Quantized:
     return Quantized(pack(codes, scheme.bits), scales, scheme, inputs)
 
 
-SCHEMES = [
-    Scheme(bits, block) for bits in (2, 4, 8) for block in (0, 32, 64, 128, 256)
-]
+SCHEMES = [Scheme(bits, block) for bits in (2, 4, 8) for block in (0, 32, 64, 128, 256)]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
