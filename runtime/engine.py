@@ -33,5 +33,5 @@ def longest(manifest: Manifest, engine: str) -> int:
 def open_decoder(
     engine: str, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None
 ) -> Decoder | ExecutorchDecoder:
-    """`beside` is called while the engine loads.  Raises GemmaError if the bundle or this machine has no such engine."""
+    """`beside` is called while the engine loads.  Raises GemmaError if the bundle has no such artifact."""
     return ENGINES[engine](bundle, threads, beside)
