@@ -20,6 +20,7 @@ from runtime.errors import GemmaError
 from . import executorch_operators as forms
 from .capture import Graph
 from .config import GemmaConfig
+from .executorch_linears import Inputs
 from .executorch_operators import Cache, Place
 
 ops, aten = torch.ops.gemma_edge, torch.ops.aten
@@ -98,6 +99,7 @@ class Method(nn.Module):
             for kind, _ in self.graph.config.ropes
         }
         found: dict[Node, Any] = self.placeholders(given)
+        self.inputs: dict[Any, Inputs] = {}
         for node in self.nodes:
             if node.op == "call_function":
                 arguments = torch.fx.node.map_arg(node.args, found.__getitem__)
@@ -149,8 +151,8 @@ def key(name: str) -> str:
 def ends(graph: Graph) -> tuple[Node, ...]:
     """Nodes of logits, hidden states, and presents."""
     output = next(node for node in graph.program.graph.nodes if node.op == "output")
-    found: tuple[Node, ...] = tuple(output.args[0])  # type: ignore[arg-type]
-    return found
+    found: Any = output.args[0]
+    return tuple(found)
 
 
 def needed(graph: Graph, *, whole: bool) -> list[Node]:
@@ -178,8 +180,9 @@ def translation(node: Node) -> Callable[..., Any]:
 # ---- one function for each operator; arguments are those of operators.py ----
 
 
-def linear(to: Method, _: Node, x: Tensor, weight: str) -> Tensor:
-    out: Tensor = to.linears[key(weight)](x)
+def linear(to: Method, node: Node, x: Tensor, weight: str) -> Tensor:
+    inputs = to.inputs.setdefault(node.args[0], Inputs(x))  # linears of one input share what they make of it
+    out: Tensor = to.linears[key(weight)](inputs)
     return out
 
 
@@ -192,14 +195,14 @@ def gelu_tanh(to: Method, _: Node, x: Tensor) -> Tensor:
 
 
 def attend(to: Method, _: Node, q: Tensor, k: Tensor, v: Tensor, q_gain: str, k_gain: str, *rest: Any) -> Any:
-    _, _, _, past, _, scale, window, value_norm, eps, *_ = rest
+    past, scale, window, value_norm, eps = rest[3], *rest[5:9]
     place = to.place(window)
     cache = to.new(k, v, k_gain, past, place, value_norm, eps)
     return forms.attended(to.head(q, q_gain, place, eps), cache, place, scale), cache, cache
 
 
 def remember(to: Method, node: Node, k: Tensor, v: Tensor, k_gain: str, *rest: Any) -> Any:
-    _, _, _, past, _, value_norm, eps, *_ = rest
+    past, value_norm, eps = rest[3], rest[5], rest[6]
     config = to.graph.config
     place = to.places[config.layers[config.own_kv_layers - 1].kind]
     cache = to.new(k, v, k_gain, past, place, value_norm, eps)
@@ -207,7 +210,7 @@ def remember(to: Method, node: Node, k: Tensor, v: Tensor, k_gain: str, *rest: A
 
 
 def attend_shared(to: Method, _: Node, q: Tensor, q_gain: str, *rest: Any) -> Tensor:
-    _, _, _, cache, _, scale, window, eps, *_ = rest
+    cache, scale, window, eps = rest[3], *rest[5:8]
     place = to.place(window)
     return forms.attended(to.head(q, q_gain, place, eps), cache, place, scale)
 
@@ -222,7 +225,7 @@ def split(to: Method, _: Node, x: Tensor, size: int, dim: int) -> list[Tensor]:
 
 
 def unflatten(to: Method, _: Node, x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
-    return x.unflatten(dim, sizes)
+    return x.reshape(*x.shape[:dim], *sizes)
 
 
 def flatten(to: Method, _: Node, x: Tensor, start: int) -> Tensor:

@@ -62,9 +62,13 @@ def rotate(x: Tensor, place: Place) -> Tensor:
 
 
 def keep(cache: Cache, key: Tensor, value: Tensor, place: Place) -> Cache:
-    """Write key and value (K, S, D) into their slots, in place."""
-    cache.key[:, :, place.slots] = key.transpose(1, 2)
-    cache.value[:, place.slots] = value
+    """Write key and value (K, S, D) into their slots, in place.
+
+    By the operator itself: an assignment drops leading ones of what it writes, and ExecuTorch's kernel fails.
+    """
+    put = torch.ops.aten.index_put_.default
+    put(cache.key, [None, None, place.slots], key.transpose(1, 2))
+    put(cache.value, [None, place.slots], value)
     return cache
 
 

@@ -21,12 +21,7 @@ from math import gcd
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.ao.quantization.fx._decomposed  # noqa: F401  registers operators
-import torchao.quantization.quant_primitives  # noqa: F401  as well
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from quantize.affine import SMALLEST_SCALE, Quantized
 from runtime.errors import GemmaError
@@ -40,8 +35,6 @@ HALF = 4  # bits of a byte's halves
 PIECE_BYTES = 32 << 20
 PART_SEP = "/"  # between a parameter and one of PARTS in the names of a .pte file
 PARTS = ("codes", "high", "low", "offsets")
-
-torchao, decomposed = torch.ops.torchao, torch.ops.quantized_decomposed
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,8 @@ class Container:
 
     @property
     def row_scales(self) -> bool:
-        return next(iter(self.parts.values())).scales.shape[1] == 1
+        one = next(iter(self.parts.values()))
+        return bool(one.scales.shape[1] == 1)
 
 
 def contained(stored: Quantized, name: str, scratch: Path) -> Container:
@@ -167,69 +161,3 @@ def nibbles(codes: NDArray[np.int16]) -> list[NDArray[np.int16]]:
     """Codes of -136 to 119 as 16 · high + low, both of -8 to 7."""
     high = (codes + 8) >> HALF
     return [high, codes - (high << HALF)]
-
-
-class PartLinear(nn.Module):
-    """x · Wᵀ for one part; every token's inputs are rounded to 8 bits before."""
-
-    def __init__(self, part: Part) -> None:
-        super().__init__()
-        scales = torch.from_numpy(part.scales)
-        self.inputs, self.lowest = part.codes.shape[1], -(1 << (part.bits - 1))
-        self.block = self.inputs // scales.shape[1]
-        self.register_buffer("codes", torch.from_numpy(part.codes))
-        self.register_buffer("scales", scales if self.block < self.inputs else scales[:, 0].contiguous())
-        zero = torch.int8 if self.block < self.inputs else torch.int64
-        self.register_buffer("zeros", torch.zeros_like(self.scales, dtype=zero))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(rounded(x), self.weight())
-
-    def weight(self) -> Tensor:
-        """The pattern that XNNPACK recognizes, for its two kinds of scales."""
-        highest = -1 - self.lowest
-        if self.block < self.inputs:
-            args = (self.codes, [1, self.block], self.scales, self.zeros, torch.int8, self.lowest, highest)
-            return torchao.dequantize_affine(*args)  # type: ignore[no-any-return]
-        args = (self.codes, self.scales, self.zeros, 0, self.lowest, highest, torch.int8)
-        return decomposed.dequantize_per_channel(*args)  # type: ignore[no-any-return]
-
-
-def rounded(x: Tensor) -> Tensor:
-    """x (…, K) to 8 bits and back, with a scale and zero point for each token."""
-    block = [1] * (x.dim() - 1) + [x.shape[-1]]
-    how = (torch.int8, -128, 127)
-    scale, zero = torchao.choose_qparams_affine(x, "ASYMMETRIC", block, *how, None, None, torch.int8)
-    codes = torchao.quantize_affine(x, block, scale, zero, *how)
-    return torchao.dequantize_affine(codes, block, scale, zero, *how)  # type: ignore[no-any-return]
-
-
-class ContainedLinear(nn.Module):
-    """x · Wᵀ of a container."""
-
-    def __init__(self, container: Container) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(PartLinear(part) for part in container.parts.values())
-        self.blocks = 0
-        if container.offsets is not None:
-            self.blocks = container.offsets.shape[1]
-            self.register_buffer("offsets", torch.from_numpy(container.offsets))
-            self.register_buffer("ones", torch.ones(1, self.parts[0].inputs // self.blocks))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out, *others = [part(x) for part in self.parts]
-        for other in others:
-            out = out + other
-        if not self.blocks:
-            return out
-        sums = F.linear(x.view(x.shape[0], x.shape[1], self.blocks, -1), self.ones)  # (1, S, G, 1)
-        return out + F.linear(sums.flatten(2), self.offsets)
-
-
-class FloatLinear(nn.Module):
-    def __init__(self, values: Floats) -> None:
-        super().__init__()
-        self.register_buffer("values", torch.from_numpy(np.array(values)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.values)

@@ -35,7 +35,8 @@ from runtime.manifest import Tensor as Described
 from .capture import Graph
 from .config import GemmaConfig
 from .executorch_methods import Method, Rows, Values, empty_caches, example
-from .executorch_weights import PART_SEP, ContainedLinear, Container, FloatLinear, contained
+from .executorch_linears import ContainedLinear, FloatLinear
+from .executorch_weights import PART_SEP, Container, contained
 from .weights import Weights
 
 TOKENS = 128  # of a call of prefill
@@ -101,9 +102,9 @@ def methods(
     linears: dict[str, torch.nn.Module] = {name: ContainedLinear(one) for name, one in containers.items()}
     vectors = {}
     for name, one in weights.items():
-        if not isinstance(one, Quantized) and one.ndim > 1 and not name.endswith("_scale"):
+        if not isinstance(one, Quantized) and one.ndim == 2:
             linears[name] = FloatLinear(one)
-        elif not isinstance(one, Quantized):
+        elif not isinstance(one, Quantized) and one.ndim == 1:  # not the scales of int8 caches, which are ONNX's
             vectors[name] = torch.from_numpy(np.array(one))
     values = Values(linears, vectors, empty_caches(graph.config, rows))
     return {name: Method(graph, values, list(given), whole=name == "decode").eval() for name, given in inputs.items()}

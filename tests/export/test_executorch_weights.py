@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from export.executorch_weights import ContainedLinear, contained
+from export.executorch_linears import ContainedLinear, Inputs
+from export.executorch_weights import contained
 from quantize.affine import Quantized, quantize
 from quantize.pack import pack
 from quantize.scheme import Scheme
@@ -54,7 +55,7 @@ def test_a_container_multiplies_as_its_values_do(scheme, tmp_path):
     linear = ContainedLinear(contained(stored, "w", tmp_path))
     x = torch.randn(1, 5, 128, generator=torch.Generator().manual_seed(0))
     expected = x @ torch.from_numpy(stored.dequantize()).T
-    assert (linear(x) - expected).abs().max() < 0.02 * expected.abs().max()
+    assert (linear(Inputs(x)) - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_released_scales_of_a_row_are_kept_in_full(tmp_path):
