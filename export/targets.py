@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.bundle import Bundle
-from runtime.engine import open_decoder
+from runtime.engine import Engine, open_decoder
 from runtime.errors import GemmaError
 
 Lower = Callable[..., Any]
@@ -45,6 +45,6 @@ def read_back(name: str, path: Path) -> Iterator[tuple[list[str], Iterator[tuple
     return found
 
 
-def decoder_of(name: str, bundle: Bundle) -> Any:
+def decoder_of(name: str, bundle: Bundle) -> Engine:
     """What runs an artifact here, with the surface of runtime.decoder.Decoder."""
     return open_decoder(name, bundle)

@@ -34,8 +34,8 @@ from runtime.manifest import Tensor as Described
 
 from .capture import Graph
 from .config import GemmaConfig
-from .executorch_methods import Method, Rows, Values, empty_caches, example
 from .executorch_linears import ContainedLinear, FloatLinear
+from .executorch_methods import Method, Rows, Values, empty_caches, example
 from .executorch_weights import PART_SEP, Container, contained
 from .weights import Weights
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from quantize.affine import Quantized
 from quantize.recipe import Recipe
-from runtime.decoder import CHUNK, Decoder, State
+from runtime.decoder import CHUNK
+from runtime.engine import Engine
 from runtime.errors import GemmaError
 from runtime.golden import Goldens, record
 
@@ -145,7 +147,7 @@ def log_softmax(x: Floats) -> Floats:
     return normalized
 
 
-def artifact_logits(decoder: Decoder, ids: NDArray[np.int64], prompt: int, whole: dict[int, State]) -> Iterator[Floats]:
+def artifact_logits(decoder: Engine, ids: NDArray[np.int64], prompt: int, whole: dict[int, Any]) -> Iterator[Floats]:
     """Of the end of a prompt, from `first_compared` on, then of steps fed with the text."""
     start = max(position for position in whole if position < prompt)
     decoder.restore(whole[start])
@@ -165,7 +167,7 @@ class Reading:
 
 
 def compare(
-    decoder: Decoder,
+    decoder: Engine,
     ids: NDArray[np.int64],
     readings: dict[str, Reading],
     progress: Callable[[float], None] = lambda done: None,
@@ -181,12 +183,12 @@ def compare(
 
 
 def compare_some(
-    decoder: Decoder,
+    decoder: Engine,
     ids: NDArray[np.int64],
     prompts: list[int],
     readings: dict[str, Reading],
     tallies: dict[str, Tally],
-    whole: dict[int, State],
+    whole: dict[int, Any],
 ) -> None:
     """Beginnings that overlap; a row of logits is 1 MB."""
     first, stop = first_compared(prompts[0]), prompts[-1] + STEPS
@@ -250,7 +252,7 @@ def judge(artifact: str, against: dict[str, Parity], recipe: Recipe) -> None:
             )
 
 
-def goldens(decoder: Decoder, ids: NDArray[np.int64], values: Parity) -> Goldens:
+def goldens(decoder: Engine, ids: NDArray[np.int64], values: Parity) -> Goldens:
     """What the artifact answers, with the tolerance that its own rounding asks for; `values`: of its integers."""
     prompts = [record(decoder, ids[:length].tolist(), GOLDEN_STEPS) for length in GOLDEN_PROMPTS]
     return Goldens(tolerance=max(1e-3, 2 * values.worst_difference), prompts=prompts)

@@ -15,9 +15,7 @@ import numpy as np
 from .bandwidth import read_bandwidth
 from .bundle import Bundle
 from .cache import WIDTHS
-from .decoder import Decoder
-from .engine import DEFAULT, open_decoder
-from .executorch_decoder import ExecutorchDecoder
+from .engine import DEFAULT, Engine, open_decoder
 from .manifest import Manifest
 from .memory_plan import plan
 
@@ -105,7 +103,7 @@ def measure(
 
 
 def measure_at(
-    decoder: Decoder | ExecutorchDecoder,
+    decoder: Engine,
     manifest: Manifest,
     settings: Settings,
     context: int,
@@ -139,7 +137,7 @@ def measure_at(
     )
 
 
-def once(decoder: Decoder | ExecutorchDecoder, settings: Settings, rng: np.random.Generator) -> tuple[float, float]:
+def once(decoder: Engine, settings: Settings, rng: np.random.Generator) -> tuple[float, float]:
     """Seconds to read a prompt and choose a token, and median seconds of a step after it."""
     prompt = rng.integers(0, decoder.model.vocab_size, settings.prompt_tokens)
     begun = time.perf_counter()

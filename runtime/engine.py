@@ -1,17 +1,46 @@
-"""Which program runs a bundle: the engine's name is its artifact's."""
+"""What runs a bundle: an engine by its artifact's name, and the surface that all of them have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from .bundle import Bundle
-from .decoder import Decoder
+from .decoder import Decoder, Ids, Step
 from .errors import GemmaError
 from .executorch_decoder import ExecutorchDecoder
-from .manifest import Manifest
+from .manifest import Manifest, Model
+from .row_table import RowTable
 
-ENGINES: dict[str, type[Decoder] | type[ExecutorchDecoder]] = {"onnx": Decoder, "executorch": ExecutorchDecoder}
+
+class Engine(Protocol):
+    """Token ids in, logits out; `position` tokens are in the caches.  Decoder describes each."""
+
+    model: Model
+    threads: int
+    position: int
+    tables: dict[str, RowTable]
+
+    def reset(self) -> None: ...
+    def rewind(self, position: int) -> bool: ...
+    def save(self) -> Any: ...
+    def restore(self, state: Any) -> None: ...
+    def cancel(self) -> None: ...
+    def resume(self) -> None: ...
+    def prefill(self, ids: Ids, kept: int = 1) -> Step: ...
+    def forward(self, ids: Ids, kept: int = 1) -> Step: ...
+
+
+ENGINES: dict[str, Callable[[Bundle, int, Callable[[], object]], Engine]] = {
+    "onnx": Decoder,
+    "executorch": ExecutorchDecoder,
+}
 DEFAULT = "onnx"
+
+
+def open_decoder(engine: str, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None) -> Engine:
+    """`beside` is called while the engine loads.  Raises GemmaError if the bundle has no such artifact."""
+    return ENGINES[engine](bundle, threads, beside)
 
 
 def first_engine(manifest: Manifest) -> str:
@@ -28,10 +57,3 @@ def longest(manifest: Manifest, engine: str) -> int:
     artifact = manifest.artifacts.get(engine)
     most = manifest.model.context
     return min(most, artifact.context) if artifact and artifact.context else most
-
-
-def open_decoder(
-    engine: str, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None
-) -> Decoder | ExecutorchDecoder:
-    """`beside` is called while the engine loads.  Raises GemmaError if the bundle has no such artifact."""
-    return ENGINES[engine](bundle, threads, beside)
