@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,17 @@ torchao, decomposed = torch.ops.torchao, torch.ops.quantized_decomposed
 
 
 class Inputs:
-    """What several linears multiply: x (1, S, K), and what they make of it, once for all."""
+    """What several linears multiply: x (1, S, K); sums of its blocks are made once for all."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
         self._sums: dict[int, Tensor] = {}
 
-    @cached_property
     def rounded(self) -> Tensor:
-        """To 8 bits and back, with a scale and zero point for each token."""
+        """To 8 bits and back, with a scale and zero point for each token.
+
+        For every linear anew: where they share it, XNNPACK's partitioner cuts the graph in pieces.
+        """
         block = [1] * (self.x.dim() - 1) + [self.x.shape[-1]]
         how = (torch.int8, -128, 127)
         scale, zero = torchao.choose_qparams_affine(self.x, "ASYMMETRIC", block, *how, None, None, torch.int8)
@@ -61,7 +62,7 @@ class PartLinear(nn.Module):
         self.register_buffer("zeros", torch.zeros(self.scales.shape, dtype=torch.int64 if self.by_row else torch.int8))
 
     def forward(self, inputs: Inputs) -> Tensor:
-        return F.linear(inputs.rounded, self.weight())
+        return F.linear(inputs.rounded(), self.weight())
 
     def weight(self) -> Tensor:
         """XNNPACK knows scales of rows by one operator, those of blocks by another."""

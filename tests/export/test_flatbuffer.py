@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
@@ -39,7 +40,5 @@ def test_a_table_that_is_not_there_is_refused():
 def test_no_changed_byte_leads_out_of_the_file(at, value):
     data = bytearray(SOUND)
     data[at] = value
-    try:
+    with contextlib.suppress(Broken):  # anything else fails
         walk(bytes(data))
-    except Broken as error:
-        assert str(error)

@@ -42,6 +42,15 @@ MIXED = Recipe(
 )  # fmt: skip
 
 
+S, F = tiny.SLIDING, tiny.FULL
+SHORT = {  # lowering takes seconds a layer
+    "e2b": {"num_hidden_layers": 4, "layer_types": [S, F, S, F], "num_kv_shared_layers": 2},
+    "e4b": {"num_hidden_layers": 3, "layer_types": [S, F, F], "num_kv_shared_layers": 1},
+    "31b": {"num_hidden_layers": 2, "layer_types": [S, F]},
+    "gemma3": {"num_hidden_layers": 2, "layer_types": [S, F]},
+}
+
+
 @dataclass(frozen=True)
 class Lowered:
     folder: Path
@@ -52,12 +61,24 @@ class Lowered:
 
 
 @pytest.fixture(scope="module")
-def lowered(checkpoint, tmp_path_factory):
+def short(tmp_path_factory):
+    """A tiny checkpoint of few layers."""
+
+    def make(name: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(tiny.CONFIGS, name, tiny.CONFIGS[name] | SHORT[name])
+            return tiny.write(name, tmp_path_factory.mktemp("short") / name)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def lowered(short, tmp_path_factory):
     made: dict[str, Lowered] = {}
 
     def make(name: str) -> Lowered:
         if name not in made:
-            made[name] = make_lowered(checkpoint(name), tmp_path_factory.mktemp(name) / "x.bundle")
+            made[name] = make_lowered(short(name), tmp_path_factory.mktemp(name) / "x.bundle")
         return made[name]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -104,7 +125,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-NAMES = list(tiny.CONFIGS)
+NAMES = list(SHORT)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -283,16 +304,16 @@ def test_greedy_tokens_are_those_of_the_quantized_reference(lowered):
     assert (found.argmax(-1) == expected.argmax(-1))[clear].all()
 
 
-def test_an_operator_that_xnnpack_does_not_take_is_named(checkpoint, tmp_path, monkeypatch):
+def test_an_operator_that_xnnpack_does_not_take_is_named(short, tmp_path, monkeypatch):
     monkeypatch.setattr(executorch_operators, "gelu_tanh", torch.erfinv)
     with pytest.raises(GemmaError, match=r"XNNPACK does not take .*erfinv"):
-        lower_alone(checkpoint("gemma3"), tmp_path)
+        lower_alone(short("gemma3"), tmp_path)
 
 
-def test_an_operator_that_lowering_does_not_know_is_named(checkpoint, tmp_path, monkeypatch):
+def test_an_operator_that_lowering_does_not_know_is_named(short, tmp_path, monkeypatch):
     monkeypatch.delitem(executorch_methods.TRANSLATIONS, torch.ops.gemma_edge.gelu_tanh.default)
     with pytest.raises(GemmaError, match="gelu_tanh"):
-        lower_alone(checkpoint("gemma3"), tmp_path)
+        lower_alone(short("gemma3"), tmp_path)
 
 
 def lower_alone(source: Path, folder: Path) -> None:
