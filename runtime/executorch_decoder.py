@@ -60,7 +60,9 @@ class ExecutorchDecoder:
         self.tables = open_tables(bundle)
         check_tables(bundle, self.tables)
         self.head = open_head(bundle, self.tables)
-        imported("executorch.extension.pybindings.portable_lib")._unsafe_reset_threadpool(self.threads)
+        pool = imported("executorch.extension.pybindings.portable_lib")
+        if pool._threadpool_get_thread_count() != self.threads:
+            pool._unsafe_reset_threadpool(self.threads)
         self._program = load_beside(self._load, beside)[0]
         self._methods = {"decode": self._method("decode")}
         self._check_fit(bundle)
