@@ -220,7 +220,9 @@ def multiply(to: Method, _: Node, a: Tensor, b: Any) -> Tensor:
 
 
 def split(to: Method, _: Node, x: Tensor, size: int, dim: int) -> list[Tensor]:
-    """Slices: XNNPACK does not take a split."""
+    """Slices: XNNPACK does not take a split, nor a slice that is the whole."""
+    if size >= x.shape[dim]:
+        return [x]
     return [x[..., start : start + size] for start in range(0, x.shape[dim], size)]
 
 

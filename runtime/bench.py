@@ -158,8 +158,7 @@ def bytes_per_token(manifest: Manifest, position: int, engine: str = DEFAULT) ->
     read = [caches[source] for source in model.sources if source in caches]
     rows = {"sliding": min(position, model.window), "full": position}
     held = sum(2 * WIDTHS[one.dtype] * one.kv_heads * one.head_dim * rows[one.kind] for one in read)
-    artifact = manifest.artifacts[engine]
-    return manifest.files[artifact.data or artifact.file].size + held
+    return manifest.files[manifest.artifacts[engine].weights].size + held
 
 
 def peak_rss() -> int:

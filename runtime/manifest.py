@@ -100,6 +100,11 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     context: Count = 0  # most positions; 0: the model's
     caches: Literal["", "float32", "float16"] = ""  # what the engine's own caches hold; empty: as in the model
 
+    @property
+    def weights(self) -> str:
+        """The file that holds the weights."""
+        return self.data or self.file
+
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """What the integers were fitted to; sha256 of the ids as int64."""

@@ -61,7 +61,7 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
     return Plan(
         context=reached,
         base=BASE,
-        weights=artifact.memory.weights or manifest.files[artifact.data].size,
+        weights=artifact.memory.weights or manifest.files[artifact.weights].size,
         loading=artifact.memory.loading,
         rows=head_rows(model),
         tokenizer=TEXT * model.vocab_size if text else 0,
