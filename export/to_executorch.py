@@ -10,13 +10,15 @@ from __future__ import annotations
 import operator
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
+from executorch.backends.xnnpack import xnnpack_preprocess
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import (
     EdgeCompileConfig,
@@ -45,6 +47,10 @@ ALIGNMENT = 16
 SPILL = 1.03  # bytes of a file over those of its integers, scales and floats
 GRAPH_BYTES = 64 << 10  # of the graph itself, for each layer of each method
 DELEGATE = "executorch_call_delegate"
+IDLE_PASSES = {
+    "ConvertToUpsampleBilinear2d", "ConvertToSDPAPass", "FuseBatchNormPass", "DecomposeBatchNorm",
+    "InsertPadQDQPass", "Conv1dUnsqueezePass", "PReLUReshapePass",
+}  # fmt: skip
 OUTSIDE = ("aten.index_put.default",)  # what ExecuTorch's own kernels compute
 
 
@@ -116,11 +122,29 @@ def delegated(modules: Mapping[str, Method], inputs: Mapping[str, Mapping[str, t
             name: torch.export.export(module, tuple(inputs[name].values()), strict=False)
             for name, module in modules.items()
         }
-    return to_edge_transform_and_lower(
-        programs,
-        partitioner={name: [XnnpackPartitioner()] for name in programs},
-        compile_config=EdgeCompileConfig(_check_ir_validity=False),
-    )
+    with few_passes():
+        return to_edge_transform_and_lower(
+            programs,
+            partitioner={name: [XnnpackPartitioner()] for name in programs},
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+        )
+
+
+@contextmanager
+def few_passes() -> Iterator[None]:
+    """Without XNNPACK's passes for what no Gemma has: each traces the graph anew, a second for every layer."""
+
+    class Few(xnnpack_preprocess.XNNPACKPassManager):  # type: ignore[misc]
+        def __init__(self, program: Any, passes: Any = None) -> None:
+            super().__init__(program, passes)
+            self.passes = [one for one in self.passes if one.__name__ not in IDLE_PASSES]
+
+    whole = xnnpack_preprocess.XNNPACKPassManager
+    xnnpack_preprocess.XNNPACKPassManager = Few
+    try:
+        yield
+    finally:
+        xnnpack_preprocess.XNNPACKPassManager = whole
 
 
 def census(edge: EdgeProgramManager, config: GemmaConfig) -> dict[str, int]:

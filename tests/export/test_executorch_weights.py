@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from export.executorch_linears import ContainedLinear, Inputs
-from export.executorch_weights import contained
-from quantize.affine import Quantized, quantize
-from quantize.pack import pack
-from quantize.scheme import Scheme
-from runtime.errors import GemmaError
+pytest.importorskip("torchao", reason="the extra executorch is not installed")
+
+from export.executorch_linears import ContainedLinear, Inputs  # noqa: E402
+from export.executorch_weights import contained  # noqa: E402
+from quantize.affine import Quantized, quantize  # noqa: E402
+from quantize.pack import pack  # noqa: E402
+from quantize.scheme import Scheme  # noqa: E402
+from runtime.errors import GemmaError  # noqa: E402
 
 
 def floats(container) -> np.ndarray:
