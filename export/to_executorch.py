@@ -77,7 +77,7 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
         name_weights(edge, containers)
         path = folder / "executorch" / "decoder.pte"
         write(edge, path)
-        check_size(path, config, expected_bytes(weights, containers))
+        check_size(path, expected_bytes(weights, containers), config)
     return Artifact(
         file="executorch/decoder.pte",
         data="",
@@ -200,7 +200,7 @@ def expected_bytes(weights: Weights, containers: Mapping[str, Container]) -> int
     return floats + sum(one.nbytes for one in containers.values())
 
 
-def check_size(path: Path, config: GemmaConfig, expected: int) -> None:
+def check_size(path: Path, expected: int, config: GemmaConfig) -> None:
     """Raises GemmaError for a file that is larger than its weights: some are there twice, or as floats."""
     size, layers = path.stat().st_size, len(config.layers) + config.own_kv_layers
     if size > SPILL * expected + layers * GRAPH_BYTES:

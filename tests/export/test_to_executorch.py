@@ -273,6 +273,7 @@ def test_verify_and_run_and_bench_use_the_engine(lowered, capsys):
     words = ["--engine", "executorch", "--threads", "1"]
     assert main(["run", folder, "hello", *words, "--max-new-tokens", "5", "--json", "--seed", "1"]) == 0
     assert main(["bench", folder, *words, "--prompt-tokens", "20", "--new-tokens", "3", "--repeat", "1"]) == 0
+    assert main(["inspect", folder]) == 0
     assert main(["run", folder, "hello"]) == 1
     assert "no ONNX artifact, only executorch" in capsys.readouterr().err
 
@@ -346,12 +347,13 @@ def lower_alone(source: Path, folder: Path) -> None:
     to_executorch.lower(capture(found.config), weights, folder)
 
 
-def test_a_file_larger_than_its_weights_is_refused(tmp_path):
+def test_a_file_larger_than_its_weights_is_refused(checkpoint, tmp_path):
+    config = Checkpoint.open(checkpoint("gemma3")).config
     path = tmp_path / "decoder.pte"
-    path.write_bytes(bytes(1_100_000))
-    to_executorch.check_size(path, 0, 1_080_000)
-    with pytest.raises(GemmaError, match="1,100,000 bytes for 1,000,000"):
-        to_executorch.check_size(path, 0, 1_000_000)
+    path.write_bytes(bytes(110_000_000))
+    to_executorch.check_size(path, 108_000_000, config)
+    with pytest.raises(GemmaError, match="110,000,000 bytes for 100,000,000"):
+        to_executorch.check_size(path, 100_000_000, config)
 
 
 def test_a_missing_extra_is_one_sentence(lowered, monkeypatch):
