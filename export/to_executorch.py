@@ -44,6 +44,10 @@ from .weights import Weights
 TOKENS = 128  # of a call of prefill
 CONTEXT = 4096  # positions of the full layers' caches: each step reads them all
 ALIGNMENT = 16
+# What lowering takes, measured on layers of E2B with heads of two sizes: bytes at the peak, and seconds.
+BASE, LAYER = 440_000_000, 57_000_000  # of the libraries; of the graph, for each layer of each method
+VALUE, LARGEST = 1.25, 2  # for each weight; for each of the largest matrix
+SECONDS = 18
 SPILL = 1.03  # bytes of a file over those of its integers, scales and floats
 GRAPH_BYTES = 64 << 10  # of the graph itself, for each layer of each method
 DELEGATE = "executorch_call_delegate"
@@ -94,8 +98,17 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
 
 
 def announce(config: GemmaConfig, weights: Weights) -> None:
-    """How much memory and time it will take, found by measuring (DECISIONS.md)."""
-    print("executorch: lowering", file=sys.stderr)
+    """Say before it begins what it will take."""
+    size, seconds = needed(config, weights)
+    print(f"lowering for XNNPACK: about {size / 1e9:.1f} GB of memory, {seconds / 60:.0f} minutes", file=sys.stderr)
+
+
+def needed(config: GemmaConfig, weights: Weights) -> tuple[int, float]:
+    """Bytes at the peak, without pages of mapped files, and seconds."""
+    sizes = [one.rows * one.inputs for one in weights.values() if isinstance(one, Quantized)]
+    layers = len(config.layers) + config.own_kv_layers  # of decode, and of prefill
+    size = BASE + LAYER * layers + int(VALUE * sum(sizes)) + LARGEST * max(sizes, default=0)
+    return size, SECONDS * layers
 
 
 def methods(

@@ -161,7 +161,7 @@ def table(figures: Figures) -> str:
         ("decode", f"{figures.decode_tok_s:.1f} tokens/s", spread(figures.decode_spread)),
         ("time to first token", f"{figures.ttft_s:.3f} s", f"prompt of {s.prompt_tokens} tokens"),
         ("load", f"{figures.load_s:.2f} s", ""),
-        ("peak memory", f"{figures.peak_rss_bytes / 1e6:.0f} MB", f"{planned(figures)} MB planned"),
+        ("peak memory", f"{figures.peak_rss_bytes / 1e6:.0f} MB", planned(figures)),
         ("reads of a step", f"{figures.contexts[0].read_gb_s:.2f} GB/s", limit(figures)),
         ("rows", f"{figures.flash_bytes_per_token / 1e3:.1f} kB/token", f"{figures.flash_faults_per_token:g} faults"),
         ("settings", f"{s.threads} threads", f"context {s.context}, {s.new_tokens} new tokens, {s.repeat} repetitions"),
@@ -178,7 +178,9 @@ def columns(rows: list[list[str]]) -> list[str]:
 
 
 def planned(figures: Figures) -> str:
-    return f"{max(one.planned_bytes for one in figures.contexts) / 1e6:.0f}"
+    """Nothing for an engine without a memory plan."""
+    most = max(one.planned_bytes for one in figures.contexts)
+    return f"{most / 1e6:.0f} MB planned" if most else ""
 
 
 def limit(figures: Figures) -> str:

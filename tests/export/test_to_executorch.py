@@ -367,3 +367,9 @@ def test_a_missing_extra_is_one_sentence(lowered, monkeypatch):
     with pytest.raises(GemmaError, match="target executorch needs the package executorch") as raised:
         targets.load_targets(["executorch"])
     assert "gemma-edge[executorch]" in raised.value.hint
+
+
+def test_what_it_will_take_is_said(lowered, capsys):
+    made = lowered("e2b")
+    to_executorch.announce(made.config, made.weights)
+    assert capsys.readouterr().err == "lowering for XNNPACK: about 0.7 GB of memory, 2 minutes\n"
