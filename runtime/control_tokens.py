@@ -27,6 +27,11 @@ class ControlTokens:
         return cls(*(-1 if token is None else token for token in found))
 
     @property
+    def marks(self) -> frozenset[int]:
+        """Tokens between the parts of an answer, which are no part of its text."""
+        return frozenset((self.channel, self.channel_end, self.call, self.call_end))
+
+    @property
     def can_think(self) -> bool:
         return -1 not in (self.channel, self.channel_end)
 

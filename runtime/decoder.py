@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from .bundle import Bundle
-from .cache import FullCache, Saved, WindowCache, rotary_table
+from .cache import FullCache, Rows, Saved, WindowCache, rotary_table
 from .errors import GemmaError
 from .head import Head
 from .huge_pages import collapse_later
@@ -111,6 +111,13 @@ class Decoder:
         self.position = state.position
         for cache, saved in zip(self.caches, state.caches, strict=True):
             cache.restore(saved)
+
+    def fill(self, position: int, arrays: Sequence[tuple[Rows, Rows]]) -> None:
+        """Go on where another decoder of this bundle was: the rows in use of its caches, keys and values."""
+        self.reset()
+        for cache, (key, value) in zip(self.caches, arrays, strict=True):
+            cache.fill(key, value)
+        self.position = position
 
     def cancel(self) -> None:
         """Stop the running call, from any thread."""

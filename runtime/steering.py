@@ -1,0 +1,93 @@
+"""What an answer may say next: the thought's budget, and the grammars of the answer and of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .answer_reader import AnswerReader
+from .control_tokens import ControlTokens
+from .sampler import Sampler
+from .structured import Mask, Matcher
+from .tokenizer import Tokenizer
+
+Floats = NDArray[np.float32]
+
+
+class Steering:
+    """Chooses a token; `follow` is told of each that was said, after the reader."""
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        reader: AnswerReader,
+        tokenizer: Tokenizer,
+        control: ControlTokens,
+        stops: Sequence[int],
+        *,
+        thinking: bool,
+        budget: int | None,
+        calling: bool,
+        response: Matcher | None,
+        calls: Callable[[], Matcher] | None,
+    ) -> None:
+        self._sampler, self._reader, self._tokenizer, self._control = sampler, reader, tokenizer, control
+        self._stops, self._thinking, self._budget, self._calling = list(stops), thinking, budget, calling
+        self._response, self._calls = response, calls
+        self._call = calls() if calls else None
+        self._before = reader.part
+
+    def __call__(self, logits: Floats) -> int:
+        """Logits (vocab,) float32 to a token id."""
+        if self._reader.part == "thought" and self._spent():
+            rest = self._reader.closing()
+            return self._tokenizer.encode(rest, bos=False)[0] if rest else self._control.channel_end
+        allowed = self._allowed(len(logits))
+        return self._sampler(logits if allowed is None else np.where(allowed, logits, np.float32(-np.inf)))
+
+    def follow(self, token: int) -> None:
+        """Take a token that was said, so that the next mask is made while the model reads it."""
+        before, self._before = self._before, self._reader.part
+        if before == "call":
+            if self._call and self._reader.part == "call":
+                self._call.take(token)
+            elif self._calls:
+                self._call = self._calls()
+        elif before == self._reader.part == "text" and self._response and token not in self._control.marks:
+            self._response.take(token)
+
+    def _spent(self) -> bool:
+        return self._budget is not None and self._reader.thought_tokens >= self._budget
+
+    def _allowed(self, vocab: int) -> Mask | None:
+        """(vocab,) bool, or none where everything is."""
+        part, control = self._reader.part, self._control
+        if part == "call" and self._call:
+            return self._call.allowed()
+        if part == "thought" and self._response:
+            return self._without(vocab, *self._stops, control.call)
+        if part == "text" and self._response:
+            return self._response_or_marks(self._response)
+        if part == "text" and self._spent():
+            return self._without(vocab, control.channel)
+        return None
+
+    def _without(self, vocab: int, *tokens: int) -> Mask:
+        allowed = np.ones(vocab, np.bool_)
+        allowed[[token for token in tokens if 0 <= token < vocab]] = False
+        return allowed
+
+    def _response_or_marks(self, response: Matcher) -> Mask:
+        """Before the first word of the response a thought or a call may come instead."""
+        allowed = response.allowed()
+        if response.started or not (self._thinking or self._calling):
+            return allowed
+        allowed = allowed.copy()
+        if self._thinking and not (self._reader.thoughts or self._reader.calls):  # else some models never answer
+            allowed[self._control.channel] = True
+        if self._calling:
+            allowed[self._control.call] = True
+            allowed[self._control.response] |= self._reader.calls > 0
+        return allowed
