@@ -92,6 +92,8 @@ def read_schema(path: Path) -> JsonSchema:
     """Raises GemmaError unless the file holds an object of JSON."""
     try:
         schema = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GemmaError(f"{path}: {error.strerror}", "give a file with a JSON schema") from error
     except (ValueError, RecursionError) as error:
         raise GemmaError(f"{path}: not JSON: {error}", "give a file with a JSON schema") from error
     if not isinstance(schema, dict):

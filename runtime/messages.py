@@ -30,6 +30,40 @@ def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return made
 
 
+def with_responses(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Responses that are mappings moved into the message whose calls they answer.
+
+    Released templates write {key:value} for them there only; in a message of its own a mapping is an error.
+    """
+    made: list[dict[str, Any]] = []
+    for index, message in enumerate(messages):
+        run = run_of_tools(messages, index) if message["role"] == "tool" else ()
+        if not any(isinstance(other["content"], Mapping) for other in run):
+            made.append(message)
+        else:
+            responses = made[-1].get("tool_responses", [])
+            one = {"name": called_name(made[-1], message), "response": message["content"]}
+            made[-1] = {**made[-1], "tool_responses": [*responses, one]}
+    return made
+
+
+def run_of_tools(messages: Sequence[dict[str, Any]], index: int) -> Sequence[dict[str, Any]]:
+    """The messages around one of the role tool that answer the same message."""
+    first = last = index
+    while messages[first - 1]["role"] == "tool":
+        first -= 1
+    while last + 1 < len(messages) and messages[last + 1]["role"] == "tool":
+        last += 1
+    return messages[first : last + 1]
+
+
+def called_name(message: Mapping[str, Any], response: Mapping[str, Any]) -> str:
+    for call in message.get("tool_calls") or ():
+        if response.get("tool_call_id") is not None and call.get("id") == response["tool_call_id"]:
+            return str(call["function"]["name"])
+    return str(response.get("name") or "unknown")
+
+
 def one_message(index: int, message: Message) -> dict[str, Any]:
     role = message.get("role")
     if role not in ROLES:

@@ -17,7 +17,7 @@ from .control_tokens import ControlTokens
 from .decoder import CHUNK, Cancelled, Decoder, Floats, State
 from .errors import GemmaError
 from .events import End, Event, Stop, Token
-from .messages import checked
+from .messages import checked, with_responses
 from .sampler import Sampler, Sampling
 from .saved_session import read_session, write_session
 from .steering import Steering
@@ -89,8 +89,11 @@ class Session:
         """
         declared = declarations(tools)
         self._check_abilities(declared, thinking, thinking_budget)
+        turns = checked(messages)
+        if "tool_responses" in self.tokenizer.template:
+            turns = with_responses(turns)
         prompt = self.tokenizer.chat(
-            checked(messages), tools=[for_template(tool) for tool in declared] or None, enable_thinking=thinking
+            turns, tools=[for_template(tool) for tool in declared] or None, enable_thinking=thinking
         )
         self._check(prompt, max_new_tokens)
         reader = AnswerReader(

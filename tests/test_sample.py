@@ -15,8 +15,9 @@ from export.checkpoint import Checkpoint
 from export.verify import Report
 from runtime.bundle import Bundle
 from runtime.cli import main
+from runtime.events import Token
 from runtime.sampler import Sampling
-from runtime.session import Session, Token
+from runtime.session import Session
 
 
 @pytest.fixture(scope="module")
