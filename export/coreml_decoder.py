@@ -136,7 +136,9 @@ class CoreMLDecoder:
             rows = self.tables["per_layer"].rows(ids, slice(0, own)).reshape(count, -1)
             feeds["per_layer_inputs"] = padded(rows, size)[None]
             if own < model.layers:
-                feeds["per_layer_inputs_kept"] = self.tables["per_layer"].rows(ids[-1:], slice(own, None)).reshape(1, 1, -1)
+                feeds["per_layer_inputs_kept"] = (
+                    self.tables["per_layer"].rows(ids[-1:], slice(own, None)).reshape(1, 1, -1)
+                )
         for kind, past in self.rows.items():
             for part, table in zip(("cos", "sin"), self._rope[kind], strict=True):
                 feeds[f"{kind}_{part}"] = table[None, None, self.position : self.position + size]

@@ -166,7 +166,9 @@ class Translation:
     def product(self, x: Value, y: Value, *, transposed: bool) -> Value:
         """(1, K, n, m) by (1, K, m, p), or its transpose."""
         shape = (*x.shape[:-1], y.shape[-2] if transposed else y.shape[-1])
-        flags = {f"transpose_{one}": self.to.constant(np.bool_(flag)) for one, flag in (("x", False), ("y", transposed))}
+        flags = {
+            f"transpose_{one}": self.to.constant(np.bool_(flag)) for one, flag in (("x", False), ("y", transposed))
+        }
         return self.to.emit("matmul", {"x": x, "y": y, **flags}, x.dtype, shape)
 
 
@@ -174,7 +176,7 @@ class Translation:
 
 
 def linear(of: Translation, node: Node) -> Value:
-    x, weight = of.value(node.args[0]), of.parameters[node.args[1]]  # type: ignore[index]
+    x, weight = of.value(arguments(node)[0]), of.parameters[arguments(node)[1]]
     of.used.add(weight)
     matrix = of.matrices[weight]
     rows, _ = matrix.shape
@@ -255,7 +257,8 @@ def tanh(of: Translation, node: Node) -> Value:
 
 
 def unflatten(of: Translation, node: Node) -> Value:
-    x, axis, sizes = of.value(node.args[0]), *arguments(node)[1:]
+    tensor, axis, sizes = arguments(node)
+    x = of.value(tensor)
     axis %= len(x.shape)
     known = -int(np.prod(sizes))  # one of the sizes is -1
     sizes = [x.shape[axis] // known if size == -1 else size for size in sizes]
@@ -264,19 +267,21 @@ def unflatten(of: Translation, node: Node) -> Value:
 
 def flatten(of: Translation, node: Node) -> Value:
     """From an axis to the last."""
-    x, start = of.value(node.args[0]), arguments(node)[1]
+    tensor, start = arguments(node)
+    x = of.value(tensor)
     return of.to.reshape(x, (*x.shape[:start], int(np.prod(x.shape[start:]))))
 
 
 def split(of: Translation, node: Node) -> Any:
-    x, size, axis = of.value(node.args[0]), *arguments(node)[1:]
+    tensor, size, axis = arguments(node)
+    x = of.value(tensor)
     count = x.shape[axis] // size
     return (x,) if count == 1 else tuple(of.to.split(x, [size] * count, axis))
 
 
 def index_select(of: Translation, node: Node) -> Value:
     """Of S tokens the kept one; all tables of indices are that."""
-    x, axis = of.value(node.args[0]), arguments(node)[1]
+    x, axis = of.value(arguments(node)[0]), arguments(node)[1]
     return x if of.ends.kept is None else of.to.gather(x, of.ends.kept, axis)
 
 

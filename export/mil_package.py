@@ -28,7 +28,9 @@ def typed(kind: mil.ValueType, where: str) -> tuple[str, Shape]:
     if kind.WhichOneof("type") != "tensorType" or kind.tensorType.dataType not in DTYPES:
         raise refused(where, "is of a type that is not read")
     found = kind.tensorType
-    if any(one.WhichOneof("dimension") != "constant" for one in found.dimensions) or found.rank != len(found.dimensions):
+    if any(one.WhichOneof("dimension") != "constant" for one in found.dimensions) or found.rank != len(
+        found.dimensions
+    ):
         raise refused(where, "has a size that varies")
     return DTYPES[found.dataType], tuple(one.constant.size for one in found.dimensions)
 

@@ -219,7 +219,11 @@ class FunctionBuilder:
     def concat(self, values: Sequence[Value], axis: int) -> Value:
         shape = list(values[0].shape)
         shape[axis] = sum(value.shape[axis] for value in values)
-        arguments = {"values": values, "axis": self.constant(np.int32(axis)), "interleave": self.constant(np.bool_(False))}
+        arguments = {
+            "values": values,
+            "axis": self.constant(np.int32(axis)),
+            "interleave": self.constant(np.bool_(False)),
+        }
         return self.emit("concat", arguments, values[0].dtype, tuple(shape))
 
     def split(self, x: Value, sizes: Sequence[int], axis: int) -> list[Value]:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from coremltools.proto import MIL_pb2 as mil
 from numpy.typing import NDArray
 
-from .mil_evaluator import Dense, opened
 from .mil_package import Package, refused
 from .mil_program import parameter_of
+from .mil_weight import NAMES, Weight, stored_weight
 
 Floats = NDArray[np.float32]
 PIECE_ROWS = 8192
@@ -27,31 +26,27 @@ def stored_weights(model: Path) -> Iterator[tuple[list[str], Iterator[tuple[int,
 
     `model`: the model.mlmodel.  Raises GemmaError unless all functions refer to the same integers.
     """
-    for parameter, dense in stored_integers(model).items():
-        yield [parameter], pieces(dense)
+    for parameter, weight in stored_integers(model).items():
+        yield [parameter], pieces(weight)
 
 
-def pieces(dense: Dense) -> Iterator[tuple[int, Floats]]:
-    for start in range(0, dense.shape[0], PIECE_ROWS):
-        yield start, dense.rows(start, start + PIECE_ROWS)
+def pieces(weight: Weight) -> Iterator[tuple[int, Floats]]:
+    for start in range(0, weight.shape[0], PIECE_ROWS):
+        yield start, weight.rows(start, start + PIECE_ROWS)
 
 
-def stored_integers(model: Path) -> dict[str, Dense]:
-    """By parameter: what linears of all functions multiply by."""
+def stored_integers(model: Path) -> dict[str, Weight]:
+    """By parameter: what the linears of all functions multiply by."""
     package = Package(model)
-    found: dict[str, tuple[mil.Value, ...]] = {}
+    found: dict[str, Weight] = {}
+    inputs: dict[str, dict[str, bytes]] = {}
     for name in package.program.functions:
         for operation in package.block(name).operations:
-            if operation.type.startswith("constexpr_"):
+            if operation.type in NAMES:
                 parameter = parameter_of(operation.outputs[0].name)
-                values = tuple(operation.inputs[key].arguments[0].value for key in sorted(operation.inputs))
-                if found.setdefault(parameter, values) != values:
+                asked = {key: value.SerializeToString() for key, value in operation.inputs.items()}
+                if inputs.setdefault(parameter, asked) != asked:
                     raise refused(f"{model}: {parameter}", "is not the same in all functions")
-    return {parameter: dense_of(package, parameter, values) for parameter, values in found.items()}
-
-
-def dense_of(package: Package, parameter: str, values: tuple[mil.Value, ...]) -> Dense:
-    """Of `data` and `scale`, or `indices` and `lut`: both are in the order of their names."""
-    if len(values) != 2:
-        raise refused(parameter, f"is made of {len(values)} tensors")
-    return opened(package, *values, parameter)
+                if parameter not in found:
+                    found[parameter] = stored_weight(package, operation, parameter)
+    return found

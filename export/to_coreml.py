@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from coremltools.proto import MIL_pb2 as mil
 from coremltools.proto import FeatureTypes_pb2, Model_pb2
+from coremltools.proto import MIL_pb2 as mil
 from numpy.typing import NDArray
 from torch.fx import Node
 
@@ -25,7 +25,7 @@ from runtime.errors import GemmaError
 from runtime.manifest import Artifact, Tensor
 
 from .capture import Graph
-from .config import GemmaConfig
+from .config import KINDS, GemmaConfig, Kind
 from .mil_operators import TRANSLATIONS, Cached, Ends, Matrix, Translation
 from .mil_program import FunctionBuilder, Shape, Stored, Value
 from .read_coreml import kept_scales
@@ -42,11 +42,12 @@ EDGE = 192  # bytes a tensor may lose to its record and to alignment
 WORST_SCALE = 1e-2  # relative: a float16 scale that is further from the decided one is refused
 
 PACKAGE = "coreml/decoder.mlpackage"
+CACHE_SCALES = (".k_scale", ".v_scale")
 DATA = "Data/com.apple.CoreML"
 # What the program may be made of.
 OPERATORS = {
-    "add", "cast", "concat", "const", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense", "gather", "gelu", "identity",
-    "linear", "matmul", "mul", "read_state", "reduce_mean", "reshape", "rsqrt", "slice_by_index", "slice_by_size",
+    "add", "cast", "concat", "const", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense", "gather", "gelu",
+    "identity", "linear", "matmul", "mul", "read_state", "reduce_mean", "reshape", "rsqrt", "slice_by_index", "slice_by_size",
     "slice_update", "softmax", "split", "sub", "tanh", "transpose", "write_state",
 }  # fmt: skip
 
@@ -98,7 +99,7 @@ class StoredWeights:
         self.scale_error = 0.0
         self._zeros: dict[tuple[str, int], Stored] = {}
         for name in weights:
-            if name.endswith(("_scale",)):
+            if name.endswith(CACHE_SCALES):
                 continue  # of int8 caches: the states here are float16
             one = weights[name]
             if isinstance(one, Quantized):
@@ -172,20 +173,18 @@ def packed_pieces(one: Quantized) -> Iterator[NDArray[np.uint8]]:
 
 def check_size(path: Path, weights: Weights) -> None:
     """Raises GemmaError unless the weight file is as large as what was decided: a copy of floats shows here."""
-    expected = tensors = 0
-    for name in weights:
-        one = weights[name]
-        tensors += 2
+    expected, rows = 0, set()
+    for one in (weights[name] for name in weights if not name.endswith(CACHE_SCALES)):
         if isinstance(one, Quantized):
             entries = 4 if one.scheme.bits == 2 else 1  # values of a table, or a scale
-            expected += one.packed.nbytes + 2 * entries * one.scales.size + 2 * one.rows
+            expected += one.packed.nbytes + 2 * entries * one.scales.size
         else:
-            expected += 4 * one.size + (4 * len(one) if one.ndim == 2 else 0)
+            expected += 4 * one.size
+        rows |= {len(one.scales) if isinstance(one, Quantized) else len(one)}
+    most = expected * (1 + SLACK) + 2 * len(weights) * EDGE + 4 * sum(rows)  # rows: of zeros that linears add
     found = path.stat().st_size
-    if not expected <= found <= expected * (1 + SLACK) + tensors * EDGE:
-        raise GemmaError(
-            f"{path}: {found:,} bytes, where integers and scales are {expected:,}", "report this as a bug"
-        )
+    if not expected <= found <= most:
+        raise GemmaError(f"{path}: {found:,} bytes, where integers and scales are {expected:,}", "report this as a bug")
 
 
 # ---- the functions ----
@@ -300,25 +299,25 @@ def translated(of: Translation, node: Node) -> Any:
     return found(of, node)
 
 
-def owners(config: GemmaConfig) -> dict[str, list[int]]:
+def owners(config: GemmaConfig) -> dict[Kind, list[int]]:
     """Layers that own keys and values, by kind; of no kind that none is of."""
-    found: dict[str, list[int]] = {}
-    for kind in ("sliding", "full"):
+    found: dict[Kind, list[int]] = {}
+    for kind in KINDS.values():
         layers = [layer.index for layer in config.layers if layer.owns_kv and layer.kind == kind]
         if layers:
             found[kind] = layers
     return found
 
 
-def state_rows(config: GemmaConfig) -> dict[str, int]:
+def state_rows(config: GemmaConfig) -> dict[Kind, int]:
     """Rows of a state, by kind: the window before a token, and all positions."""
-    wanted = {"sliding": config.window - 1, "full": min(config.context, CONTEXT)}
+    wanted: dict[Kind, int] = {"sliding": config.window - 1, "full": min(config.context, CONTEXT)}
     return {kind: -(-wanted[kind] // ROWS) * ROWS for kind in owners(config)}
 
 
 def state_shapes(config: GemmaConfig) -> dict[str, Shape]:
     """Few states, because each is one more thing that a phone may refuse: (layers, K, rows, D)."""
-    shapes = {}
+    shapes: dict[str, Shape] = {}
     for kind, layers in owners(config).items():
         one = config.layers[layers[0]]
         for part in ("key", "value"):

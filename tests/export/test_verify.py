@@ -17,7 +17,7 @@ from export.checkpoint import Checkpoint
 from export.pipeline import export_bundle
 from export.read_onnx import mapped, stored_weights
 from export.reference import FloatSource, QuantizedSource
-from export.verify import Parity, Report, artifact_logits, check_weights, judge, kl, lengths
+from export.verify import Parity, Report, Reports, artifact_logits, check_weights, judge, kl, lengths
 from export.weights import quantize_weights
 from quantize.recipe import RECIPES
 from runtime.bundle import Bundle, describe, seal
@@ -218,7 +218,7 @@ def test_external_data_is_one_file_with_aligned_tensors(bundle):
 )
 @pytest.mark.slow
 def test_families_and_recipes_pass_their_gates(bundle, name, recipe):
-    report = Bundle.open(bundle(name, recipe)).json("parity.json", Report)
+    (report,) = Bundle.open(bundle(name, recipe)).json("parity.json", Reports).reports
     assert report.against["quantized"].positions > 100
     assert report.against["quantized"].mean_divergence < 0.03
     assert report.artifact == "onnx"
