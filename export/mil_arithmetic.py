@@ -42,17 +42,20 @@ def tanh(x: Array) -> Array:
 
 
 def rsqrt(x: Array, epsilon: Array) -> Array:
-    return 1 / np.sqrt(wide(x) + wide(epsilon))
+    found: Array = 1 / np.sqrt(wide(x) + wide(epsilon))
+    return found
 
 
 def reduce_mean(x: Array, axes: Array, keep_dims: Array) -> Array:
-    return wide(x).mean(tuple(axes.tolist()), keepdims=bool(keep_dims))
+    found: Array = wide(x).mean(tuple(axes.tolist()), keepdims=bool(keep_dims))
+    return found
 
 
 def softmax(x: Array, axis: Array) -> Array:
     x = wide(x)
     powers = np.exp(x - x.max(int(axis), keepdims=True))
-    return powers / powers.sum(int(axis), keepdims=True)
+    found: Array = powers / powers.sum(int(axis), keepdims=True)
+    return found
 
 
 def gelu(x: Array, mode: str) -> Array:
@@ -60,7 +63,8 @@ def gelu(x: Array, mode: str) -> Array:
     if mode != "TANH_APPROXIMATION":
         raise ValueError(f"mode {mode}, which is not evaluated")
     x = wide(x)
-    return np.float32(0.5) * x * (1 + np.tanh(ROOT * (x + CUBIC * x * x * x)))
+    found: Array = np.float32(0.5) * x * (1 + np.tanh(ROOT * (x + CUBIC * x * x * x)))
+    return found
 
 
 def matmul(x: Array, y: Array, transpose_x: Array, transpose_y: Array) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from .config import GemmaConfig
+from .config import GemmaConfig, Kind
 from .mil_program import VALUES, FunctionBuilder, Shape, Stored, Value
 
 ops, aten = torch.ops.gemma_edge, torch.ops.aten
@@ -55,9 +55,9 @@ class Ends:
 
     values: dict[str, Value]
     kept: Value | None  # (1,) index among the S, or None where S is 1
-    cos: dict[str, Value]  # (1, 1, S, D/2), by kind
-    sin: dict[str, Value]
-    mask: dict[str, Value]  # (1, 1, S, past + S), by kind
+    cos: dict[Kind, Value]  # (1, 1, S, D/2)
+    sin: dict[Kind, Value]
+    mask: dict[Kind, Value]  # (1, 1, S, past + S)
 
 
 class Translation:
@@ -180,12 +180,12 @@ def linear(of: Translation, node: Node) -> Value:
     of.used.add(weight)
     matrix = of.matrices[weight]
     rows, _ = matrix.shape
-    arguments = {
+    given = {
         "x": of.to.cast(x, matrix.dtype),
         "weight": dense(of, matrix, weight),
         "bias": of.to.stored(of.zeros(matrix.dtype, rows), "no_bias"),
     }
-    return of.to.emit("linear", arguments, matrix.dtype, (*x.shape[:-1], rows), weight)
+    return of.to.emit("linear", given, matrix.dtype, (*x.shape[:-1], rows), weight)
 
 
 def dense(of: Translation, matrix: Matrix, name: str) -> Value:
@@ -212,7 +212,7 @@ def gelu_tanh(of: Translation, node: Node) -> Value:
 
 def attend(of: Translation, node: Node) -> tuple[Value, Cached, Cached]:
     q, k, v, q_gain, k_gain, _, _, _, past_key, past_value, scale, window, value_norm, eps, _, _ = arguments(node)
-    kind = "sliding" if window else "full"
+    kind: Kind = "sliding" if window else "full"
     key, value = remembered(of, (k, v, k_gain, past_key, past_value), kind, value_norm, eps)
     query = of.heads(of.value(q), key.new.shape[3], eps, of.vector(q_gain))
     query = of.rotated(query, of.ends.cos[kind], of.ends.sin[kind])
@@ -225,7 +225,9 @@ def remember(of: Translation, node: Node) -> tuple[Cached, Cached]:
     return remembered(of, (k, v, gain, past_key, past_value), kind, value_norm, eps)
 
 
-def remembered(of: Translation, nodes: Sequence[Any], kind: str, value_norm: bool, eps: float) -> tuple[Cached, Cached]:
+def remembered(
+    of: Translation, nodes: Sequence[Any], kind: Kind, value_norm: bool, eps: float
+) -> tuple[Cached, Cached]:
     k, v, gain, past_key, past_value = nodes
     past = of.value(past_key)
     key = of.rotated(of.heads(of.value(k), past.shape[3], eps, of.vector(gain)), of.ends.cos[kind], of.ends.sin[kind])
@@ -236,7 +238,7 @@ def remembered(of: Translation, nodes: Sequence[Any], kind: str, value_norm: boo
 def attend_shared(of: Translation, node: Node) -> Value:
     """The queries are of the kept position."""
     q, gain, _, _, _, key, value, scale, window, eps, _, _ = arguments(node)
-    kind = "sliding" if window else "full"
+    kind: Kind = "sliding" if window else "full"
     found = of.values[key], of.values[value]
     cos, sin, mask = (of.of_kept(rows[kind]) for rows in (of.ends.cos, of.ends.sin, of.ends.mask))
     query = of.rotated(of.heads(of.value(q), found[0].new.shape[3], eps, of.vector(gain)), cos, sin)

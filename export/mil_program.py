@@ -64,9 +64,7 @@ class Stored:
 
 def tensor_type(dtype: str, shape: Shape) -> mil.ValueType:
     dimensions = [mil.Dimension(constant=mil.Dimension.ConstantDimension(size=size)) for size in shape]
-    return mil.ValueType(
-        tensorType=mil.TensorType(dataType=TYPES[dtype], rank=len(shape), dimensions=dimensions)  # type: ignore[arg-type]
-    )
+    return mil.ValueType(tensorType=mil.TensorType(dataType=TYPES[dtype], rank=len(shape), dimensions=dimensions))
 
 
 def immediate(value: Constant) -> mil.Value:
@@ -219,7 +217,7 @@ class FunctionBuilder:
     def concat(self, values: Sequence[Value], axis: int) -> Value:
         shape = list(values[0].shape)
         shape[axis] = sum(value.shape[axis] for value in values)
-        arguments = {
+        arguments: dict[str, Argument] = {
             "values": values,
             "axis": self.constant(np.int32(axis)),
             "interleave": self.constant(np.bool_(False)),

@@ -8,6 +8,7 @@ as a stream from the integers on disk, so that memory does not grow with the mod
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ CONTEXT = 4096  # most positions of the full layers' states
 ROWS = 32  # states have a multiple of this
 SPECIFICATION = 9  # iOS 18, macOS 15
 PIECE_ROWS = 8192
+NARROWEST = 16  # inputs that share a scale
 SLACK = 0.03  # the weight file over integers and scales
 EDGE = 192  # bytes a tensor may lose to its record and to alignment
 WORST_SCALE = 1e-2  # relative: a float16 scale that is further from the decided one is refused
@@ -47,8 +49,8 @@ DATA = "Data/com.apple.CoreML"
 # What the program may be made of.
 OPERATORS = {
     "add", "cast", "concat", "const", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense", "gather", "gelu",
-    "identity", "linear", "matmul", "mul", "read_state", "reduce_mean", "reshape", "rsqrt", "slice_by_index", "slice_by_size",
-    "slice_update", "softmax", "split", "sub", "tanh", "transpose", "write_state",
+    "identity", "linear", "matmul", "mul", "read_state", "reduce_mean", "reshape", "rsqrt", "slice_by_index",
+    "slice_by_size", "slice_update", "softmax", "split", "sub", "tanh", "transpose", "write_state",
 }  # fmt: skip
 
 
@@ -127,9 +129,9 @@ class StoredWeights:
     def _integers(self, name: str, weights: Weights) -> Matrix:
         one = weights[name]
         assert isinstance(one, Quantized)
-        check_shape(name, one)
-        shape, scales = (one.rows, one.inputs), kept_scales(np.asarray(one.scales))
-        self._measure(name, np.asarray(one.scales), scales)
+        decided = even_scales(name, one)
+        shape, scales = (one.rows, one.inputs), kept_scales(decided)
+        self._measure(name, decided, scales)
         if one.scheme.bits == 2:
             table = (scales[..., None] * np.arange(-2, 2, dtype=np.float32)).astype(np.float16)[..., None]
             return Matrix(self._packed(one, "uint2", shape), table=self._small(table))
@@ -154,14 +156,19 @@ class StoredWeights:
         self.scale_error = max(self.scale_error, moved)
 
 
-def check_shape(name: str, one: Quantized) -> None:
-    """Raises GemmaError for blocks that Core ML can not express."""
-    width = one.scheme.width(one.inputs)
-    if one.inputs % width or one.inputs * one.scheme.bits % 8:
+def even_scales(name: str, one: Quantized) -> NDArray[np.float32]:
+    """Scales (rows, groups) of groups that divide a row: where a last group is shorter, all are cut to what divides.
+
+    Raises GemmaError for rows that no useful groups divide, or that do not fill their bytes.
+    """
+    width, scales = one.scheme.width(one.inputs), np.asarray(one.scales)
+    even = math.gcd(width, one.inputs)
+    if even < min(width, NARROWEST) or one.inputs * one.scheme.bits % 8:
         raise GemmaError(
             f"{name}: {one.scheme} on rows of {one.inputs} does not come out even, which Core ML asks for",
             "choose another recipe",
         )
+    return scales if even == width else np.repeat(scales, width // even, 1)[:, : one.inputs // even]
 
 
 def packed_pieces(one: Quantized) -> Iterator[NDArray[np.uint8]]:
@@ -177,7 +184,7 @@ def check_size(path: Path, weights: Weights) -> None:
     for one in (weights[name] for name in weights if not name.endswith(CACHE_SCALES)):
         if isinstance(one, Quantized):
             entries = 4 if one.scheme.bits == 2 else 1  # values of a table, or a scale
-            expected += one.packed.nbytes + 2 * entries * one.scales.size
+            expected += one.packed.nbytes + 2 * entries * even_scales(str(path), one).size
         else:
             expected += 4 * one.size
         rows |= {len(one.scales) if isinstance(one, Quantized) else len(one)}
@@ -216,7 +223,9 @@ class Decoder:
             if config.shared_layers:
                 shape = (1, 1, config.shared_layers * config.per_layer_dim)
                 values["per_layer_inputs_kept"] = to.input("per_layer_inputs_kept", "float32", shape)
-        cos, sin, mask = {}, {}, {}
+        cos: dict[Kind, Value] = {}
+        sin: dict[Kind, Value] = {}
+        mask: dict[Kind, Value] = {}
         for kind, rows in state_rows(config).items():
             half = (1, 1, s, config.rope[kind].head_dim // 2)
             cos[kind] = to.input(f"{kind}_cos", "float32", half)
