@@ -210,7 +210,7 @@ def verify(
             against = {"float": reading, "quantized": readings[bits]}
             reports.append(compare(decoder, ids, against, progress.advance, runner.name))
             judge(reports[-1], recipe, exact=runner.exact, gated=runner.gated)
-            if (name, runner) == (names[0], runners(names[0])[-1]):
+            if (name, runner.name) == (names[0], runners(names[0])[-1].name):
                 (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, reports[-1])))
             del decoder
     (folder / "parity.json").write_bytes(pretty(Reports(reports)))

@@ -49,4 +49,13 @@ def stored_integers(model: Path) -> dict[str, Weight]:
                     raise refused(f"{model}: {parameter}", "is not the same in all functions")
                 if parameter not in found:
                     found[parameter] = stored_weight(package, operation, parameter)
+                    check_tables(found[parameter], f"{model}: {parameter}")
     return found
+
+
+def check_tables(weight: Weight, where: str) -> None:
+    """Raises GemmaError unless tables are four multiples of a scale: a value that no integer picks counts too."""
+    if weight.dtype == "uint2":
+        tables = weight.factors
+        if not np.array_equal(tables, tables[..., 3:] * np.arange(-2, 2, dtype=np.float32)):
+            raise refused(where, "has a table that is not of a scale")
