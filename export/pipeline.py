@@ -39,7 +39,20 @@ from .side_files import check_side_files, copy_tokenizer, generation
 from .spare_memory import give_back
 from .targets import load_targets, runners
 from .tensors import needed, part
-from .verify import STEPS, Reading, Report, Reports, check_weights, compare, compared, goldens, judge, lengths
+from .verify import (
+    LARGE,
+    STEPS,
+    Reading,
+    Report,
+    Reports,
+    check_weights,
+    compare,
+    compared,
+    few_lengths,
+    goldens,
+    judge,
+    lengths,
+)
 
 PASSAGE = Path(__file__).with_name("passage.txt")
 
@@ -208,7 +221,9 @@ def verify(
                 unsealed
             )  # after the reading: a graph and a layer of floats are not in memory at once
             against = {"float": reading, "quantized": readings[bits]}
-            reports.append(compare(decoder, ids, against, progress.advance, runner.name))
+            few = runner.slow and sum(manifest.model.parameters.values()) > LARGE
+            places = few_lengths(config.window, len(ids)) if few else prompts
+            reports.append(compare(decoder, ids, against, progress.advance, runner.name, places))
             judge(reports[-1], recipe, exact=runner.exact, gated=runner.gated)
             if (name, runner.name) == (names[0], runners(names[0])[-1].name):
                 (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, reports[-1])))

@@ -23,12 +23,14 @@ class Runner:
 
     exact: it computes in float32, and differs from its integers by no more than rounding
     gated: a recipe's gates hold for it; else it is a second look at what another runner has shown
+    slow: every call makes floats of all weights, so that a large model is compared in few places
     """
 
     name: str
     open: Callable[[Bundle], Decodes]
     exact: bool = False
     gated: bool = True
+    slow: bool = False
 
 
 def available() -> list[str]:
@@ -58,8 +60,8 @@ def runners(name: str) -> list[Runner]:
     if name == "coreml":
         decoder = load(name, "coreml_decoder").CoreMLDecoder
         return [
-            Runner("coreml float32", partial(decoder, precision="float32"), exact=True),
-            Runner("coreml float16", partial(decoder, precision="float16"), gated=False),
+            Runner("coreml float32", partial(decoder, precision="float32"), exact=True, slow=True),
+            Runner("coreml float16", partial(decoder, precision="float16"), gated=False, slow=True),
         ]
     return [Runner(name, Decoder)]
 
