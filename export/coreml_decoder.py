@@ -65,7 +65,7 @@ class CoreMLDecoder:
     def rewind(self, position: int) -> bool:
         """Forget what comes after `position`; false, and nothing changed, if a window has moved past it."""
         back, rows = self.position - position, self.rows.get("sliding", 0)
-        if rows and min(self.position, rows) - back < min(position, self.model.window - 1):
+        if rows and max(0, min(self.position, rows) - back) < min(position, self.model.window - 1):
             return False
         for name in ("sliding_key", "sliding_value"):
             if name in self.states and back:

@@ -15,6 +15,7 @@ from .weight_bin import unpacked
 Floats = NDArray[np.float32]
 NAMES = {"constexpr_blockwise_shift_scale": ("data", "scale"), "constexpr_lut_to_dense": ("indices", "lut")}
 NIBBLES = np.array([[(byte & 15 ^ 8) - 8, (byte >> 4 ^ 8) - 8] for byte in range(256)], np.float32)
+PAIRS = NIBBLES.view(np.uint64).ravel()  # both floats of a byte as one item: found in half the time
 QUARTERS = np.array([[byte >> place & 3 for place in (0, 2, 4, 6)] for byte in range(256)], np.uint8)
 
 
@@ -47,8 +48,10 @@ class Weight:
         if self.dtype == "uint2":
             codes = QUARTERS[raw].reshape(count, groups, -1)
             return np.take_along_axis(factors, codes.astype(np.int64), 2).reshape(count, -1)
-        values = NIBBLES[raw] if self.dtype == "int4" else raw.view(np.int8).astype(np.float32)
-        return (values.reshape(count, groups, -1) * factors[:, :, None]).reshape(count, -1)
+        values = np.take(PAIRS, raw).view(np.float32) if self.dtype == "int4" else raw.view(np.int8).astype(np.float32)
+        values = values.reshape(count, groups, -1)
+        values *= factors[:, :, None]
+        return values.reshape(count, -1)
 
 
 def stored_weight(package: Package, operation: mil.Operation, where: str) -> Weight:

@@ -14,12 +14,14 @@ pytest.importorskip("coremltools", reason="the extra coreml is not installed")
 from coremltools.proto import MIL_pb2 as mil
 from coremltools.proto import Model_pb2
 
-from export import to_coreml
+from export import pipeline, to_coreml, verify
 from export.mil_program import FunctionBuilder, Stored
 from export.targets import load_targets
 from export.weights import Weights
+from quantize.recipe import RECIPES
 from quantize.scheme import Scheme
 from runtime.bundle import Bundle
+from runtime.cli import main
 from runtime.errors import GemmaError
 
 
@@ -34,6 +36,7 @@ def model_of(made) -> Model_pb2.Model:
     return Model_pb2.Model.FromString(bundle.path(artifact.file).read_bytes())
 
 
+@pytest.mark.slow
 def test_coremltools_reads_the_package_and_finds_the_same_types(made):
     from coremltools.converters.mil.frontend.milproto.load import load
 
@@ -85,6 +88,20 @@ def test_a_parity_report_has_both_precisions(made):
     assert list(reports) == ["coreml float32", "coreml float16"]
     assert reports["coreml float32"].worst_relative < 1e-4
     assert reports["coreml float16"].mean_divergence < 1e-3
+
+
+@pytest.mark.slow
+def test_two_targets_make_one_bundle(checkpoint, tmp_path, monkeypatch):
+    """Both are compared, with the caches that each has; goldens are those of ONNX, which `verify` repeats."""
+    for module in (pipeline, verify):
+        monkeypatch.setattr(module, "lengths", lambda window, limit: [5, window + 1])
+    reports = pipeline.export_bundle(
+        checkpoint("e2b"), tmp_path / "x.bundle", ["coreml", "onnx"], RECIPES["int4-datafree"]
+    )
+    assert [report.artifact for report in reports] == ["onnx", "coreml float32", "coreml float16"]
+    assert reports[1].against["quantized"].worst_relative < 1e-4
+    assert set(Bundle.open(tmp_path / "x.bundle").manifest.artifacts) == {"onnx", "coreml"}
+    assert main(["verify", str(tmp_path / "x.bundle")]) == 0
 
 
 # ---- gates ----
