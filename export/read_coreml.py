@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from coremltools.proto import MIL_pb2 as mil
 from numpy.typing import NDArray
 
 from .mil_package import Package, refused
@@ -38,19 +39,22 @@ def pieces(weight: Weight) -> Iterator[tuple[int, Floats]]:
 def stored_integers(model: Path) -> dict[str, Weight]:
     """By parameter: what the linears of all functions multiply by."""
     package = Package(model)
-    found: dict[str, Weight] = {}
-    inputs: dict[str, dict[str, bytes]] = {}
-    for name in package.program.functions:
+    found: dict[str, mil.Operation] = {}
+    for name in sorted(package.program.functions):
         for operation in package.block(name).operations:
             if operation.type in NAMES:
                 parameter = parameter_of(operation.outputs[0].name)
-                asked = {key: value.SerializeToString() for key, value in operation.inputs.items()}
-                if inputs.setdefault(parameter, asked) != asked:
+                if asked(found.setdefault(parameter, operation)) != asked(operation):
                     raise refused(f"{model}: {parameter}", "is not the same in all functions")
-                if parameter not in found:
-                    found[parameter] = stored_weight(package, operation, parameter)
-                    check_tables(found[parameter], f"{model}: {parameter}")
-    return found
+    weights = {parameter: stored_weight(package, operation, parameter) for parameter, operation in found.items()}
+    for parameter, weight in weights.items():
+        check_tables(weight, f"{model}: {parameter}")
+    return weights
+
+
+def asked(operation: mil.Operation) -> dict[str, bytes]:
+    """What an operator refers to, to compare."""
+    return {key: value.SerializeToString() for key, value in operation.inputs.items()}
 
 
 def check_tables(weight: Weight, where: str) -> None:

@@ -69,7 +69,8 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
     check_size(path, weights)
     program = mil.Program(version=1, functions={name: one.function for name, one in decoders.items()})
     operators = census(program)
-    (package / DATA / "model.mlmodel").write_bytes(specification(program, decoders).SerializeToString())
+    model = specification(program, decoders)
+    (package / DATA / "model.mlmodel").write_bytes(model.SerializeToString(deterministic=True))
     (package / "Manifest.json").write_text(json.dumps(package_items(), indent=2) + "\n", encoding="utf-8")
     prefill = decoders["prefill"]
     return Artifact(
