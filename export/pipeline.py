@@ -39,7 +39,7 @@ from .side_files import check_side_files, copy_tokenizer, generation
 from .spare_memory import give_back
 from .targets import load_targets
 from .tensors import needed, part
-from .verify import STEPS, Reading, Report, check_weights, compare, compared, goldens, judge, lengths
+from .verify import BEYOND, STEPS, Reading, Report, check_weights, compare, compared, goldens, judge, lengths
 
 PASSAGE = Path(__file__).with_name("passage.txt")
 
@@ -204,9 +204,9 @@ def verify(
 
 
 def passage(checkpoint: Checkpoint, pieces: Pieces) -> NDArray[np.int64]:
-    """A text as tokens, long enough for several windows."""
+    """A text as tokens, as many as verify compares: the caches' scales come from them too."""
     config = checkpoint.config
-    wanted = min(config.context, 3 * config.window + 7 + STEPS)
+    wanted = min(config.context, 2 * config.window + BEYOND + STEPS)
     once = pieces.encode(PASSAGE.read_text(encoding="utf-8"), add_special_tokens=False).ids
     ids = [generation(checkpoint.folder).bos, *(once * (wanted // len(once) + 1))][:wanted]
     return np.array(ids, np.int64) % config.vocab
