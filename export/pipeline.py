@@ -40,6 +40,7 @@ from .spare_memory import give_back
 from .targets import load_targets, runners
 from .tensors import needed, part
 from .verify import (
+    BEYOND,
     LARGE,
     STEPS,
     Reading,
@@ -217,9 +218,7 @@ def verify(
                 readings[bits] = Reading(integers, hidden_states(integers, ids[None, : prompts[-1] + STEPS])[0])
             progress.advance(1)
             give_back()
-            decoder = runner.open(
-                unsealed
-            )  # after the reading: a graph and a layer of floats are not in memory at once
+            decoder = runner.open(unsealed)  # after the reading: not in memory with a layer of floats
             against = {"float": reading, "quantized": readings[bits]}
             few = runner.slow and sum(manifest.model.parameters.values()) > LARGE
             places = few_lengths(config.window, len(ids)) if few else prompts
@@ -233,9 +232,9 @@ def verify(
 
 
 def passage(checkpoint: Checkpoint, pieces: Pieces) -> NDArray[np.int64]:
-    """A text as tokens, long enough for several windows."""
+    """A text as tokens, as many as verify compares: the caches' scales come from them too."""
     config = checkpoint.config
-    wanted = min(config.context, 3 * config.window + 7 + STEPS)
+    wanted = min(config.context, 2 * config.window + BEYOND + STEPS)
     once = pieces.encode(PASSAGE.read_text(encoding="utf-8"), add_special_tokens=False).ids
     ids = [generation(checkpoint.folder).bos, *(once * (wanted // len(once) + 1))][:wanted]
     return np.array(ids, np.int64) % config.vocab

@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from export import pipeline, to_onnx, verify
+from export import onnx_lowering, pipeline, to_onnx, verify
 from export.capture import capture
 from export.checkpoint import Checkpoint
 from export.pipeline import export_bundle
@@ -69,7 +69,7 @@ def test_one_doubled_scale_is_found(lowered, tmp_path, parameter):
 @pytest.fixture
 def parted(checkpoint, tmp_path, monkeypatch):
     """The same with tables in parts: 384 rows of 32 bytes for the head, 96 rows for a feed-forward."""
-    monkeypatch.setattr(to_onnx, "LARGEST", 4096)
+    monkeypatch.setattr(onnx_lowering, "LARGEST", 4096)
     (tmp_path / "weights").mkdir()
     found = Checkpoint.open(checkpoint("e2b"))
     weights, _ = quantize_weights(found, RECIPES["int4-datafree"], tmp_path / "weights")
@@ -104,7 +104,7 @@ def test_a_missing_part_is_found(parted):
 
 
 def test_a_bundle_with_tables_in_parts_passes(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(to_onnx, "LARGEST", 4096)
+    monkeypatch.setattr(onnx_lowering, "LARGEST", 4096)
     export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", ["onnx"], RECIPES["int4-datafree"])
     operators = Bundle.open(tmp_path / "x.bundle").manifest.artifacts["onnx"].operators
     assert operators["Concat"] >= 1
