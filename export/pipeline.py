@@ -20,7 +20,7 @@ from quantize.recipe import Recipe as QuantizeRecipe
 from runtime import manifest as m
 from runtime.bench import peak_rss
 from runtime.bundle import Bundle, check_destination, created, describe, seal
-from runtime.decoder import Decoder, open_head, open_tables
+from runtime.decoder import open_head, open_tables
 from runtime.errors import GemmaError
 from runtime.progress import Progress
 from runtime.tokenizer import Tokenizer
@@ -37,9 +37,23 @@ from .config import GemmaConfig
 from .reference import FloatSource, QuantizedSource, hidden_states
 from .side_files import check_side_files, copy_tokenizer, generation
 from .spare_memory import give_back
-from .targets import load_targets
+from .targets import load_targets, runners
 from .tensors import needed, part
-from .verify import STEPS, Reading, Report, check_weights, compare, compared, goldens, judge, lengths
+from .verify import (
+    BEYOND,
+    LARGE,
+    STEPS,
+    Reading,
+    Report,
+    Reports,
+    check_weights,
+    compare,
+    compared,
+    few_lengths,
+    goldens,
+    judge,
+    lengths,
+)
 
 PASSAGE = Path(__file__).with_name("passage.txt")
 
@@ -52,7 +66,7 @@ def export_bundle(
     *,
     replace: bool = False,
     text: Text = AUTO,
-) -> Report:
+) -> list[Report]:
     """Make a bundle of a checkpoint; `text` calibrates a recipe that asks for it.
 
     Raises GemmaError for anything that can not be exported, or that verify does not pass; then
@@ -107,9 +121,9 @@ def export_bundle(
             golden="golden.json",
             parity="parity.json",
         )
-        report = verify(ids, reading, config, quantized, manifest, folder, recipe)
+        reports = verify(ids, reading, config, quantized, manifest, folder, recipe)
         finish(manifest, folder)
-    return report
+    return reports
 
 
 def check_released(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> None:
@@ -184,29 +198,43 @@ def verify(
     manifest: m.Manifest,
     folder: Path,
     recipe: QuantizeRecipe,
-) -> Report:
-    """Compare, judge, and write parity.json and golden.json."""
+) -> list[Report]:
+    """Compare, judge, and write parity.json and golden.json, which is of the first artifact."""
     unsealed = Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder, hashed=False)))
-    check_weights(folder, quantized)
+    names = sorted(manifest.artifacts, key=lambda name: name != "onnx")  # what `gemma-edge verify` runs comes first
+    for name in names:
+        check_weights(folder, quantized, name, manifest.artifacts[name].file)
     tables = open_tables(unsealed)
-    integers = QuantizedSource(config, quantized, tables, open_head(unsealed, tables))
+    head = open_head(unsealed, tables)
     prompts = lengths(config.window, len(ids))
-    with Progress("verifying", 1 + len(prompts)) as progress:
-        own = Reading(integers, hidden_states(integers, ids[None, : prompts[-1] + STEPS])[0])
-        progress.advance(1)
-        give_back()
-        decoder = Decoder(unsealed)  # after the reading: a graph and a layer of floats are not in memory at once
-        report = compare(decoder, ids, {"float": reading, "quantized": own}, progress.advance)
-    judge(report, recipe)
-    (folder / "parity.json").write_bytes(pretty(report))
-    (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
-    return report
+    readings: dict[int, Reading] = {}  # by bits of the caches
+    reports: list[Report] = []
+    ways = [(name, runner) for name in names for runner in runners(name)]
+    with Progress("verifying", len(ways) * (1 + len(prompts))) as progress:
+        for name, runner in ways:
+            bits = 0 if manifest.artifacts[name].states else config.cache_bits
+            if bits not in readings:
+                integers = QuantizedSource(dataclasses.replace(config, cache_bits=bits), quantized, tables, head)
+                readings[bits] = Reading(integers, hidden_states(integers, ids[None, : prompts[-1] + STEPS])[0])
+            progress.advance(1)
+            give_back()
+            decoder = runner.open(unsealed)  # after the reading: not in memory with a layer of floats
+            against = {"float": reading, "quantized": readings[bits]}
+            few = runner.slow and sum(manifest.model.parameters.values()) > LARGE
+            places = few_lengths(config.window, len(ids)) if few else prompts
+            reports.append(compare(decoder, ids, against, progress.advance, runner.name, places))
+            judge(reports[-1], recipe, exact=runner.exact, gated=runner.gated)
+            if (name, runner.name) == (names[0], runners(names[0])[-1].name):
+                (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, reports[-1])))
+            del decoder
+    (folder / "parity.json").write_bytes(pretty(Reports(reports)))
+    return reports
 
 
 def passage(checkpoint: Checkpoint, pieces: Pieces) -> NDArray[np.int64]:
-    """A text as tokens, long enough for several windows."""
+    """A text as tokens, as many as verify compares: the caches' scales come from them too."""
     config = checkpoint.config
-    wanted = min(config.context, 3 * config.window + 7 + STEPS)
+    wanted = min(config.context, 2 * config.window + BEYOND + STEPS)
     once = pieces.encode(PASSAGE.read_text(encoding="utf-8"), add_special_tokens=False).ids
     ids = [generation(checkpoint.folder).bos, *(once * (wanted // len(once) + 1))][:wanted]
     return np.array(ids, np.int64) % config.vocab

@@ -1,15 +1,36 @@
-"""Target name -> lowering.  `ls export/to_*.py` is the list."""
+"""Target name -> lowering, reader and decoders.  `ls export/to_*.py` is the list."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from runtime.bundle import Bundle
+from runtime.decoder import Decoder, Decodes
 from runtime.errors import GemmaError
 
 Lower = Callable[..., Any]
+EXTRAS = {"coremltools": "coreml"}  # by package; the others come with `export`
+
+
+@dataclass(frozen=True)
+class Runner:
+    """One way to run an artifact: a line of parity.json.
+
+    exact: it computes in float32, and differs from its integers by no more than rounding
+    gated: a recipe's gates hold for it; else it is a second look at what another runner has shown
+    slow: every call makes floats of all weights, so that a large model is compared in few places
+    """
+
+    name: str
+    open: Callable[[Bundle], Decodes]
+    exact: bool = False
+    gated: bool = True
+    slow: bool = False
 
 
 def available() -> list[str]:
@@ -25,10 +46,33 @@ def load_targets(names: Sequence[str]) -> dict[str, Lower]:
 
 
 def load_target(name: str) -> Lower:
-    try:
-        lower: Lower = import_module(f".to_{name}", __package__).lower
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            f"target {name} needs the package {error.name}, which is not installed", "pip install 'gemma-edge[export]'"
-        ) from error
+    lower: Lower = load(name, f"to_{name}").lower
     return lower
+
+
+def load_reader(name: str) -> Any:
+    """The module that reads back what `to_NAME` stored: `stored_weights` and `kept_scales`."""
+    return load(name, f"read_{name}")
+
+
+def runners(name: str) -> list[Runner]:
+    """The ways to run an artifact; goldens are what the last one answers."""
+    if name == "coreml":
+        decoder = load(name, "coreml_decoder").CoreMLDecoder
+        return [
+            Runner("coreml float32", partial(decoder, precision="float32"), exact=True, slow=True),
+            Runner("coreml float16", partial(decoder, precision="float16"), gated=False, slow=True),
+        ]
+    return [Runner(name, Decoder)]
+
+
+def load(name: str, module: str) -> Any:
+    """Raises GemmaError if a package that a target needs is missing."""
+    try:
+        return import_module(f".{module}", __package__)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = EXTRAS.get(package, "export")
+        raise GemmaError(
+            f"target {name} needs the package {package}, which is not installed", f"pip install 'gemma-edge[{extra}]'"
+        ) from error

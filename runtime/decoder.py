@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -17,6 +17,7 @@ from .head import Head
 from .huge_pages import collapse_later
 from .idle_cores import idle_cores
 from .load_beside import load_beside
+from .manifest import Model
 from .mapped_weights import let_go
 from .row_table import RowTable
 
@@ -54,6 +55,20 @@ class Step:
 class State:
     position: int
     caches: tuple[Saved, ...]
+
+
+class Decodes(Protocol):
+    """What reads tokens and answers with logits: the decoder below, or one of another engine."""
+
+    model: Model
+    position: int
+
+    def reset(self) -> None: ...
+    def prefill(self, ids: Ids, kept: int = 1) -> Step: ...
+    def forward(self, ids: Ids, kept: int = 1) -> Step: ...
+    def save(self) -> Any: ...
+    def restore(self, state: Any) -> None: ...
+    def rewind(self, position: int) -> bool: ...
 
 
 class Decoder:

@@ -96,6 +96,9 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     outputs: list[Tensor]
     operators: dict[str, int]
     memory: Memory = Memory()
+    functions: dict[str, int] = {}  # tokens of a call, by name, if there are several
+    states: list[Tensor] = []  # keys and values that the engine owns; none: the host does, as `caches` say
+    scale_error: float = 0.0  # most that a scale had to move, of itself
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
