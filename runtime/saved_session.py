@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,17 +34,24 @@ def write_session(path: Path, bundle: Bundle, ids: Sequence[int], decoder: Decod
         raise GemmaError("the session was interrupted while it read", "ask it something first, then save it")
     windows = {cache.length for cache in decoder.caches if cache.spec.kind == "sliding"} or {0}
     key = bytes.fromhex(sha256(bundle.folder / MANIFEST))
+    header = HEADER.pack(MAGIC, VERSION, len(ids), max(windows), key)
     part = path.with_name(f".{path.name}.part")
     digest = hashlib.sha256()
     with part.open("wb") as file:
-        pieces = [HEADER.pack(MAGIC, VERSION, len(ids), max(windows), key), np.array(ids, "<i4").tobytes()]
-        for cache in decoder.caches:
-            pieces += [array[:, :, : cache.length].tobytes() for array in (cache.key, cache.value)]
-        for piece in pieces:
+        for piece in pieces(header, ids, decoder):
             digest.update(piece)
             file.write(piece)
         file.write(digest.digest())
     os.replace(part, path)
+
+
+def pieces(header: bytes, ids: Sequence[int], decoder: Decoder) -> Iterator[bytes]:
+    """What the file holds, an array at a time: a long session is not held twice."""
+    yield header
+    yield np.array(ids, "<i4").tobytes()
+    for cache in decoder.caches:
+        for array in (cache.key, cache.value):
+            yield array[:, :, : cache.length].tobytes()
 
 
 def read_session(path: Path, bundle: Bundle, context: int) -> tuple[list[int], list[tuple[Rows, Rows]]]:
