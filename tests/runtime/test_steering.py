@@ -95,23 +95,21 @@ def test_past_thoughts_are_left_out(session):
     events, end = answer(session, later, thinking=True)
     assert joined(events, Text) == "The capital of Peru is Lima."
     said = session.tokenizer.pieces.decode(session.ids, skip_special_tokens=False)
-    assert said.count("<|channel>") == 1
+    assert "A question about Norway" not in said
     assert end.reused >= len(session.tokenizer.chat(ASKED, enable_thinking=True)) - 1
 
 
 def test_a_response_continues_the_turn(session):
-    events, end = answer(session, tools=[LOOKUP])
+    events, first = answer(session, tools=[LOOKUP])
     [call] = events
     assert call == ToolCall("call_1", "lookup", {"country": "Norway", "field": "capital"})
-    assert end.stop == "tool_calls"
+    assert first.stop == "tool_calls"
     turns = [*ASKED, assistant_message(events), tool_message(call, "Oslo")]
     events, end = answer(session, turns, tools=[LOOKUP])
     said = session.tokenizer.pieces.decode(session.ids, skip_special_tokens=False)
     assert joined(events, Text)
     assert said.count("<|turn>model") == 1
-    assert end.reused == end.prompt_tokens - len(session.tokenizer.encode(said.split("<tool_call|>")[1], bos=False)) + (
-        end.new_tokens - 1
-    )
+    assert end.reused == first.prompt_tokens + first.new_tokens, "the call is read once"
 
 
 def test_a_call_of_what_is_not_declared_has_a_problem(session):
@@ -119,6 +117,27 @@ def test_a_call_of_what_is_not_declared_has_a_problem(session):
     [call], end = answer(session, tools=[other])
     assert call.problem == "year is missing"
     assert end.stop == "tool_calls"
+
+
+def test_without_tools_there_are_no_calls(session, monkeypatch):
+    monkeypatch.setattr(session.decoder, "forward", loudly(session.decoder.forward, session.control.call))
+    events, end = answer(session, limit=5)
+    assert joined(events, Text)
+    assert not [event for event in events if isinstance(event, ToolCall)]
+    calls, _ = answer(session, limit=5, tools=[LOOKUP])
+    assert len(calls) == 5
+    assert all("call:NAME{ was expected" in call.problem for call in calls)
+
+
+def loudly(forward, token):
+    """A model that wants nothing but one token."""
+
+    def step(*rest):
+        made = forward(*rest)
+        made.logits[:, token] = 1e9
+        return made
+
+    return step
 
 
 def test_a_functions_declaration_reaches_the_prompt(session):
