@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .answer_reader import AnswerReader
 from .control_tokens import ControlTokens
 from .sampler import Sampler
-from .structured import Mask, Matcher
+from .structured import Ids, Matcher
 from .tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
@@ -46,7 +46,7 @@ class Steering:
             return self._tokenizer.encode(rest, bos=False)[0] if rest else self._control.channel_end
         allowed = self._allowed()
         if allowed is not None:
-            return self._sampler(np.where(allowed, logits, np.float32(-np.inf)))
+            return int(allowed[self._sampler(logits[allowed])])
         if forbidden := self._forbidden():
             logits = logits.copy()
             logits[forbidden] = -np.inf
@@ -66,8 +66,8 @@ class Steering:
     def _spent(self) -> bool:
         return self._budget is not None and self._reader.thought_tokens >= self._budget
 
-    def _allowed(self) -> Mask | None:
-        """(vocab,) bool from the grammar that is at work, if one is."""
+    def _allowed(self) -> Ids | None:
+        """The tokens, ascending, from the grammar that is at work, if one is."""
         if self._reader.part == "call" and self._call:
             return self._call.allowed()
         if self._reader.part == "text" and self._response:
@@ -84,15 +84,12 @@ class Steering:
             tokens += self._stops
         return [token for token in tokens if token >= 0]
 
-    def _response_or_marks(self, response: Matcher) -> Mask:
-        """Before the first word of the response a thought or a call may come instead."""
+    def _response_or_marks(self, response: Matcher) -> Ids:
+        """Before the first word of the response a thought or calls may come; one thought, else some never answer."""
         allowed = response.allowed()
         if response.started or not (self._thinking or self._calling):
             return allowed
-        allowed = allowed.copy()
-        if self._thinking and not (self._reader.thoughts or self._reader.calls):  # else some models never answer
-            allowed[self._control.channel] = True
+        marks = [self._control.channel] if self._thinking and not (self._reader.thoughts or self._reader.calls) else []
         if self._calling:
-            allowed[self._control.call] = True
-            allowed[self._control.response] |= self._reader.calls > 0
-        return allowed
+            marks += [self._control.call, *([self._control.response] if self._reader.calls else [])]
+        return np.union1d(allowed, np.array(marks, np.int64))

@@ -19,7 +19,7 @@ from .call_grammar import call_grammar
 from .errors import GemmaError
 from .tool_schema import Declaration
 
-Mask = NDArray[np.bool_]  # (vocab,)
+Ids = NDArray[np.int64]  # of the tokens that a mask allows, ascending
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Matcher:
         self._matcher, self._vocab, self._pool = matcher, vocab, pool
         self._bits = np.zeros(-(-vocab // 32), np.int32)
         self.started = False
-        self._mask: Future[Mask] = pool.submit(self._compute)
+        self._mask: Future[Ids] = pool.submit(self._compute)
 
-    def allowed(self) -> Mask:
-        """The tokens that may come next, (vocab,) bool; those that end the answer once it is complete."""
+    def allowed(self) -> Ids:
+        """The tokens that may come next, ascending; those that end the answer once it is complete."""
         return self._mask.result()
 
     def take(self, token: int) -> None:
@@ -65,15 +65,15 @@ class Matcher:
         self.started = True
         self._mask = self._pool.submit(self._advance, token)
 
-    def _advance(self, token: int) -> Mask:
+    def _advance(self, token: int) -> Ids:
         self._matcher.consume_token(token)
         return self._compute()
 
-    def _compute(self) -> Mask:
+    def _compute(self) -> Ids:
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         if self._matcher.is_error():
             raise GemmaError(f"the response format: {self._matcher.get_error():.300}", "ask for a simpler one")
-        return np.unpackbits(self._bits.view(np.uint8), count=self._vocab, bitorder="little").view(np.bool_)
+        return np.flatnonzero(np.unpackbits(self._bits.view(np.uint8), count=self._vocab, bitorder="little"))
 
 
 class Grammars:

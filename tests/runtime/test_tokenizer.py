@@ -110,7 +110,7 @@ def test_what_released_templates_are_built_of_renders_as_in_transformers(ours, t
     template = (Path(__file__).parent / "constructs.jinja").read_text()
     monkeypatch.setattr(ours, "template", template)
     expected = theirs.apply_chat_template(
-        messages, template, tokenize=False, **{"add_generation_prompt": True, **options}
+        messages, chat_template=template, tokenize=False, **{"add_generation_prompt": True, **options}
     )
     assert ours.render(messages, **options) == expected
 
