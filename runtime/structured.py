@@ -110,12 +110,19 @@ class Grammars:
     def matcher(self, grammar: str) -> Matcher:
         guidance, vocab = load_llguidance(), self._bundle.manifest.model.vocab_size
         if self._tokens is None:
-            path = self._bundle.path(self._bundle.manifest.tokenizer)
-            self._tokens = guidance.LLTokenizer(str(path), vocab, self._bundle.manifest.generation.stop)
+            self._tokens = self._read_tokens(guidance)
         made = guidance.LLMatcher(self._tokens, grammar, log_level=0)
         if made.is_error():
             raise GemmaError(f"the response format: {made.get_error():.300}", "leave out what is not supported")
         return Matcher(made, vocab, self._pool)
+
+    def _read_tokens(self, guidance: Any) -> Any:
+        manifest = self._bundle.manifest
+        path = self._bundle.path(manifest.tokenizer)
+        try:
+            return guidance.LLTokenizer(str(path), manifest.model.vocab_size, manifest.generation.stop)
+        except ValueError as error:
+            raise GemmaError(f"{path}: llguidance refuses it: {error}", "export the bundle again") from error
 
 
 def load_llguidance() -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from runtime.errors import GemmaError
@@ -110,6 +112,16 @@ def test_a_response_continues_the_turn(session):
     assert joined(events, Text)
     assert said.count("<|turn>model") == 1
     assert end.reused == first.prompt_tokens + first.new_tokens, "the call is read once"
+
+
+def test_a_mapping_is_written_as_released_templates_write_it(session, monkeypatch):
+    template = (Path(__file__).parent / "constructs.jinja").read_text()
+    events, _ = answer(session, tools=[LOOKUP])
+    turns = [*ASKED, assistant_message(events), tool_message(events[0], {"value": "Oslo", "n": 1})]
+    monkeypatch.setattr(session.tokenizer, "template", template)
+    answer(session, turns, tools=[LOOKUP])
+    said = session.tokenizer.pieces.decode(session.ids, skip_special_tokens=False)
+    assert '<|tool_response>response:lookup{n:1,value:<|"|>Oslo<|"|>}<tool_response|>' in said
 
 
 def test_a_call_of_what_is_not_declared_has_a_problem(session):

@@ -114,6 +114,13 @@ def test_a_form_that_has_no_grammar_is_refused(session, form, message):
         session.chat(ASKED, response_format=form)
 
 
+def test_a_bundle_without_ends_is_refused(bundle):
+    session = Session.open(bundle("sample", "int4-datafree"), threads=1)
+    session.manifest.generation.stop.clear()
+    with pytest.raises(GemmaError, match="tokenizer.json: llguidance refuses it"):
+        session.chat(ASKED, response_format=Choice(["a"]))
+
+
 def test_a_missing_extra_is_named(session, monkeypatch):
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(GemmaError, match="structured answers need the package llguidance"):

@@ -5,6 +5,7 @@ The same tokens are decoded with and without masks: a pattern that allows any te
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ ROW = {
     "additionalProperties": False,
 }
 SCHEMA = {"type": "array", "items": ROW, "minItems": 12}
-FORMS = {"pattern": Regex("(?s:.*)"), "schema": JsonSchema(SCHEMA)}
+FORMS = {"free": None, "pattern": Regex("(?s:.{2000,})"), "schema": JsonSchema(SCHEMA)}
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
 
 
@@ -53,19 +54,25 @@ def rate(session: Session, form: object, tokens: int) -> float:
     return end.decode_tok_s
 
 
-def main(folder: Path, threads: int = 1, tokens: int = 150, repeat: int = 7) -> None:
+def main(folder: Path, threads: int = 1, tokens: int = 150, rounds: int = 11) -> None:
     spent: list[float] = []
     timed(spent)
     session = Session.open(folder, threads)
-    for name, form in FORMS.items():
-        rate(session, form, 5)  # the grammar's first use compiles it
-        spent.clear()
-        with_masks = [rate(session, form, tokens) for _ in range(repeat)]
-        p50, p99 = np.percentile(spent, [50, 99]) * 1e6
-        print(f"{name}: mask {p50:.0f} us (p50), {p99:.0f} us (p99) of {len(spent)}; {max(with_masks):.1f} tokens/s")
-    session.manifest.generation.stop.clear()  # free answers as long as the others
-    free = max(rate(session, None, tokens) for _ in range(repeat))
-    print(f"free: {free:.1f} tokens/s")
+    session.manifest.generation.stop[:] = [0]  # free answers as long as the others
+    rates: dict[str, list[float]] = {name: [] for name in FORMS}
+    masks: dict[str, list[float]] = {name: [] for name in FORMS}
+    for _ in range(rounds):  # in turns, so that what else runs slows all of them
+        for name, form in FORMS.items():
+            spent.clear()
+            rates[name].append(rate(session, form, tokens))
+            masks[name] += spent
+    free = statistics.median(rates["free"])
+    print(f"free: {free:.1f} tokens/s, median of {rounds}")
+    for name in list(FORMS)[1:]:
+        p50, p99 = np.percentile(masks[name], [50, 99]) * 1e6
+        made = statistics.median(rates[name])
+        lost = 100 * (1 - statistics.median(b / a for a, b in zip(rates["free"], rates[name], strict=True)))
+        print(f"{name}: mask {p50:.0f} us (p50), {p99:.0f} us (p99); {made:.1f} tokens/s, {lost:.1f} % slower")
 
 
 if __name__ == "__main__":
