@@ -28,7 +28,7 @@ $(READY): pyproject.toml
 
 demo: $(READY)
 	@mkdir -p build
-	$(BIN)/gemma-edge export $(SAMPLE) --to onnx -o $(BUNDLE) --force
+	$(BIN)/gemma-edge export $(SAMPLE) --to onnx,executorch,coreml -o $(BUNDLE) --force
 	$(BIN)/gemma-edge verify $(BUNDLE)
 	$(BIN)/gemma-edge run $(BUNDLE) "What is the capital of Norway?" --temperature 0
 	$(BIN)/gemma-edge bench $(BUNDLE) --prompt-tokens 256

@@ -62,10 +62,8 @@ def run(args: argparse.Namespace) -> int:
     from .pipeline import export_bundle
 
     text = Text.of(args.calibrate or "auto") if recipe.calibrated else AUTO
-    report = export_bundle(checkpoint, args.output, names, recipe, replace=args.force, text=text)
-    for artifact, against in report.artifacts.items():
-        for name, parity in against.items():
-            print(f"{artifact:12}{parity.line(name)}", file=sys.stderr)
+    for report in export_bundle(checkpoint, args.output, names, recipe, replace=args.force, text=text):
+        print(*report.lines(), sep="\n", file=sys.stderr)
     print(f"peak memory {peak_rss() / 1e6:,.0f} MB", file=sys.stderr)
     print(args.output)
     return 0

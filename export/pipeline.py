@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -35,12 +36,29 @@ from .calibration_text import AUTO, SEED, Text, sequences
 from .capture import capture
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
+from .greedy import compare_greedy
 from .reference import FloatSource, QuantizedSource, hidden_states
 from .side_files import check_side_files, copy_tokenizer, generation
 from .spare_memory import give_back
-from .targets import decoder_of, load_targets
+from .targets import load_targets, runners
 from .tensors import needed, part
-from .verify import STEPS, Parity, Reading, Report, check_weights, compare, compared, goldens, judge, lengths
+from .verify import (
+    BEYOND,
+    KEPT,
+    LARGE,
+    MANY,
+    STEPS,
+    Reading,
+    Report,
+    Reports,
+    check_weights,
+    compare,
+    compared,
+    few_lengths,
+    goldens,
+    judge,
+    lengths,
+)
 
 PASSAGE = Path(__file__).with_name("passage.txt")
 
@@ -53,7 +71,7 @@ def export_bundle(
     *,
     replace: bool = False,
     text: Text = AUTO,
-) -> Report:
+) -> list[Report]:
     """Make a bundle of a checkpoint; `text` calibrates a recipe that asks for it.
 
     Raises GemmaError for anything that can not be exported, or that verify does not pass; then
@@ -108,9 +126,9 @@ def export_bundle(
             golden="golden.json",
             parity="parity.json",
         )
-        report = verify(ids, reading, config, quantized, manifest, folder, recipe)
+        reports = verify(ids, reading, config, quantized, manifest, folder, recipe)
         finish(manifest, folder)
-    return report
+    return reports
 
 
 def check_released(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> None:
@@ -185,36 +203,58 @@ def verify(
     manifest: m.Manifest,
     folder: Path,
     recipe: QuantizeRecipe,
-) -> Report:
-    """Compare and judge every artifact; write parity.json, and golden.json of the engine that `verify` will ask."""
+) -> list[Report]:
+    """Compare, judge, and write parity.json and golden.json, which is of the first artifact."""
     unsealed = Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder, hashed=False)))
-    for name, artifact in manifest.artifacts.items():
-        check_weights(folder, quantized, name, artifact.file)
-    tables = open_tables(unsealed)
-    integers = QuantizedSource(config, quantized, tables, open_head(unsealed, tables))
-    prompts = lengths(config.window, len(ids))
-    found: dict[str, dict[str, Parity]] = {}
-    golden = next((name for name in ENGINES if name in manifest.artifacts), next(iter(manifest.artifacts)))
-    with Progress("verifying", 1 + len(prompts) * len(manifest.artifacts)) as progress:
-        own = Reading(integers, hidden_states(integers, ids[None, : prompts[-1] + STEPS])[0])
-        progress.advance(1)
-        give_back()
-        for name in manifest.artifacts:
-            decoder = decoder_of(name, unsealed)  # after the reading: a graph and floats are not in memory at once
-            found[name] = compare(decoder, ids, {"float": reading, "quantized": own}, progress.advance)
-            judge(name, found[name], recipe)
-            if name == golden:
-                (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, found[name]["quantized"])))
+    names = sorted(manifest.artifacts, key=lambda name: [*ENGINES, name].index(name))  # `verify` runs the first
+    for name in names:
+        check_weights(folder, quantized, name, manifest.artifacts[name].file)
+    large = sum(manifest.model.parameters.values()) > LARGE
+    ways = [(name, one) for name in names for one in runners(name) if not (large and one.small)]
+    golden = ways[len([name for name, _ in ways if name == names[0]]) - 1]  # the last way of the first artifact
+    own = own_readings(ids, config, quantized, unsealed)
+    reports: list[Report] = []
+    with Progress("verifying", len(ways) * (1 + len(lengths(config.window, len(ids))))) as progress:
+        for name, runner in ways:
+            against = {"float": reading, "quantized": own(0 if manifest.artifacts[name].states else config.cache_bits)}
+            progress.advance(1)
+            give_back()
+            decoder = runner.open(unsealed)  # after the reading: not in memory with a layer of floats
+            places = (few_lengths if runner.slow and large else lengths)(config.window, len(ids))
+            kept = KEPT if large else MANY
+            report = compare(decoder, ids, against, progress.advance, runner.name, places, kept)
+            if runner.exact and not large:
+                greedy = compare_greedy(decoder, against["quantized"].source, ids)
+                report = msgspec.structs.replace(report, greedy=greedy)
+            judge(report, recipe, exact=runner.exact, gated=runner.gated)
+            if (name, runner) == golden:
+                (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
+            reports.append(report)
             del decoder
-    report = Report(prompts, STEPS, found)
-    (folder / "parity.json").write_bytes(pretty(report))
-    return report
+    (folder / "parity.json").write_bytes(pretty(Reports(reports)))
+    return reports
+
+
+def own_readings(
+    ids: NDArray[np.int64], config: GemmaConfig, quantized: weights.Weights, bundle: Bundle
+) -> Callable[[int], Reading]:
+    """What the bundle's integers stand for, by bits of the caches; each is read once, when it is asked for."""
+    tables = open_tables(bundle)
+    head = open_head(bundle, tables)
+    beginning = ids[None, : lengths(config.window, len(ids))[-1] + STEPS]
+
+    @cache
+    def read(bits: int) -> Reading:
+        source = QuantizedSource(dataclasses.replace(config, cache_bits=bits), quantized, tables, head)
+        return Reading(source, hidden_states(source, beginning)[0])
+
+    return read
 
 
 def passage(checkpoint: Checkpoint, pieces: Pieces) -> NDArray[np.int64]:
-    """A text as tokens, long enough for several windows."""
+    """A text as tokens, as many as verify compares: the caches' scales come from them too."""
     config = checkpoint.config
-    wanted = min(config.context, 3 * config.window + 7 + STEPS)
+    wanted = min(config.context, 2 * config.window + BEYOND + STEPS)
     once = pieces.encode(PASSAGE.read_text(encoding="utf-8"), add_special_tokens=False).ids
     ids = [generation(checkpoint.folder).bos, *(once * (wanted // len(once) + 1))][:wanted]
     return np.array(ids, np.int64) % config.vocab

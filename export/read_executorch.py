@@ -50,6 +50,11 @@ class Matrix:
         return np.frombuffer(self.data, np.float32).reshape(self.rows, self.inputs)
 
 
+def kept_scales(scales: Floats) -> Floats:
+    """As the file holds scales: all of them."""
+    return scales
+
+
 def stored_weights(path: Path) -> Iterator[tuple[list[str], Pieces]]:
     """For each matrix of integers: its parameter, and (first row, values (n, K)) piece by piece.
 

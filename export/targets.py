@@ -1,18 +1,43 @@
-"""Target name -> lowering, and how its artifact is read back and run.  `ls export/to_*.py` is the list."""
+"""Target name -> lowering, reader and decoders.  `ls export/to_*.py` is the list."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from runtime.bundle import Bundle
-from runtime.engine import Engine, open_decoder
+from runtime.decoder import Decoder, Decodes
+from runtime.engine import open_decoder
 from runtime.errors import GemmaError
 
 Lower = Callable[..., Any]
-EXTRAS = {"onnx": "export"}  # others are named after their target
+EXTRAS = {
+    "coremltools": "coreml",
+    "executorch": "executorch",
+    "torchao": "executorch",
+}  # by package; the others come with `export`
+
+
+@dataclass(frozen=True)
+class Runner:
+    """One way to run an artifact: a line of parity.json.
+
+    exact: it computes in float32, and differs from its integers by no more than rounding
+    gated: a recipe's gates hold for it; else it is a second look at what another runner has shown
+    slow: every call makes floats of all weights, so that a large model is compared in few places
+    small: for a large model it costs more than it tells
+    """
+
+    name: str
+    open: Callable[[Bundle], Decodes]
+    exact: bool = False
+    gated: bool = True
+    slow: bool = False
+    small: bool = False
 
 
 def available() -> list[str]:
@@ -28,23 +53,36 @@ def load_targets(names: Sequence[str]) -> dict[str, Lower]:
 
 
 def load_target(name: str) -> Lower:
-    try:
-        lower: Lower = import_module(f".to_{name}", __package__).lower
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            f"target {name} needs the package {error.name}, which is not installed",
-            f"pip install 'gemma-edge[{EXTRAS.get(name, name)}]'",
-        ) from error
+    lower: Lower = load(name, f"to_{name}").lower
     return lower
 
 
-def read_back(name: str, path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, Any]]]]:
-    """Weights of an artifact, as read_onnx.stored_weights gives them."""
-    found: Iterator[tuple[list[str], Iterator[tuple[int, Any]]]]
-    found = import_module(f".read_{name}", __package__).stored_weights(path)
-    return found
+def load_reader(name: str) -> Any:
+    """The module that reads back what `to_NAME` stored: `stored_weights` and `kept_scales`."""
+    return load(name, f"read_{name}")
 
 
-def decoder_of(name: str, bundle: Bundle) -> Engine:
-    """What runs an artifact here, with the surface of runtime.decoder.Decoder."""
-    return open_decoder(name, bundle)
+def runners(name: str) -> list[Runner]:
+    """The ways to run an artifact; goldens are what the last one answers."""
+    if name == "coreml":
+        decoder = load(name, "coreml_decoder").CoreMLDecoder
+        return [
+            Runner("coreml float32", partial(decoder, precision="float32"), exact=True, slow=True),
+            Runner("coreml float16", partial(decoder, precision="float16"), gated=False, slow=True),
+        ]
+    if name == "onnx":
+        exact = load(name, "onnx_exact").open_exact
+        return [Runner("onnx exact", exact, exact=True, gated=False, small=True), Runner(name, Decoder)]
+    return [Runner(name, partial(open_decoder, name))]
+
+
+def load(name: str, module: str) -> Any:
+    """Raises GemmaError if a package that a target needs is missing."""
+    try:
+        return import_module(f".{module}", __package__)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = EXTRAS.get(package, "export")
+        raise GemmaError(
+            f"target {name} needs the package {package}, which is not installed", f"pip install 'gemma-edge[{extra}]'"
+        ) from error

@@ -91,9 +91,9 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
             Described(name="hidden", dtype="float32", shape=[1, 1, config.hidden]),
         ],
         operators=operators | kinds(containers),
-        tokens=TOKENS,
         context=rows.full,
-        caches="float32",
+        functions={"prefill": TOKENS, "decode": 1},
+        states=states(config, rows),
     )
 
 
@@ -224,6 +224,15 @@ def check_size(path: Path, expected: int, config: GemmaConfig) -> None:
 def kinds(containers: Mapping[str, Container]) -> dict[str, int]:
     """Matrices by container, for people."""
     return dict(sorted(Counter(container.kind for container in containers.values()).items()))
+
+
+def states(config: GemmaConfig, rows: Rows) -> list[Described]:
+    """The caches, as buffers of the program."""
+    return [
+        described(f"cache_{layer}_{part}", tensor)
+        for layer, cache in empty_caches(config, rows).items()
+        for part, tensor in (("key", cache.key), ("value", cache.value))
+    ]
 
 
 def described(name: str, tensor: torch.Tensor) -> Described:

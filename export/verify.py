@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,22 @@ from numpy.typing import NDArray
 
 from quantize.affine import Quantized
 from quantize.recipe import Recipe
-from runtime.decoder import CHUNK
-from runtime.engine import Engine
+from runtime.decoder import CHUNK, Decodes
 from runtime.errors import GemmaError
 from runtime.golden import Goldens, record
 
+from .greedy import Greedy
 from .reference import Source, logits
-from .targets import read_back
+from .targets import load_reader
 from .weights import Weights
 
 Floats = NDArray[np.float32]
 BEYOND = 7  # tokens after two windows
 STEPS = 8  # decode steps after each prompt
-KEPT = 32  # most positions of a prompt that are compared
+KEPT, MANY = 32, 128  # most positions of a prompt that are compared, of a large model and of a small one
 GOLDEN_PROMPTS, GOLDEN_STEPS = (1, 12, 40), 12
+EXACT = 1e-3  # of the largest logit: what float32 may add
+LARGE = 1e8  # parameters: such a model is run by a slow runner in few places, and only as it ships
 LOWERING = 0.05  # nats: what dynamic rounding of activations may add, and a wrong graph exceeds
 
 
@@ -53,11 +55,23 @@ class Parity(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """parity.json: every artifact against both references, by name."""
+    """One way to run an artifact, against both references; `greedy` where float32 makes it comparable."""
 
+    artifact: str
     prompts: list[int]
     steps: int
-    artifacts: dict[str, dict[str, Parity]]
+    against: dict[str, Parity]
+    greedy: Greedy | None = None
+
+    def lines(self) -> list[str]:
+        lines = [f"{self.artifact:15} {parity.line(name)}" for name, parity in self.against.items()]
+        return lines + ([f"{self.artifact:15} {self.greedy.line()}"] if self.greedy else [])
+
+
+class Reports(msgspec.Struct, frozen=True):
+    """parity.json: every way to run every artifact."""
+
+    reports: list[Report]
 
 
 def lengths(window: int, limit: int) -> list[int]:
@@ -69,24 +83,32 @@ def lengths(window: int, limit: int) -> list[int]:
     return sorted({n for n in wanted if 1 <= n <= limit - STEPS})
 
 
+def few_lengths(window: int, limit: int) -> list[int]:
+    """A short prompt, and one past the window."""
+    return [n for n in lengths(window, limit) if n in (5, window + 1)]
+
+
 def compared(window: int, limit: int) -> int:
     """Tokens that the float model reads where nothing but this comparison needs it: a window and what follows."""
     return max(n for n in lengths(window, limit) if n <= window + 1) + STEPS
 
 
-def check_weights(folder: Path, weights: Weights, name: str = "onnx", file: str = "onnx/decoder.onnx") -> None:
+def check_weights(folder: Path, weights: Weights, target: str = "onnx", file: str = "onnx/decoder.onnx") -> None:
     """Raises GemmaError unless the artifact's integers and scales are those that were decided."""
     seen: Counter[str] = Counter()  # rows, by parameter
-    for parameters, packed in read_back(name, folder / file):
+    reader = load_reader(target)
+    for parameters, packed in reader.stored_weights(folder / file):
         for start, piece in packed:
             offset = 0
             for parameter in parameters:
-                expected = weights[parameter]
-                assert isinstance(expected, Quantized)
+                expected = weights.get(parameter)
+                if not isinstance(expected, Quantized):
+                    raise GemmaError(f"{folder}: the artifact has {parameter} as integers", "report this as a bug")
                 a, b = max(start, offset), min(start + len(piece), offset + expected.rows)
                 if a < b:
                     seen[parameter] += b - a
                     decided = expected.part(a - offset, b - offset)
+                    decided = replace(decided, scales=reader.kept_scales(np.asarray(decided.scales)))
                     if not np.array_equal(decided.dequantize(), piece[a - start : b - start]):
                         raise GemmaError(
                             f"{folder}: {parameter} in the artifact is not what was quantized", "report this as a bug"
@@ -147,11 +169,13 @@ def log_softmax(x: Floats) -> Floats:
     return normalized
 
 
-def artifact_logits(decoder: Engine, ids: NDArray[np.int64], prompt: int, whole: dict[int, Any]) -> Iterator[Floats]:
+def artifact_logits(
+    decoder: Decodes, ids: NDArray[np.int64], prompt: int, whole: dict[int, Any], kept: int = KEPT
+) -> Iterator[Floats]:
     """Of the end of a prompt, from `first_compared` on, then of steps fed with the text."""
     start = max(position for position in whole if position < prompt)
     decoder.restore(whole[start])
-    yield decoder.prefill(ids[start:prompt], prompt - first_compared(prompt)).logits.copy()
+    yield decoder.prefill(ids[start:prompt], prompt - first_compared(prompt, kept)).logits.copy()
     if prompt % CHUNK == 0:
         whole[prompt] = decoder.save()
     for position in range(prompt, prompt + STEPS):
@@ -167,92 +191,93 @@ class Reading:
 
 
 def compare(
-    decoder: Engine,
+    decoder: Decodes,
     ids: NDArray[np.int64],
     readings: dict[str, Reading],
     progress: Callable[[float], None] = lambda done: None,
-) -> dict[str, Parity]:
-    """Read beginnings of a text, ids (T,); each is compared with the references that have read as far."""
-    prompts = lengths(decoder.model.window, len(ids))
+    artifact: str = "onnx",
+    prompts: list[int] | None = None,
+    kept: int = KEPT,
+) -> Report:
+    """Read beginnings of a text, ids (T,); the end of each is compared with the references that have read as far."""
+    prompts = prompts or lengths(decoder.model.window, len(ids))
     tallies = {name: Tally() for name in readings}
     whole = {0: decoder.save()}  # states after whole calls, which longer prompts begin with too
-    for some in overlapping(prompts):
-        compare_some(decoder, ids, some, readings, tallies, whole)
+    for some in overlapping(prompts, kept):
+        compare_some(decoder, ids, some, readings, tallies, whole, kept)
         progress(len(some))
-    return {name: tally.parity() for name, tally in tallies.items()}
+    return Report(artifact, prompts, STEPS, {name: tally.parity() for name, tally in tallies.items()})
 
 
 def compare_some(
-    decoder: Engine,
+    decoder: Decodes,
     ids: NDArray[np.int64],
     prompts: list[int],
     readings: dict[str, Reading],
     tallies: dict[str, Tally],
     whole: dict[int, Any],
+    kept: int,
 ) -> None:
     """Beginnings that overlap; a row of logits is 1 MB."""
-    first, stop = first_compared(prompts[0]), prompts[-1] + STEPS
+    first, stop = first_compared(prompts[0], kept), prompts[-1] + STEPS
     ends = {name: len(one.hidden) for name, one in readings.items() if len(one.hidden) > first}
     expected = {name: logits(readings[name].source, readings[name].hidden[first:stop]) for name in ends}
     for prompt in prompts:
-        found, start = (
-            np.concatenate(list(artifact_logits(decoder, ids, prompt, whole))),
-            first_compared(prompt) - first,
-        )
+        found = np.concatenate(list(artifact_logits(decoder, ids, prompt, whole, kept)))
+        start = first_compared(prompt, kept) - first
         for name, rows in expected.items():
             if prompt + STEPS <= ends[name]:
                 tallies[name].add(found, rows[start : start + len(found)])
         del found  # before there are the next
 
 
-def first_compared(prompt: int) -> int:
-    """Position of the first row of a prompt's end: of its last call, and at most `KEPT` rows."""
-    return prompt - min(KEPT, (prompt - 1) % CHUNK + 1)
+def first_compared(prompt: int, kept: int) -> int:
+    """Position of the first row of a prompt's end: of its last call, and at most `kept` rows."""
+    return prompt - min(kept, (prompt - 1) % CHUNK + 1)
 
 
-def overlapping(prompts: list[int]) -> list[list[int]]:
+def overlapping(prompts: list[int], kept: int) -> list[list[int]]:
     """Neighbours whose compared positions overlap, together: a reference's head is read once for all of them."""
     found: list[list[int]] = []
     for prompt in prompts:
-        if found and first_compared(prompt) < found[-1][-1] + STEPS and prompt - found[-1][0] < KEPT:
+        if found and first_compared(prompt, kept) < found[-1][-1] + STEPS and prompt - found[-1][0] < kept:
             found[-1].append(prompt)
         else:
             found.append([prompt])
     return found
 
 
-def judge(artifact: str, against: dict[str, Parity], recipe: Recipe) -> None:
-    """Raises GemmaError if a figure of an artifact is past its gate."""
-    model, values = against["float"], against["quantized"]
+def judge(report: Report, recipe: Recipe, *, exact: bool = False, gated: bool = True) -> None:
+    """Raises GemmaError if a figure is past its gate; `exact` and `gated` are a Runner's."""
+    model, values, gate = report.against["float"], report.against["quantized"], recipe.gate
+    least = gate.agreement if gated else 0.0
+    most = gate.divergence if gated else max(gate.divergence, LOWERING)
     checks = [
-        (
-            "top-1 agreement with the float model",
-            model.agreement,
-            recipe.gate.agreement,
-            model.agreement >= recipe.gate.agreement,
-        ),
-        (
-            "divergence from the float model",
-            model.mean_divergence,
-            recipe.gate.divergence,
-            model.mean_divergence <= recipe.gate.divergence,
-        ),
+        ("top-1 agreement with the float model", model.agreement, least, model.agreement >= least),
+        ("divergence from the float model", model.mean_divergence, most, model.mean_divergence <= most),
         ("divergence from its own integers", values.mean_divergence, LOWERING, values.mean_divergence <= LOWERING),
     ]
+    if exact:
+        relative = values.worst_relative
+        checks.append(("largest relative difference from its own integers", relative, EXACT, relative <= EXACT))
+    if report.greedy:
+        wrong = report.greedy.steps - report.greedy.equal - report.greedy.ties
+        checks.append(("greedy tokens that its own integers would not choose", wrong, 0, wrong == 0))
     floats = all(scheme.is_float for scheme in (recipe.cache, *(rule.scheme for rule in recipe.rules)))
-    if floats and not recipe.released:
+    if floats and gated and not recipe.released:
         checks.append(
-            ("largest relative difference of a logit", model.worst_relative, 1e-3, model.worst_relative <= 1e-3)
+            ("largest relative difference of a logit", model.worst_relative, EXACT, model.worst_relative <= EXACT)
         )
-    for name, found, gate, passed in checks:
+    for name, found, limit, passed in checks:
         if not passed:
             raise GemmaError(
-                f"{artifact}: {name} is {found:.4g}, the gate of recipe {recipe.name} is {gate:.4g}",
+                f"{report.artifact}: {name} is {found:.4g}, the gate of recipe {recipe.name} is {limit:.4g}",
                 "the bundle is not sealed; try a recipe of more bits",
             )
 
 
-def goldens(decoder: Engine, ids: NDArray[np.int64], values: Parity) -> Goldens:
-    """What the artifact answers, with the tolerance that its own rounding asks for; `values`: of its integers."""
+def goldens(decoder: Decodes, ids: NDArray[np.int64], report: Report) -> Goldens:
+    """What the artifact answers, with the tolerance that its own rounding asks for."""
+    values = report.against["quantized"]
     prompts = [record(decoder, ids[:length].tolist(), GOLDEN_STEPS) for length in GOLDEN_PROMPTS]
     return Goldens(tolerance=max(1e-3, 2 * values.worst_difference), prompts=prompts)

@@ -97,7 +97,7 @@ def least_squares_scales(groups: torch.Tensor, scheme: Scheme, importance: torch
     scale, scale given the codes).  At 8 bits clipping never pays, so the grid is its end.
     """
     largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))  # (n, 1)
-    factors = torch.linspace(0.55, 1.02, 14).tolist() if scheme.bits < 8 else [1.0]
+    factors = torch.linspace(0.6, 1.02, 7).tolist() if scheme.bits < 8 else [1.0]
     best = round_scale(largest / scheme.highest)
     least = squared_error(groups, best, scheme, importance)
     for candidate in (largest * f / end for f in factors for end in (scheme.lowest, scheme.highest)):

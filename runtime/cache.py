@@ -13,6 +13,7 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.float32] | NDArray[np.int8]
 WIDTHS = {"float32": 4, "int8": 1}  # bytes of a value
 STEP = 1024  # rows by which a full layer's cache and the rotary tables grow
+TURNS = 4  # ends of turns whose windows a session keeps
 SLACK = 64  # rows a window may run over before it is moved to the front
 
 
@@ -59,6 +60,11 @@ class FullCache:
     def restore(self, saved: Saved) -> None:
         self.length = saved.length
 
+    def fill(self, key: Rows, value: Rows) -> None:
+        """Take rows (1, kv_heads, rows, head_dim) that another cache held."""
+        self.make_room(key.shape[2])
+        self.length = put(self, key, value)
+
 
 @dataclass
 class WindowCache:
@@ -103,6 +109,16 @@ class WindowCache:
         assert saved.key is not None
         assert saved.value is not None
         self.key[:, :, : self.length], self.value[:, :, : self.length] = saved.key, saved.value
+
+    def fill(self, key: Rows, value: Rows) -> None:
+        """Take rows (1, kv_heads, rows, head_dim) that another cache held."""
+        self.length = put(self, key, value)
+
+
+def put(cache: FullCache | WindowCache, key: Rows, value: Rows) -> int:
+    rows: int = key.shape[2]
+    cache.key[:, :, :rows], cache.value[:, :, :rows] = key, value
+    return rows
 
 
 def empty(spec: Cache, rows: int) -> Rows:

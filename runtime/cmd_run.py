@@ -12,11 +12,13 @@ from .available_memory import available
 from .bundle import Bundle
 from .engine import DEFAULT, ENGINES, longest
 from .errors import GemmaError
+from .events import End, Event, Token
 from .manifest import Manifest
 from .memory_plan import check_room, longest_context
 from .sampler import Sampling
-from .session import End, Session, Token
-from .tokenizer import Message
+from .session import Session
+from .structured import JsonSchema
+from .terminal_chat import Chat, converse, print_part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
     parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to ask (default: standard input)")
+    parser.add_argument("--chat", action="store_true", help="chat, whatever standard input is")
+    parser.add_argument("--system", metavar="TEXT", help="what the model is told before the first turn")
+    parser.add_argument("--json-schema", type=Path, metavar="FILE", help="answer in JSON that this schema describes")
+    parser.add_argument("--image", metavar="FILE", help="refused: bundles read text only")
+    parser.add_argument("--audio", metavar="FILE", help="refused: bundles read text only")
     parser.add_argument("--raw", action="store_true", help="continue the prompt as it is, without the chat template")
     parser.add_argument(
         "--max-new-tokens", type=int, metavar="N", help="stop after N tokens (default: at the context limit)"
@@ -50,22 +57,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    chatting = args.prompt is None and sys.stdin.isatty() and sys.stdout.isatty() and not args.json
+    check_words(args)
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    chatting = args.chat or (args.prompt is None and terminal and not args.json)
     prompt = None if chatting else read_prompt(args.prompt)
+    schema = read_schema(args.json_schema) if args.json_schema else None
     bundle = Bundle.open(args.bundle)
     context = chosen_context(bundle.manifest, args.context, args.engine)
     session = Session(bundle, args.threads, context, args.engine)
     sampling = chosen_sampling(session, args)
     if prompt is None:
-        return chat(session, sampling, args.max_new_tokens)
-    ids = prompt_ids(session, prompt, raw=args.raw)
-    events = session.generate(ids, sampling, args.max_new_tokens)
+        return converse(Chat(session, sampling, args.max_new_tokens, schema, args.system))
     if args.json:
-        print(json.dumps(collected(session, ids, events)))
-        return 0
-    stream_text(events)
-    print()
+        ids = session.tokenizer.encode(prompt, bos=True) if args.raw else session.tokenizer.chat(turns(prompt, args))
+        print(json.dumps(collected(session, ids, session.generate(ids, sampling, args.max_new_tokens))))
+    elif args.raw:
+        stream_text(session.generate(session.tokenizer.encode(prompt, bos=True), sampling, args.max_new_tokens))
+    else:
+        events = session.chat(turns(prompt, args), sampling, args.max_new_tokens, response_format=schema)
+        stream_text(events)
     return 0
+
+
+def check_words(args: argparse.Namespace) -> None:
+    """Raises GemmaError for words that do not go together, or that no bundle can do."""
+    for name in ("image", "audio"):
+        if getattr(args, name) is not None:
+            raise GemmaError(f"--{name} {getattr(args, name)}: bundles read text only so far", "leave it out")
+    others = {"--raw": args.raw, "--json": args.json, "a PROMPT": args.prompt is not None}
+    for name in [name for name, given in others.items() if given and args.chat]:
+        raise GemmaError(f"--chat and {name}: a chat asks for its messages itself", "give one of the two")
+    for name in [name for name in ("system", "json_schema") if args.raw and getattr(args, name) is not None]:
+        raise GemmaError(f"--raw and --{name.replace('_', '-')}: a raw prompt has no turns", "give one of the two")
+    if args.json and args.json_schema:
+        raise GemmaError("--json and --json-schema: the one line of JSON is of free answers", "give one of the two")
+
+
+def read_schema(path: Path) -> JsonSchema:
+    """Raises GemmaError unless the file holds an object of JSON."""
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GemmaError(f"{path}: {error.strerror}", "give a file with a JSON schema") from error
+    except (ValueError, RecursionError) as error:
+        raise GemmaError(f"{path}: not JSON: {error}", "give a file with a JSON schema") from error
+    if not isinstance(schema, dict):
+        raise GemmaError(f"{path}: not a JSON schema, which is an object", "give a file with a JSON schema")
+    return JsonSchema(schema)
 
 
 def read_prompt(given: str | None) -> str:
@@ -104,25 +142,22 @@ def chosen_sampling(session: Session, args: argparse.Namespace) -> Sampling:
     )
 
 
-def prompt_ids(session: Session, prompt: str, *, raw: bool) -> list[int]:
-    if raw:
-        return session.tokenizer.encode(prompt, bos=True)
-    return session.tokenizer.chat([{"role": "user", "content": prompt}])
+def turns(prompt: str, args: argparse.Namespace) -> list[dict[str, str]]:
+    system = [{"role": "system", "content": args.system}] if args.system is not None else []
+    return [*system, {"role": "user", "content": prompt}]
 
 
-def stream_text(events: Iterator[Token | End]) -> str:
-    """Print text as it comes; all of it."""
-    said = []
+def stream_text(events: Iterator[Event | Token]) -> None:
+    """Print text as it comes, and why it ended on standard error."""
     for event in events:
         if isinstance(event, Token):
-            said.append(event.text)
             print(event.text, end="", flush=True)
-        elif event.stop != "stop":
-            print(f"\n[ended: {event.stop}]", file=sys.stderr)
-    return "".join(said)
+        else:
+            print_part(event)
+    print()
 
 
-def collected(session: Session, prompt: list[int], events: Iterator[Token | End]) -> dict[str, object]:
+def collected(session: Session, prompt: list[int], events: Iterator[Event | Token]) -> dict[str, object]:
     *tokens, end = events
     assert isinstance(end, End)
     made = [token for token in tokens if isinstance(token, Token)]
@@ -135,26 +170,3 @@ def collected(session: Session, prompt: list[int], events: Iterator[Token | End]
         "decode_tok_s": round(end.decode_tok_s, 3),
         "ttft_s": round(end.ttft_s, 6),
     }
-
-
-def chat(session: Session, sampling: Sampling, limit: int | None) -> int:
-    """Turns from the terminal until end of file; control-C ends an answer, not the chat."""
-    print("Type a message; control-D ends the chat.", file=sys.stderr)
-    messages: list[Message] = []
-    while True:
-        try:
-            said = input("> ").strip()
-        except EOFError:
-            print(file=sys.stderr)
-            return 0
-        if not said:
-            continue
-        messages.append({"role": "user", "content": said})
-        try:
-            answer = stream_text(session.chat(messages, sampling, limit))
-        except KeyboardInterrupt:
-            messages.pop()
-            print("\n[interrupted]", file=sys.stderr)
-            continue
-        print()
-        messages.append({"role": "assistant", "content": answer})

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from .bundle import Bundle
-from .cache import FullCache, Saved, WindowCache, rotary_table
+from .cache import FullCache, Rows, Saved, WindowCache, rotary_table
 from .errors import GemmaError
 from .head import Head
 from .huge_pages import collapse_later
 from .idle_cores import idle_cores
 from .load_beside import load_beside
+from .manifest import Model
 from .mapped_weights import let_go
 from .row_table import RowTable
 
@@ -54,6 +55,20 @@ class Step:
 class State:
     position: int
     caches: tuple[Saved, ...]
+
+
+class Decodes(Protocol):
+    """What reads tokens and answers with logits: the decoder below, or one of another engine."""
+
+    model: Model
+    position: int
+
+    def reset(self) -> None: ...
+    def prefill(self, ids: Ids, kept: int = 1) -> Step: ...
+    def forward(self, ids: Ids, kept: int = 1) -> Step: ...
+    def save(self) -> Any: ...
+    def restore(self, state: Any) -> None: ...
+    def rewind(self, position: int) -> bool: ...
 
 
 class Decoder:
@@ -111,6 +126,13 @@ class Decoder:
         self.position = state.position
         for cache, saved in zip(self.caches, state.caches, strict=True):
             cache.restore(saved)
+
+    def fill(self, position: int, arrays: Sequence[tuple[Rows, Rows]]) -> None:
+        """Go on where another decoder of this bundle was: the rows in use of its caches, keys and values."""
+        self.reset()
+        for cache, (key, value) in zip(self.caches, arrays, strict=True):
+            cache.fill(key, value)
+        self.position = position
 
     def cancel(self) -> None:
         """Stop the running call, from any thread."""

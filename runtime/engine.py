@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from .bundle import Bundle
-from .decoder import Decoder, Ids, Step
+from .decoder import Decoder, Decodes
 from .errors import GemmaError
 from .executorch_decoder import ExecutorchDecoder
-from .manifest import Manifest, Model
+from .manifest import Manifest
 from .row_table import RowTable
 
 
-class Engine(Protocol):
+class Mark(Protocol):
+    """What `save` returns, for `restore` of the same engine."""
+
+    @property
+    def position(self) -> int: ...
+
+
+class Engine(Decodes, Protocol):
     """Token ids in, logits out; `position` tokens are in the caches.  Decoder describes each."""
 
-    model: Model
     threads: int
-    position: int
     tables: dict[str, RowTable]
 
-    def reset(self) -> None: ...
-    def rewind(self, position: int) -> bool: ...
-    def save(self) -> Any: ...
-    def restore(self, state: Any) -> None: ...
     def cancel(self) -> None: ...
     def resume(self) -> None: ...
-    def prefill(self, ids: Ids, kept: int = 1) -> Step: ...
-    def forward(self, ids: Ids, kept: int = 1) -> Step: ...
 
 
 ENGINES: dict[str, Callable[[Bundle, int, Callable[[], object]], Engine]] = {

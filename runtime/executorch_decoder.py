@@ -53,7 +53,7 @@ class ExecutorchDecoder:
             )
         model = bundle.manifest.model
         self.model = msgspec.structs.replace(model, context=min(model.context, artifact.context or model.context))
-        self.tokens, self.threads = artifact.tokens, threads or idle_cores()
+        self.tokens, self.threads = artifact.functions.get("prefill", 0), threads or idle_cores()
         self._torch = imported("torch")
         self._path = bundle.path(artifact.file)
         self._inputs = {tensor.name: tensor.shape for tensor in artifact.inputs}

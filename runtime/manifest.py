@@ -96,9 +96,10 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     outputs: list[Tensor]
     operators: dict[str, int]
     memory: Memory = Memory()
-    tokens: Count = 0  # of every call that reads a prompt; 0: any number
     context: Count = 0  # most positions; 0: the model's
-    caches: Literal["", "float32", "float16"] = ""  # what the engine's own caches hold; empty: as in the model
+    functions: dict[str, int] = {}  # tokens of a call, by name, if there are several
+    states: list[Tensor] = []  # keys and values that the engine owns; none: the host does, as `caches` say
+    scale_error: float = 0.0  # most that a scale had to move, of itself
 
     @property
     def weights(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .cache import SLACK, STEP, WIDTHS
+from .cache import SLACK, STEP, TURNS, WIDTHS
 from .errors import GemmaError
 from .manifest import Artifact, Cache, Manifest, Model
 from .row_cache import ROWS
@@ -46,7 +46,7 @@ class Plan:
 
 
 def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
-    """`text`: with the tokenizer, which a benchmark does without.
+    """`text`: with the tokenizer and the ends of turns, which a benchmark does without.
 
     Raises GemmaError for a bundle without an ONNX artifact.
     """
@@ -58,6 +58,7 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
     reached = min(context, model.context)
     rows = -(-reached // STEP) * STEP
     full = [cache for cache in model.caches if cache.kind == "full"]
+    kept = sum(cache_bytes(model, cache, 0) for cache in model.caches if cache.kind == "sliding") if text else 0
     return Plan(
         context=reached,
         base=BASE,
@@ -65,7 +66,7 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
         loading=artifact.memory.loading,
         rows=head_rows(model),
         tokenizer=TEXT * model.vocab_size if text else 0,
-        caches=sum(cache_bytes(model, cache, rows) for cache in model.caches),
+        caches=sum(cache_bytes(model, cache, rows) for cache in model.caches) + TURNS * kept,
         tables=table_bytes(model, rows),
         growing=max((cache_bytes(model, cache, rows - STEP) // 2 for cache in full), default=0),
         activations=activations(model, artifact, min(reached, CHUNK)),

@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from .answer_reader import AnswerReader
 from .bundle import Bundle
-from .decoder import CHUNK, Cancelled, Floats
-from .engine import DEFAULT, open_decoder
+from .cache import TURNS
+from .control_tokens import ControlTokens
+from .decoder import CHUNK, Cancelled, Decoder, Floats
+from .engine import DEFAULT, Mark, open_decoder
 from .errors import GemmaError
+from .events import End, Event, Stop, Token
+from .messages import checked, with_responses
 from .sampler import Sampler, Sampling
+from .saved_session import read_session, write_session
+from .steering import Steering
+from .structured import Grammars, ResponseFormat
 from .tokenizer import Message, Tokenizer
-
-Stop = Literal["stop", "length", "context", "cancelled"]
-
-
-@dataclass(frozen=True)
-class Token:
-    id: int
-    text: str  # what this token adds; empty while a character is incomplete
-
-
-@dataclass(frozen=True)
-class End:
-    """Why and how an answer ended.  `reused` prompt tokens were in the caches already."""
-
-    stop: Stop
-    prompt_tokens: int
-    reused: int
-    new_tokens: int
-    ttft_s: float
-    prefill_tok_s: float
-    decode_tok_s: float
+from .tool_schema import Tool, call_problem, declarations, for_template
 
 
 class Session:
@@ -53,6 +40,7 @@ class Session:
         self.decoder = open_decoder(engine, bundle, threads, self._load_tokenizer)
         self.context = min(context or self.decoder.model.context, self.decoder.model.context)
         self.ids: list[int] = []  # what the caches hold
+        self._checkpoints: list[Mark] = []  # at the ends of turns, from the first to the last
         self._cancelled = threading.Event()
 
     @classmethod
@@ -61,6 +49,8 @@ class Session:
 
     def _load_tokenizer(self) -> None:
         self.tokenizer = Tokenizer.of(self.bundle)
+        self.control = ControlTokens.of(self.tokenizer.pieces.token_to_id)
+        self.grammars = Grammars(self.bundle)
 
     def defaults(self, seed: int | None = None) -> Sampling:
         """The sampling that the checkpoint's generation_config asks for."""
@@ -74,13 +64,100 @@ class Session:
 
     def reset(self) -> None:
         self.ids = []
+        self._checkpoints.clear()
         self.decoder.reset()
 
     def chat(
-        self, messages: Sequence[Message], sampling: Sampling | None = None, max_new_tokens: int | None = None
-    ) -> Iterator[Token | End]:
-        """Answer messages through the chat template; as `generate`."""
-        return self.generate(self.tokenizer.chat(messages), sampling, max_new_tokens)
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
+        max_new_tokens: int | None = None,
+        *,
+        tools: Sequence[Tool] = (),
+        thinking: bool = False,
+        thinking_budget: int | None = None,
+        response_format: ResponseFormat | None = None,
+        constrain_calls: bool = False,
+    ) -> Iterator[Event]:
+        """Answer messages: text, thoughts and tool calls as they come, then one End.
+
+        tools: JSON schemas or Python functions that the model may call; it stops for their responses,
+        which go into the messages after `assistant_message(events)`.
+        thinking_budget: the thought is closed after so many tokens.
+        response_format: what the text must be; thoughts and calls are free.
+        constrain_calls: only declared names, and arguments by their schemas.
+        Raises GemmaError, before anything runs, for messages, tools or a format that can not be used.
+        """
+        declared = declarations(tools)
+        self._check_abilities(declared, thinking, thinking_budget)
+        turns = checked(messages)
+        if "tool_responses" in self.tokenizer.template:
+            turns = with_responses(turns)
+        prompt = self.tokenizer.chat(
+            turns, tools=[for_template(tool) for tool in declared] or None, enable_thinking=thinking
+        )
+        self._check(prompt, max_new_tokens)
+        reader = AnswerReader(
+            self.tokenizer, self.control, prompt, lambda name, arguments: call_problem(declared, name, arguments)
+        )
+        steering = Steering(
+            Sampler(sampling or self.defaults()),
+            reader,
+            self.tokenizer,
+            self.control,
+            self.manifest.generation.stop,
+            budget=thinking_budget,
+            thinking=thinking,
+            calling=bool(declared),
+            response=self.grammars.response(response_format) if response_format else None,
+            calls=self.grammars.calls(declared, self.control.call_end, self.control.quote)
+            if constrain_calls and declared
+            else None,
+        )
+        return self._events(self._generate(prompt, steering, max_new_tokens), reader, steering)
+
+    def _check_abilities(self, declared: Sequence[object], thinking: bool, budget: int | None) -> None:
+        if declared and not self.control.can_call:
+            raise GemmaError(f"{self.bundle.folder}: this model knows no tool calls", "leave the tools out")
+        if thinking and not self.control.can_think:
+            raise GemmaError(f"{self.bundle.folder}: this model knows no thoughts", "leave thinking out")
+        if budget is not None and (budget < 0 or not thinking):
+            raise GemmaError(f"thinking budget {budget}: not a number from 0 up, with thinking on", "leave it out")
+
+    def _events(self, answer: Iterator[Token | End], reader: AnswerReader, steering: Steering) -> Iterator[Event]:
+        for event in answer:
+            if isinstance(event, Token):
+                said = reader.push(event.id)
+                steering.follow(event.id)
+                yield from said
+                continue
+            yield from reader.finish()
+            stop: Stop = "tool_calls" if event.stop == "stop" and reader.calls else event.stop
+            yield replace(event, stop=stop, thought_tokens=reader.thought_tokens)
+
+    def save(self, path: Path) -> None:
+        """Write what was read and said so far to a file, for `load` of a session with the same bundle.
+
+        Raises GemmaError for another engine than onnxruntime.
+        """
+        write_session(path, self.bundle, self.ids, self._open_caches())
+
+    def load(self, path: Path) -> None:
+        """Go on where the saved session was: what a next prompt shares with it is not read again.
+
+        Raises GemmaError for a file that is damaged, or of another bundle; the session is then as before.
+        """
+        decoder = self._open_caches()
+        ids, arrays = read_session(path, self.bundle, self.context)
+        self.reset()
+        decoder.fill(len(ids), arrays)
+        self.ids = ids
+
+    def _open_caches(self) -> Decoder:
+        """The decoder, if it keeps its caches itself."""
+        if not isinstance(self.decoder, Decoder):
+            raise GemmaError("sessions are saved and loaded with the engine onnx only", "leave --engine out")
+        return self.decoder
 
     def generate(
         self, prompt: Sequence[int], sampling: Sampling | None = None, max_new_tokens: int | None = None
@@ -91,7 +168,7 @@ class Session:
         is not part of the stream.  Raises GemmaError for an empty prompt, or one over the context.
         """
         self._check(prompt, max_new_tokens)
-        return self._generate(list(prompt), sampling or self.defaults(), max_new_tokens)
+        return self._generate(list(prompt), Sampler(sampling or self.defaults()), max_new_tokens)
 
     def _check(self, prompt: Sequence[int], max_new_tokens: int | None) -> None:
         if not prompt:
@@ -101,18 +178,20 @@ class Session:
         if max_new_tokens is not None and max_new_tokens < 1:
             raise GemmaError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")
 
-    def _generate(self, prompt: list[int], sampling: Sampling, limit: int | None) -> Iterator[Token | End]:
+    def _generate(self, prompt: list[int], choose: Callable[[Floats], int], limit: int | None) -> Iterator[Token | End]:
         self._cancelled.clear()
         self.decoder.resume()
-        sampler, stream = Sampler(sampling), self.tokenizer.stream()
+        stream = self.tokenizer.stream()
         started, reused = time.perf_counter(), self._reuse(prompt)
         first = spent = 0.0
-        made, stop = 0, "length"
+        made = 0
+        stop: Stop = "length"
         try:
             logits = self._read(prompt[reused:])
+            self._mark_turn()
             first = time.perf_counter() - started
             while True:
-                token = sampler(logits)
+                token = choose(logits)
                 if token in self.manifest.generation.stop:
                     stop = "stop"
                     break
@@ -131,7 +210,7 @@ class Session:
         except Cancelled:
             stop = "cancelled"
         yield End(
-            stop=stop,  # type: ignore[arg-type]
+            stop=stop,
             prompt_tokens=len(prompt),
             reused=reused,
             new_tokens=made,
@@ -145,11 +224,35 @@ class Session:
         if len(self.ids) != self.decoder.position:  # an interrupt came between the two
             self.reset()
         shared = common_prefix(self.ids, prompt[:-1])
-        if shared < len(self.ids) and not self.decoder.rewind(shared):
-            self.decoder.reset()
-            shared = 0
+        if shared < len(self.ids):
+            shared = self._go_back(shared)
         self.ids = self.ids[:shared]
+        self._checkpoints = [state for state in self._checkpoints if state.position <= shared]
         return shared
+
+    def _go_back(self, position: int) -> int:
+        """The position that was reached: a window that has moved on comes back from an earlier turn's end."""
+        if self.decoder.rewind(position):
+            return position
+        for state in reversed(self._checkpoints):
+            self.decoder.restore(state)
+            if state.position <= position:
+                return state.position
+            if self.decoder.rewind(position):
+                return position
+        self.decoder.reset()
+        return 0
+
+    def _mark_turn(self) -> None:
+        """Remember the end of a prompt, where the next turn may have to come back to.
+
+        Of too many the one goes whose neighbours are nearest, but never the last.
+        """
+        self._checkpoints.append(self.decoder.save())
+        if len(self._checkpoints) > TURNS:
+            at = [0, *(state.position for state in self._checkpoints)]
+            gaps = [after - before for before, after in zip(at, at[2:], strict=False)]
+            del self._checkpoints[gaps.index(min(gaps))]
 
     def _read(self, ids: list[int]) -> Floats:
         """Read tokens, a chunk at a time, and keep `ids` in step with the caches."""

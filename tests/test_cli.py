@@ -131,6 +131,11 @@ def test_run_uses_the_chat_template_unless_raw(answer):
     assert any(chat[at : at + 5] == hello for at in range(len(chat)))
 
 
+def test_run_tells_the_system_prompt(answer):
+    found = answer("hello", "--system", "bye", "--max-new-tokens", 1)["prompt_ids"]
+    assert found.count(105) == 3, "system, user, and the beginning of the model's"
+
+
 def test_run_reads_the_prompt_from_standard_input(answer, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("hello"))
     piped = answer("--max-new-tokens", 3, "--temperature", 0)
@@ -169,11 +174,28 @@ def test_run_stops_at_the_context_limit(answer):
         (["hi", "--top-p", "1.5"], ["top-p 1.5"]),
         (["hi", "--top-p", "nan"], ["top-p nan"]),
         (["hi", "--threads", "-2"], ["threads -2"]),
+        (["hi", "--image", "a.png"], ["--image a.png", "text only"]),
+        (["hi", "--audio", "a.wav"], ["--audio a.wav", "text only"]),
+        (["hi", "--chat"], ["--chat and "]),
+        (["hi", "--raw", "--system", "x"], ["--raw and --system"]),
+        (["hi", "--raw", "--json-schema", "x"], ["--raw and --json-schema"]),
     ],
 )
 @pytest.mark.parametrize("output", [[], ["--json"]])
 def test_run_refuses(gemma_edge, folder, words, named, output):
     refused(gemma_edge("run", folder, *words, *output), "hint: ", *named)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["missing.json"], "missing.json: No such file"),
+        ([__file__], "not JSON"),
+        ([str(GOLDEN.parent / "sample" / "checkpoint" / "config.json"), "--json"], "--json and --json-schema"),
+    ],
+)
+def test_run_refuses_schemas(gemma_edge, folder, words, named):
+    refused(gemma_edge("run", folder, "hi", "--json-schema", *words), named)
 
 
 @pytest.mark.parametrize(("given", "named"), [("", "the prompt is empty"), ("\udcfe", "not UTF-8")])

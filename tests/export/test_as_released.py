@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
-from export import to_onnx
+from export import onnx_lowering
 from export.checkpoint import Checkpoint
 from export.inspect_checkpoint import facts
 from export.pipeline import export_bundle
@@ -134,7 +134,7 @@ def test_caches_have_the_released_scales(name, generated, exported):
 @pytest.mark.parametrize("name", SHAPES)
 def test_computed_exactly_it_answers_what_transformers_answers(name, generated, tmp_path, monkeypatch):
     """With float caches, and the projection as released: what is left are the integers."""
-    monkeypatch.setattr(to_onnx, "ACCURACY", 1)
+    monkeypatch.setattr(onnx_lowering, "ACCURACY", 1)
     exact = dataclasses.replace(RECIPES[RELEASED], cache=FLOAT, rules=RECIPES["float"].rules)
     export_bundle(generated(name), tmp_path / "x.bundle", ["onnx"], exact)
     decoder, model = Decoder(Bundle.open(tmp_path / "x.bundle"), 1), reference(generated(name), static=False)

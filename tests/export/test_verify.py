@@ -11,13 +11,13 @@ import onnx
 import pytest
 import torch
 
-from export import pipeline, to_onnx, verify
+from export import onnx_lowering, pipeline, to_onnx, verify
 from export.capture import capture
 from export.checkpoint import Checkpoint
 from export.pipeline import export_bundle
 from export.read_onnx import mapped, stored_weights
 from export.reference import FloatSource, QuantizedSource
-from export.verify import Parity, Report, artifact_logits, check_weights, judge, kl, lengths
+from export.verify import Parity, Report, Reports, artifact_logits, check_weights, judge, kl, lengths
 from export.weights import quantize_weights
 from quantize.recipe import RECIPES
 from runtime.bundle import Bundle, describe, seal
@@ -69,7 +69,7 @@ def test_one_doubled_scale_is_found(lowered, tmp_path, parameter):
 @pytest.fixture
 def parted(checkpoint, tmp_path, monkeypatch):
     """The same with tables in parts: 384 rows of 32 bytes for the head, 96 rows for a feed-forward."""
-    monkeypatch.setattr(to_onnx, "LARGEST", 4096)
+    monkeypatch.setattr(onnx_lowering, "LARGEST", 4096)
     (tmp_path / "weights").mkdir()
     found = Checkpoint.open(checkpoint("e2b"))
     weights, _ = quantize_weights(found, RECIPES["int4-datafree"], tmp_path / "weights")
@@ -104,7 +104,7 @@ def test_a_missing_part_is_found(parted):
 
 
 def test_a_bundle_with_tables_in_parts_passes(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(to_onnx, "LARGEST", 4096)
+    monkeypatch.setattr(onnx_lowering, "LARGEST", 4096)
     export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", ["onnx"], RECIPES["int4-datafree"])
     operators = Bundle.open(tmp_path / "x.bundle").manifest.artifacts["onnx"].operators
     assert operators["Concat"] >= 1
@@ -218,10 +218,12 @@ def test_external_data_is_one_file_with_aligned_tensors(bundle):
 )
 @pytest.mark.slow
 def test_families_and_recipes_pass_their_gates(bundle, name, recipe):
-    report = Bundle.open(bundle(name, recipe)).json("parity.json", Report)
-    assert list(report.artifacts) == ["onnx"]
-    assert report.artifacts["onnx"]["quantized"].positions > 100
-    assert report.artifacts["onnx"]["quantized"].mean_divergence < 0.03
+    exact, shipped = Bundle.open(bundle(name, recipe)).json("parity.json", Reports).reports
+    assert (exact.artifact, shipped.artifact) == ("onnx exact", "onnx")
+    assert shipped.against["quantized"].positions > 100
+    assert shipped.against["quantized"].mean_divergence < 0.03
+    assert exact.against["quantized"].worst_relative <= 1e-3
+    assert exact.greedy.steps == 320
 
 
 @pytest.mark.parametrize(
@@ -234,16 +236,16 @@ def test_families_and_recipes_pass_their_gates(bundle, name, recipe):
 def test_a_figure_past_its_gate_is_refused(field, value, message):
     good = Parity(100, 1.0, 0.0, 0.0, 0.0, 0.0)
     bad = msgspec.structs.replace(good, **{field: value})
-    judge("onnx", {"float": good, "quantized": good}, RECIPES["int4"])
+    judge(Report("onnx", [1], 8, {"float": good, "quantized": good}), RECIPES["int4"])
     with pytest.raises(GemmaError, match=message):
-        judge("onnx", {"float": bad, "quantized": good}, RECIPES["int4"])
+        judge(Report("onnx", [1], 8, {"float": bad, "quantized": good}), RECIPES["int4"])
 
 
 def test_an_artifact_that_leaves_its_own_integers_is_refused():
     good = Parity(100, 1.0, 0.0, 0.0, 0.0, 0.0)
     bad = msgspec.structs.replace(good, mean_divergence=0.2)
     with pytest.raises(GemmaError, match="divergence from its own integers"):
-        judge("onnx", {"float": good, "quantized": bad}, RECIPES["int4"])
+        judge(Report("onnx", [1], 8, {"float": good, "quantized": bad}), RECIPES["int4"])
 
 
 def test_divergence_is_zero_for_equals_and_known_for_a_pair():

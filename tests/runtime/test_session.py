@@ -7,9 +7,11 @@ import time
 
 import pytest
 
+from runtime.cache import TURNS
 from runtime.errors import GemmaError
+from runtime.events import End, Token, assistant_message
 from runtime.sampler import Sampling
-from runtime.session import End, Session, Token
+from runtime.session import Session
 
 GREEDY = Sampling(temperature=0)
 PROMPT = [2, 105, 200, 210, 220, 106]
@@ -84,11 +86,57 @@ def test_another_prompt_is_read_from_where_it_differs(session, folder):
     assert again == answer(Session.open(folder, threads=1), changed)[0]
 
 
+LONG = [2, *range(110, 170)]  # longer than the window, so that its end can not go back to its beginning
+
+
 def test_a_prompt_that_the_window_forgot_is_read_again(session, folder):
-    answer(session, PROMPT, limit=200)
+    answer(session, LONG, limit=150)
+    session._checkpoints.clear()
     again, end = answer(session, [2, 9, 8, 7])
     assert end.reused == 0
     assert again == answer(Session.open(folder, threads=1), [2, 9, 8, 7])[0]
+
+
+def test_a_turns_end_is_come_back_to_when_the_window_has_moved_on(session, folder):
+    answer(session, LONG, limit=150)
+    other = [*LONG, 180, 181]
+    again, end = answer(session, other)
+    assert end.reused == len(LONG)
+    assert again == answer(Session.open(folder, threads=1), other)[0]
+    again, end = answer(session, [*LONG[:-2], 190, 191])
+    assert end.reused == len(LONG) - 2, "the window of a turn's end holds a little more than it needs"
+    assert again == answer(Session.open(folder, threads=1), [*LONG[:-2], 190, 191])[0]
+
+
+def test_the_first_and_the_last_ends_of_turns_are_kept(session, folder):
+    turns = [[*LONG, *range(175, 175 + 12 * count)] for count in range(8)]
+    for prompt in turns:
+        answer(session, prompt, limit=90)
+    answer(session, [*LONG, 9], limit=90)
+    kept = [state.position for state in session._checkpoints]
+    assert len(kept) <= TURNS
+    assert kept == sorted(kept)
+    again, end = answer(session, turns[-1], limit=20)
+    assert again == answer(Session.open(folder, threads=1), turns[-1], limit=20)[0]
+
+
+@pytest.mark.slow
+def test_a_hundred_turns_answer_as_fresh_sessions_do_and_hold_no_more_memory(bundle):
+    folder = bundle("sample", "int4-datafree")
+    session, fresh = Session.open(folder, threads=1), Session.open(folder, threads=1)
+    countries, messages, held = ["Norway", "Peru", "Kenya", "Chad"], [], []
+    for index in range(100):
+        asked = {"role": "user", "content": f"What is the capital of {countries[index % 4]}?"}
+        messages = [*messages, asked] if index % 12 else [asked]
+        thinking = index % 3 == 0
+        events = list(session.chat(messages, GREEDY, 30, thinking=thinking))
+        fresh.reset()
+        assert events[:-1] == list(fresh.chat(messages, GREEDY, 30, thinking=thinking))[:-1], index
+        messages.append(assistant_message(events))
+        held.append(
+            sum(state.key.nbytes for one in session._checkpoints for state in one.caches if state.key is not None)
+        )
+    assert max(held[50:]) <= max(held[:50]) * 1.02
 
 
 def test_the_context_limit_ends_an_answer(session):

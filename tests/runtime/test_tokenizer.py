@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -56,6 +58,61 @@ def theirs(bundle):
     made = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), bos_token="<bos>")
     made.chat_template = (folder / "chat_template.jinja").read_text()
     return made
+
+
+DEEP = {
+    "type": "function",
+    "function": {
+        "name": "deep",
+        "description": "Every kind of parameter",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "rows": {
+                    "type": "array",
+                    "items": {"type": "object", "properties": {"p": {"type": "string"}}, "required": ["p"]},
+                },
+                "mixed": {"type": "array", "items": {"type": ["string", "integer"], "minItems": 2, "default": None}},
+                "Box": {"type": "object", "properties": {"q": {"type": "number", "description": "a 'quoted' <b>"}}},
+                "free": {"type": "object", "z": {"type": "boolean"}},
+            },
+        },
+        "response": {"type": "object", "description": "é & <tag>"},
+    },
+}
+ARGUMENTS = {"B": 1.5e-07, "a": [{"k": "v", "J": None}, []], "é": "日本", "big": 10**30, "ok": False}
+CALLS = [
+    {"id": "1", "type": "function", "function": {"name": "deep", "arguments": ARGUMENTS}},
+    {"id": "2", "type": "function", "function": {"name": "lookup", "arguments": {}}},
+]
+CALLING = {"role": "assistant", "content": None, "tool_calls": CALLS, "reasoning": "Both."}
+ANSWERS = [
+    {"role": "tool", "tool_call_id": "2", "content": "late"},
+    {"role": "tool", "tool_call_id": "1", "name": "else", "content": 7},
+]
+SAID = {"role": "assistant", "content": "Hm."}
+CONSTRUCTS = CONVERSATIONS | {
+    "response": ([ASKED, {**CALLING, "tool_responses": [{"name": "f", "response": {"B": 1, "a": ["x"]}}]}], {}),
+    "developer in parts": ([{"role": "developer", "content": [{"type": "text", "text": " a "}] * 2}, ASKED], {}),
+    "deep tools": ([ASKED], {"tools": [DEEP, LOOKUP], "enable_thinking": True}),
+    "parallel calls": ([ASKED, CALLING, *ANSWERS], {"tools": [DEEP], "enable_thinking": True}),
+    "consecutive calls": ([ASKED, CALLING, *ANSWERS, CALLING, *ANSWERS, SAID, ASKED], {"tools": [DEEP]}),
+    "thought kept": ([ASKED, {**SAID, "reasoning_content": "Well."}], {}),
+    "no prompt": ([ASKED, SAID, SAID], {"add_generation_prompt": False}),
+    "parts": ([{"role": "user", "content": [{"type": "text", "text": " a "}, {"type": "text", "text": "b"}]}], {}),
+    "unanswered": ([ASKED, CALLING], {"tools": [LOOKUP]}),
+}
+
+
+@pytest.mark.parametrize("name", CONSTRUCTS)
+def test_what_released_templates_are_built_of_renders_as_in_transformers(ours, theirs, monkeypatch, name):
+    messages, options = CONSTRUCTS[name]
+    template = (Path(__file__).parent / "constructs.jinja").read_text()
+    monkeypatch.setattr(ours, "template", template)
+    expected = theirs.apply_chat_template(
+        messages, chat_template=template, tokenize=False, **{"add_generation_prompt": True, **options}
+    )
+    assert ours.render(messages, **options) == expected
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)

@@ -1,0 +1,86 @@
+"""What MIL's arithmetic operators compute, in numpy: floats in float32, whatever they are stored as.
+
+Each takes its operator's arguments by their names, with MIL's defaults where there are some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+ROOT = np.float32(np.sqrt(2 / np.pi))
+CUBIC = np.float32(0.044715)
+
+
+def wide(x: Array) -> Array:
+    """float16 as float32; the others as they are."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
+def add(x: Array, y: Array) -> Array:
+    return wide(x) + wide(y)
+
+
+def sub(x: Array, y: Array) -> Array:
+    return wide(x) - wide(y)
+
+
+def mul(x: Array, y: Array) -> Array:
+    return wide(x) * wide(y)
+
+
+def identity(x: Array) -> Array:
+    return x
+
+
+def tanh(x: Array) -> Array:
+    return np.tanh(wide(x))
+
+
+def rsqrt(x: Array, epsilon: Array) -> Array:
+    found: Array = 1 / np.sqrt(wide(x) + wide(epsilon))
+    return found
+
+
+def reduce_mean(x: Array, axes: Array, keep_dims: Array) -> Array:
+    found: Array = wide(x).mean(tuple(axes.tolist()), keepdims=bool(keep_dims))
+    return found
+
+
+def softmax(x: Array, axis: Array) -> Array:
+    x = wide(x)
+    powers = np.exp(x - x.max(int(axis), keepdims=True))
+    found: Array = powers / powers.sum(int(axis), keepdims=True)
+    return found
+
+
+def gelu(x: Array, mode: str) -> Array:
+    """The tanh form.  Raises ValueError for another."""
+    if mode != "TANH_APPROXIMATION":
+        raise ValueError(f"mode {mode}, which is not evaluated")
+    x = wide(x)
+    found: Array = np.float32(0.5) * x * (1 + np.tanh(ROOT * (x + CUBIC * x * x * x)))
+    return found
+
+
+def matmul(x: Array, y: Array, transpose_x: Array, transpose_y: Array) -> Array:
+    x, y = (np.swapaxes(one, -1, -2) if flag else one for one, flag in ((x, transpose_x), (y, transpose_y)))
+    return wide(x) @ wide(y)
+
+
+ARITHMETIC: dict[str, Callable[..., Array]] = {
+    "add": add,
+    "gelu": gelu,
+    "identity": identity,
+    "matmul": matmul,
+    "mul": mul,
+    "reduce_mean": reduce_mean,
+    "rsqrt": rsqrt,
+    "softmax": softmax,
+    "sub": sub,
+    "tanh": tanh,
+}

@@ -1,0 +1,264 @@
+"""A function of a Core ML program (MIL), built operator by operator, with the type of every value.
+
+Shapes are static and written where an operator is emitted; nothing is inferred.  What coremltools
+writes is the model: constants are operators of their own, every optional argument is given, and a
+large constant is a reference into the weight file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from coremltools.proto import MIL_pb2 as mil
+from numpy.typing import NDArray
+
+VALUES = "_values"  # ends the name of a weight
+OPSET = "CoreML8"  # iOS 18, macOS 15
+WEIGHTS = "@model_path/weights/weight.bin"
+TYPES = {
+    "float16": mil.FLOAT16,
+    "float32": mil.FLOAT32,
+    "int32": mil.INT32,
+    "int8": mil.INT8,
+    "int4": mil.INT4,
+    "uint2": mil.UINT2,
+    "bool": mil.BOOL,
+    "string": mil.STRING,
+}
+DTYPES = {code: name for name, code in TYPES.items()}
+SHORT = {"float16": "fp16", "float32": "fp32", "int32": "int32"}  # as `cast` names them
+
+Shape = tuple[int, ...]
+Constant = NDArray[Any] | np.generic | str
+
+
+@dataclass(frozen=True)
+class Value:
+    """A named tensor of a program; `state` is one that lives between calls."""
+
+    name: str
+    dtype: str
+    shape: Shape
+    state: bool = False
+
+    def type(self) -> mil.ValueType:
+        made = tensor_type(self.dtype, self.shape)
+        return mil.ValueType(stateType=mil.StateType(wrappedType=made)) if self.state else made
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor of the weight file: the offset of its record, and its type."""
+
+    record: int
+    dtype: str
+    shape: Shape
+
+    def value(self) -> mil.Value:
+        where = mil.Value.BlobFileValue(fileName=WEIGHTS, offset=self.record)
+        return mil.Value(type=tensor_type(self.dtype, self.shape), blobFileValue=where)
+
+
+def tensor_type(dtype: str, shape: Shape) -> mil.ValueType:
+    dimensions = [mil.Dimension(constant=mil.Dimension.ConstantDimension(size=size)) for size in shape]
+    return mil.ValueType(tensorType=mil.TensorType(dataType=TYPES[dtype], rank=len(shape), dimensions=dimensions))
+
+
+def immediate(value: Constant) -> mil.Value:
+    """A small constant inside the program: float32, int32, bool or a word."""
+    if isinstance(value, str):
+        words = mil.TensorValue(strings=mil.TensorValue.RepeatedStrings(values=[value]))
+        return mil.Value(type=tensor_type("string", ()), immediateValue=mil.Value.ImmediateValue(tensor=words))
+    array = np.asarray(value)
+    listed = array.ravel().tolist()
+    made = {
+        "float32": lambda: mil.TensorValue(floats=mil.TensorValue.RepeatedFloats(values=listed)),
+        "int32": lambda: mil.TensorValue(ints=mil.TensorValue.RepeatedInts(values=listed)),
+        "bool": lambda: mil.TensorValue(bools=mil.TensorValue.RepeatedBools(values=listed)),
+    }[array.dtype.name]()
+    kind = tensor_type(array.dtype.name, array.shape)
+    return mil.Value(type=kind, immediateValue=mil.Value.ImmediateValue(tensor=made))
+
+
+def named_argument(*values: Value) -> mil.Argument:
+    return mil.Argument(arguments=[mil.Argument.Binding(name=value.name) for value in values])
+
+
+def stored_argument(stored: Stored) -> mil.Argument:
+    return mil.Argument(arguments=[mil.Argument.Binding(value=stored.value())])
+
+
+Argument = Value | Stored | Sequence[Value]
+
+
+class FunctionBuilder:
+    """Collects the operators of one function."""
+
+    def __init__(self) -> None:
+        self.inputs: list[Value] = []
+        self.states: list[Value] = []
+        self.operations: list[mil.Operation] = []
+        self._constants: dict[Any, Value] = {}
+        self._names: dict[str, int] = {}
+        self._casts: dict[tuple[str, str], Value] = {}
+
+    # ---- the ends ----
+
+    def input(self, name: str, dtype: str, shape: Shape) -> Value:
+        self.inputs.append(Value(identifier(name), dtype, shape))
+        return self.inputs[-1]
+
+    def state(self, name: str, shape: Shape) -> Value:
+        """Zeros before the first call.  Core ML has float16 states only."""
+        self.states.append(Value(identifier(name), "float16", shape, state=True))
+        return self.states[-1]
+
+    def function(self, outputs: Sequence[Value]) -> mil.Function:
+        ends = [mil.NamedValueType(name=value.name, type=value.type()) for value in (*self.inputs, *self.states)]
+        block = mil.Block(outputs=[value.name for value in outputs], operations=self.operations)
+        return mil.Function(inputs=ends, opset=OPSET, block_specializations={OPSET: block})
+
+    # ---- operators ----
+
+    def emit(self, kind: str, arguments: Mapping[str, Argument], dtype: str, shape: Shape, name: str = "") -> Value:
+        """One operator with one result."""
+        return self.emit_many(kind, arguments, dtype, [shape], name)[0]
+
+    def emit_many(
+        self, kind: str, arguments: Mapping[str, Argument], dtype: str, shapes: Sequence[Shape], name: str = ""
+    ) -> list[Value]:
+        base = self.unique(name or kind)
+        names = [base] if len(shapes) == 1 else [f"{base}_{index}" for index in range(len(shapes))]
+        made = [Value(one, dtype, shape) for one, shape in zip(names, shapes, strict=True)]
+        self._add(kind, base, {key: bound(value) for key, value in arguments.items()}, made)
+        return made
+
+    def write_state(self, state: Value, data: Value) -> None:
+        self._add("write_state", self.unique("write_state"), {"input": bound(state), "data": bound(data)}, [])
+
+    def read_state(self, state: Value) -> Value:
+        return self.emit("read_state", {"input": state}, state.dtype, state.shape)
+
+    def _add(self, kind: str, name: str, inputs: dict[str, mil.Argument], outputs: Sequence[Value]) -> None:
+        ends = [mil.NamedValueType(name=value.name, type=value.type()) for value in outputs]
+        self.operations.append(
+            mil.Operation(type=kind, inputs=inputs, outputs=ends, attributes={"name": immediate(name)})
+        )
+
+    def output(self, x: Value, name: str) -> Value:
+        """`x` under the name that a host asks for."""
+        made = Value(name, x.dtype, x.shape)
+        self._add("identity", name, {"x": bound(x)}, [made])
+        return made
+
+    # ---- constants ----
+
+    def constant(self, value: Constant) -> Value:
+        """A small constant; equal ones are one."""
+        found = value if isinstance(value, str) else np.asarray(value)
+        key: Any = found if isinstance(found, str) else (found.dtype.name, found.shape, found.tobytes())
+        if key not in self._constants:
+            kind: tuple[str, Shape] = ("string", ()) if isinstance(found, str) else (found.dtype.name, found.shape)
+            self._constants[key] = Value(self.unique("const"), *kind)
+            self._constant(self._constants[key], immediate(found))
+        return self._constants[key]
+
+    def stored(self, stored: Stored, name: str) -> Value:
+        """A large constant, in the weight file."""
+        if stored not in self._constants:
+            made = Value(self.unique(name), stored.dtype, stored.shape)
+            self._constant(made, stored.value())
+            self._constants[stored] = made
+        return self._constants[stored]
+
+    def _constant(self, made: Value, value: mil.Value) -> None:
+        ends = [mil.NamedValueType(name=made.name, type=made.type())]
+        attributes = {"name": immediate(made.name), "val": value}
+        self.operations.append(mil.Operation(type="const", outputs=ends, attributes=attributes))
+
+    def integers(self, *values: int) -> Value:
+        return self.constant(np.array(values, np.int32))
+
+    def number(self, value: float) -> Value:
+        return self.constant(np.float32(value))
+
+    def unique(self, name: str) -> str:
+        name = identifier(name)
+        self._names[name] = count = self._names.get(name, 0) + 1
+        return f"{name}_{count - 1}"
+
+    # ---- the shapes of things ----
+
+    def cast(self, x: Value, dtype: str) -> Value:
+        """`x` as `dtype`; itself if it is so already, and one operator however often it is asked for."""
+        if x.dtype == dtype:
+            return x
+        if (x.name, dtype) not in self._casts:
+            arguments = {"x": x, "dtype": self.constant(SHORT[dtype])}
+            self._casts[x.name, dtype] = self.emit("cast", arguments, dtype, x.shape)
+        return self._casts[x.name, dtype]
+
+    def both(self, kind: str, x: Value, y: Value) -> Value:
+        """An elementwise operator on two values of one type, broadcast."""
+        return self.emit(kind, {"x": x, "y": y}, x.dtype, np.broadcast_shapes(x.shape, y.shape))
+
+    def reshape(self, x: Value, shape: Shape) -> Value:
+        if x.shape == shape:
+            return x
+        return self.emit("reshape", {"x": x, "shape": self.integers(*shape)}, x.dtype, shape)
+
+    def transpose(self, x: Value, *order: int) -> Value:
+        shape = tuple(x.shape[axis] for axis in order)
+        return self.emit("transpose", {"x": x, "perm": self.integers(*order)}, x.dtype, shape)
+
+    def concat(self, values: Sequence[Value], axis: int) -> Value:
+        shape = list(values[0].shape)
+        shape[axis] = sum(value.shape[axis] for value in values)
+        arguments: dict[str, Argument] = {
+            "values": values,
+            "axis": self.constant(np.int32(axis)),
+            "interleave": self.constant(np.bool_(False)),
+        }
+        return self.emit("concat", arguments, values[0].dtype, tuple(shape))
+
+    def split(self, x: Value, sizes: Sequence[int], axis: int) -> list[Value]:
+        axis %= len(x.shape)
+        shapes = [(*x.shape[:axis], size, *x.shape[axis + 1 :]) for size in sizes]
+        arguments = {"x": x, "split_sizes": self.integers(*sizes), "axis": self.constant(np.int32(axis))}
+        return self.emit_many("split", arguments, x.dtype, shapes)
+
+    def slice(self, x: Value, begin: Sequence[int], end: Sequence[int]) -> Value:
+        shape = tuple(stop - start for start, stop in zip(begin, end, strict=True))
+        arguments = {"x": x, "begin": self.integers(*begin), "end": self.integers(*end)}
+        return self.emit("slice_by_index", arguments, x.dtype, shape)
+
+    def gather(self, x: Value, indices: Value, axis: int) -> Value:
+        """Of (.., n at `axis`, ..) those of `indices` (m,)."""
+        shape = (*x.shape[:axis], indices.shape[0], *x.shape[axis + 1 :])
+        arguments = {
+            "x": x,
+            "indices": indices,
+            "axis": self.constant(np.int32(axis)),
+            "batch_dims": self.constant(np.int32(0)),
+            "validate_indices": self.constant(np.bool_(False)),
+        }
+        return self.emit("gather", arguments, x.dtype, shape)
+
+
+def bound(argument: Argument) -> mil.Argument:
+    if isinstance(argument, Stored):
+        return stored_argument(argument)
+    return named_argument(argument) if isinstance(argument, Value) else named_argument(*argument)
+
+
+def identifier(name: str) -> str:
+    """MIL names are letters, digits and `_`: a dot is two of these."""
+    return name.replace(".", "__")
+
+
+def parameter_of(identifier: str) -> str:
+    """The parameter that a weight was named after."""
+    return identifier.removesuffix("_0").removesuffix(VALUES).replace("__", ".")

@@ -1,0 +1,148 @@
+"""Tools as the template declares them: from JSON schemas, or from Python functions."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .errors import GemmaError
+from .json_schema import resolved, violation
+
+Tool = Mapping[str, Any] | Callable[..., Any]
+Declaration = dict[str, Any]
+
+NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
+ARGUMENT = re.compile(r"^\s*\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
+
+
+def declarations(tools: Sequence[Tool]) -> list[Declaration]:
+    """Every tool as {"type": "function", "function": {name, description, parameters}}.
+
+    Raises GemmaError for a tool that has no name, a name that is taken, or no schema.
+    """
+    made = [of_function(tool) if callable(tool) else of_mapping(tool) for tool in tools]
+    names = [tool["function"]["name"] for tool in made]
+    for name in names:
+        if names.count(name) > 1:
+            raise GemmaError(f"two tools are called {name!r}", "give each a name of its own")
+    return made
+
+
+def of_mapping(tool: Mapping[str, Any]) -> Declaration:
+    function = tool.get("function", tool)
+    if not isinstance(function, Mapping) or not NAME.fullmatch(str(function.get("name", ""))):
+        raise GemmaError(f"{tool!r:.80} is not a tool", 'give {"name": ..., "description": ..., "parameters": {...}}')
+    parameters = function.get("parameters") or {}
+    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
+        raise GemmaError(
+            f"the parameters of {function['name']} are not the schema of an object", 'give "type": "object"'
+        )
+    made = {"description": "", **function, "parameters": {"type": "object", "properties": {}, **parameters}}
+    return {"type": "function", "function": made}
+
+
+def of_function(function: Callable[..., Any]) -> Declaration:
+    """Name, docstring and annotations of a Python function; the docstring's `Args:` describe the arguments.
+
+    Raises GemmaError for an argument whose annotation is missing or has no place in a JSON schema.
+    """
+    name = getattr(function, "__name__", "")
+    if not NAME.fullmatch(name):
+        raise GemmaError(f"{function!r:.80} has no name to call it by", "give a function that has one")
+    summary, arguments = docstring_parts(inspect.getdoc(function) or "")
+    hints = typing.get_type_hints(function)
+    properties, required = {}, []
+    for argument in inspect.signature(function).parameters.values():
+        if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD, argument.POSITIONAL_ONLY):
+            raise GemmaError(f"{name} has the argument {argument}", "give every argument a name and a type")
+        if argument.name not in hints:
+            raise GemmaError(f"the argument {argument.name} of {name} has no type", "annotate it")
+        properties[argument.name] = schema_of(hints[argument.name], f"{name}.{argument.name}")
+        if argument.name in arguments:
+            properties[argument.name]["description"] = arguments[argument.name]
+        if argument.default is argument.empty:
+            required.append(argument.name)
+    parameters = {"type": "object", "properties": properties, "required": required}
+    return of_mapping({"name": name, "description": summary, "parameters": parameters})
+
+
+def docstring_parts(text: str) -> tuple[str, dict[str, str]]:
+    """What stands before the sections, and the lines of `Args:` by argument."""
+    found, section, last = dict[str, str](), "", ""
+    summary = []
+    for line in text.splitlines():
+        if re.fullmatch(r"(Args|Arguments|Returns|Raises|Yields|Examples?):", line):
+            section = line.rstrip(":")
+        elif not section:
+            summary.append(line)
+        elif section in ("Args", "Arguments") and line.strip():
+            if argument := ARGUMENT.match(line):
+                last = argument[1]
+                found[last] = argument[2].strip()
+            elif last:
+                found[last] += f" {line.strip()}"
+    return "\n".join(summary).strip(), found
+
+
+def schema_of(hint: Any, where: str) -> dict[str, Any]:
+    """The JSON schema of an annotation: plain types, list, dict, Literal, None, unions."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint in TYPES:
+        return {"type": TYPES[hint]}
+    if origin is typing.Annotated:
+        return {**schema_of(inner[0], where), **described(inner[1:])}
+    if origin is typing.Literal:
+        return {"type": TYPES[type(inner[0])], "enum": list(inner)}
+    if origin is list:
+        return {"type": "array", "items": schema_of(inner[0], where)}
+    if origin is dict and inner[0] is str:
+        return {"type": "object", "additionalProperties": schema_of(inner[1], where)}
+    if origin in (typing.Union, types.UnionType):
+        kinds = [schema_of(one, where) for one in inner if one is not type(None)]
+        made = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+        return {**made, "nullable": True} if type(None) in inner else made
+    raise GemmaError(f"{where}: {hint!r} has no JSON schema", "use str, int, float, bool, list, dict, Literal or None")
+
+
+def described(words: Sequence[Any]) -> dict[str, str]:
+    return {"description": words[0]} if words and isinstance(words[0], str) else {}
+
+
+def for_template(declared: Declaration) -> Declaration:
+    """The declaration in the few keywords that templates know: `nullable` for null, no references."""
+    function = declared["function"]
+    parameters = function["parameters"]
+    return {**declared, "function": {**function, "parameters": plain(parameters, parameters, 8)}}
+
+
+def plain(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
+    if not isinstance(schema, Mapping) or depth == 0:
+        return schema
+    made = dict(resolved(schema, root) if "$ref" in schema else schema)
+    for keyword in ("anyOf", "oneOf"):
+        kinds = [one for one in made.get(keyword, ()) if one != {"type": "null"}]
+        if kinds:
+            nullable = {"nullable": True} if len(kinds) < len(made[keyword]) else {}
+            made = {**plain(kinds[0], root, depth - 1), **made, **nullable}
+            del made[keyword]
+    if isinstance(made.get("type"), list):
+        kinds = [kind for kind in made["type"] if kind != "null"] or ["null"]
+        made |= {"type": kinds[0]} | ({"nullable": True} if "null" in made["type"] else {})
+    if isinstance(made.get("properties"), Mapping):
+        made["properties"] = {name: plain(one, root, depth - 1) for name, one in made["properties"].items()}
+    if "items" in made:
+        made["items"] = plain(made["items"], root, depth - 1)
+    return made
+
+
+def call_problem(declared: Sequence[Declaration], name: str, arguments: dict[str, Any]) -> str:
+    """What is wrong with a call of one of these tools, in a sentence for the model; "" if nothing is."""
+    known = {tool["function"]["name"]: tool["function"]["parameters"] for tool in declared}
+    if name not in known:
+        return f"there is no tool {name!r}; there are {', '.join(known) or 'none'}"
+    return violation(arguments, {"additionalProperties": False, **known[name]})

@@ -1,0 +1,149 @@
+"""A session in a file: the same tokens follow, and no damage is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.errors import GemmaError
+from runtime.events import Token
+from runtime.sampler import Sampling
+from runtime.saved_session import HEADER
+from runtime.session import Session
+
+GREEDY = Sampling(temperature=0)
+PROMPT = [2, *range(107, 167)]
+
+
+def answer(session: Session, prompt: list[int], limit: int = 64):
+    *tokens, end = session.generate(prompt, GREEDY, limit)
+    return [token.id for token in tokens if isinstance(token, Token)], end
+
+
+@pytest.fixture(scope="module", params=["float", "int4-datafree"])
+def folder(bundle, request):
+    return bundle("e2b", request.param)
+
+
+@pytest.fixture
+def saved(folder, tmp_path):
+    session = Session.open(folder, threads=1)
+    answer(session, PROMPT, 5)
+    path = tmp_path / "talk.session"
+    session.save(path)
+    return session, path
+
+
+def test_the_same_tokens_follow_in_another_process(saved, folder):
+    session, path = saved
+    prompt = [*session.ids, 120, 121]
+    code = """
+import sys, json
+from pathlib import Path
+from runtime.session import Session
+from runtime.sampler import Sampling
+session = Session.open(Path(sys.argv[1]), threads=1)
+session.load(Path(sys.argv[2]))
+*tokens, end = session.generate(json.loads(sys.argv[3]), Sampling(temperature=0), 64)
+print(json.dumps([[token.id for token in tokens], end.reused]))
+"""
+    words = [sys.executable, "-c", code, str(folder), str(path), json.dumps(prompt)]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [answer(session, prompt)[0], len(prompt) - 2]
+
+
+def test_what_is_loaded_replaces_what_was_there(saved, folder):
+    session, path = saved
+    other = Session.open(folder, threads=1)
+    answer(other, [2, *range(200, 300)], 20)
+    other.load(path)
+    assert other.ids == session.ids
+    assert answer(other, [*session.ids, 130])[0] == answer(session, [*session.ids, 130])[0]
+
+
+def test_an_empty_session_is_saved_too(folder, tmp_path):
+    Session.open(folder, threads=1).save(tmp_path / "empty")
+    session = Session.open(folder, threads=1)
+    session.load(tmp_path / "empty")
+    assert session.ids == []
+    assert answer(session, PROMPT, 5)[1].reused == 0
+
+
+def test_a_session_that_was_interrupted_is_not_saved(saved, tmp_path):
+    session, _ = saved
+    session.ids.append(5)
+    with pytest.raises(GemmaError, match="interrupted while it read"):
+        session.save(tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_of_another_bundle(saved, bundle):
+    with pytest.raises(GemmaError, match="a session of another bundle"):
+        Session.open(bundle("e4b"), threads=1).load(saved[1])
+
+
+def test_longer_than_the_context(saved):
+    session, path = saved
+    session.context = 10
+    with pytest.raises(GemmaError, match="tokens, the context is 10"):
+        session.load(path)
+
+
+def refused(session: Session, path: Path, raw: bytes, message: str) -> None:
+    """The file is refused, and the session goes on as it was."""
+    before, position = list(session.ids), session.decoder.position
+    path.write_bytes(raw)
+    with pytest.raises(GemmaError, match=message):
+        session.load(path)
+    assert (session.ids, session.decoder.position) == (before, position)
+
+
+def test_damaged_anywhere(saved):
+    session, path = saved
+    whole = path.read_bytes()
+    for at in np.linspace(0, len(whole) - 1, 120, dtype=int):
+        raw = bytearray(whole)
+        raw[at] ^= 0x10
+        refused(session, path, bytes(raw), "session|hash does not hold|bytes|windows|context")
+
+
+@pytest.mark.parametrize("size", [0, 5, HEADER.size, HEADER.size + 10, -1])
+def test_cut_short(saved, size):
+    session, path = saved
+    refused(session, path, path.read_bytes()[:size], "not a saved session|bytes, ")
+
+
+def test_something_behind_the_end(saved):
+    session, path = saved
+    refused(session, path, path.read_bytes() + b"x", "bytes, ")
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [
+        (8, 2, "a session of format 2"),
+        (12, 2**31, "tokens, the context"),
+        (16, 2**31, "windows of"),
+        (16, 0, "windows of"),
+    ],
+)
+def test_numbers_out_of_bounds(saved, offset, value, message):
+    session, path = saved
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<I", raw, offset, value)
+    refused(session, path, bytes(raw), message)
+
+
+def test_a_token_that_does_not_exist(saved):
+    session, path = saved
+    raw = bytearray(path.read_bytes()[:-32])
+    struct.pack_into("<i", raw, HEADER.size, 10**6)
+    refused(session, path, bytes(raw) + hashlib.sha256(raw).digest(), "a token that the bundle does not have")

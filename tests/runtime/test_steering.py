@@ -1,0 +1,209 @@
+"""Chats with the sample: thoughts and their budget, calls and their grammar, turns that go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import GemmaError
+from runtime.events import End, Text, Thought, ToolCall, assistant_message, tool_message
+from runtime.sampler import Sampling
+from runtime.session import Session
+from runtime.structured import Choice, JsonSchema
+
+GREEDY = Sampling(temperature=0)
+ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
+STRINGS = {"type": "object", "properties": {"country": {"type": "string"}, "field": {"type": "string"}}}
+LOOKUP = {
+    "name": "lookup",
+    "description": "Look up a fact",
+    "parameters": {**STRINGS, "required": ["country", "field"]},
+}
+STRICT = {
+    "type": "object",
+    "properties": {
+        "country": {"enum": ["Chad", "Peru", None]},
+        "field": {"type": "string", "pattern": "^[a-c]{2,4}$"},
+        "Count": {"type": "integer", "minimum": 3, "maximum": 9},
+        "box": {
+            "type": "object",
+            "properties": {"flags": {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 2}},
+            "required": ["flags"],
+        },
+        "more": {"anyOf": [{"type": "string", "maxLength": 3}, {"type": "null"}]},
+        "tree": {"$ref": "#/$defs/tree"},
+    },
+    "required": ["country", "field", "box", "tree"],
+    "$defs": {
+        "tree": {
+            "type": "object",
+            "properties": {"next": {"anyOf": [{"$ref": "#/$defs/tree"}, {"const": "end"}]}},
+            "required": ["next"],
+            "additionalProperties": False,
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def session(bundle):
+    return Session.open(bundle("sample", "int4-datafree"), threads=1)
+
+
+def answer(session, messages=ASKED, sampling=GREEDY, limit=120, **options):
+    *events, end = session.chat(messages, sampling, limit, **options)
+    assert isinstance(end, End)
+    return events, end
+
+
+def joined(events, kind):
+    return "".join(event.text for event in events if isinstance(event, kind))
+
+
+def test_an_answer_is_text_and_an_end(session):
+    events, end = answer(session)
+    assert joined(events, Text) == "The capital of Norway is Oslo."
+    assert {type(event) for event in events} == {Text}
+    assert (end.stop, end.thought_tokens) == ("stop", 0)
+
+
+def test_thoughts_are_events_of_their_own(session):
+    events, end = answer(session, thinking=True)
+    assert joined(events, Thought) == "A question about Norway: capital."
+    assert joined(events, Text) == "The capital of Norway is Oslo."
+    assert end.thought_tokens == len(session.tokenizer.encode("A question about Norway: capital.\n", bos=False))
+
+
+@pytest.mark.parametrize(("budget", "thought"), [(0, ""), (1, "A"), (3, "A question about"), (99, None)])
+def test_a_thought_is_closed_when_its_budget_is_spent(session, budget, thought):
+    events, end = answer(session, thinking=True, thinking_budget=budget)
+    assert joined(events, Thought) == (thought if thought is not None else "A question about Norway: capital.")
+    assert joined(events, Text) == "The capital of Norway is Oslo."
+    assert end.thought_tokens <= budget + 1, "one for the line break"
+
+
+def test_a_closed_thought_reads_as_templates_write_it(session):
+    answer(session, thinking=True, thinking_budget=3)
+    said = session.tokenizer.pieces.decode(session.ids, skip_special_tokens=False)
+    assert "<|channel>thought\nA question about\n<channel|>The capital" in said
+    answer(session, thinking=True, thinking_budget=0)
+    assert "<|channel>thought\n<channel|>The" in session.tokenizer.pieces.decode(session.ids, skip_special_tokens=False)
+
+
+def test_past_thoughts_are_left_out(session):
+    events, _ = answer(session, thinking=True)
+    later = [*ASKED, assistant_message(events), {"role": "user", "content": "What is the capital of Peru?"}]
+    events, end = answer(session, later, thinking=True)
+    assert joined(events, Text) == "The capital of Peru is Lima."
+    said = session.tokenizer.pieces.decode(session.ids, skip_special_tokens=False)
+    assert "A question about Norway" not in said
+    assert end.reused >= len(session.tokenizer.chat(ASKED, enable_thinking=True)) - 1
+
+
+def test_a_response_continues_the_turn(session):
+    events, first = answer(session, tools=[LOOKUP])
+    [call] = events
+    assert call == ToolCall("call_1", "lookup", {"country": "Norway", "field": "capital"})
+    assert first.stop == "tool_calls"
+    turns = [*ASKED, assistant_message(events), tool_message(call, "Oslo")]
+    events, end = answer(session, turns, tools=[LOOKUP])
+    said = session.tokenizer.pieces.decode(session.ids, skip_special_tokens=False)
+    assert joined(events, Text)
+    assert said.count("<|turn>model") == 1
+    assert end.reused == first.prompt_tokens + first.new_tokens, "the call is read once"
+
+
+def test_a_mapping_is_written_as_released_templates_write_it(session, monkeypatch):
+    template = (Path(__file__).parent / "constructs.jinja").read_text()
+    events, _ = answer(session, tools=[LOOKUP])
+    turns = [*ASKED, assistant_message(events), tool_message(events[0], {"value": "Oslo", "n": 1})]
+    monkeypatch.setattr(session.tokenizer, "template", template)
+    answer(session, turns, tools=[LOOKUP])
+    said = session.tokenizer.pieces.decode(session.ids, skip_special_tokens=False)
+    assert '<|tool_response>response:lookup{n:1,value:<|"|>Oslo<|"|>}<tool_response|>' in said
+
+
+def test_a_call_of_what_is_not_declared_has_a_problem(session):
+    other = {**LOOKUP, "parameters": {**STRINGS, "required": ["country", "field", "year"]}}
+    [call], end = answer(session, tools=[other])
+    assert call.problem == "year is missing"
+    assert end.stop == "tool_calls"
+
+
+def test_without_tools_there_are_no_calls(session, monkeypatch):
+    monkeypatch.setattr(session.decoder, "forward", loudly(session.decoder.forward, session.control.call))
+    events, end = answer(session, limit=5)
+    assert joined(events, Text)
+    assert not [event for event in events if isinstance(event, ToolCall)]
+    calls, _ = answer(session, limit=5, tools=[LOOKUP])
+    assert len(calls) == 5
+    assert all("call:NAME{ was expected" in call.problem for call in calls)
+
+
+def loudly(forward, token):
+    """A model that wants nothing but one token."""
+
+    def step(*rest):
+        made = forward(*rest)
+        made.logits[:, token] = 1e9
+        return made
+
+    return step
+
+
+def test_a_functions_declaration_reaches_the_prompt(session):
+    def lookup(country: str, field: str) -> str:
+        """Look up a fact"""
+        return f"{country}{field}"
+
+    [call], _ = answer(session, tools=[lookup])
+    assert call.arguments == {"country": "Norway", "field": "capital"}
+    assert "Look up a fact" in session.tokenizer.pieces.decode(session.ids, skip_special_tokens=False)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_constrained_calls_fit_their_schema(session, seed):
+    tool = {"name": "lookup", "description": "Look up a fact", "parameters": STRICT}
+    events, end = answer(
+        session, sampling=Sampling(2.0, seed=seed), limit=400, tools=[tool], constrain_calls=True,
+        response_format=Choice(["never mind"]),
+    )  # fmt: skip
+    calls = [event for event in events if isinstance(event, ToolCall)]
+    if end.stop == "length":
+        calls = calls[:-1]
+    assert [call.problem for call in calls] == [""] * len(calls)
+    assert calls or joined(events, Text) == "never mind" or end.stop == "length"
+
+
+def test_a_form_waits_for_the_thought(session):
+    schema = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Lima"]}}, "required": ["city"]}
+    events, end = answer(session, thinking=True, response_format=JsonSchema({**schema, "additionalProperties": False}))
+    assert joined(events, Thought)
+    assert joined(events, Text) in ('{"city": "Oslo"}', '{"city": "Lima"}')
+    assert end.stop == "stop"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"thinking_budget": 5}, "thinking budget 5"),
+        ({"thinking": True, "thinking_budget": -1}, "thinking budget -1"),
+        ({"tools": [{"x": 1}]}, "is not a tool"),
+        ({"limit": 0}, "max new tokens 0"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "a tool's response without"),
+    ],
+)
+def test_refused_before_anything_runs(session, options, message):
+    before = list(session.ids)
+    with pytest.raises(GemmaError, match=message):
+        answer(session, **options)
+    assert session.ids == before
+
+
+def test_a_model_without_the_tokens_refuses_tools_and_thoughts(bundle):
+    session = Session.open(bundle("e2b"), threads=1)
+    with pytest.raises(GemmaError, match="knows no tool calls"):
+        session.chat(ASKED, tools=[LOOKUP])
+    with pytest.raises(GemmaError, match="knows no thoughts"):
+        session.chat(ASKED, thinking=True)
