@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -79,10 +81,21 @@ def runners(name: str) -> list[Runner]:
 def load(name: str, module: str) -> Any:
     """Raises GemmaError if a package that a target needs is missing."""
     try:
-        return import_module(f".{module}", __package__)
+        with quiet():
+            return import_module(f".{module}", __package__)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         extra = EXTRAS.get(package, "export")
         raise GemmaError(
             f"target {name} needs the package {package}, which is not installed", f"pip install 'gemma-edge[{extra}]'"
         ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what packages say of their own parts while they are imported, and of the packages beside them."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

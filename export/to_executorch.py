@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -130,12 +131,12 @@ def methods(
 
 
 def delegated(modules: Mapping[str, Method], inputs: Mapping[str, Mapping[str, torch.Tensor]]) -> EdgeProgramManager:
-    with torch.no_grad():
+    with torch.no_grad(), few_passes(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch, about how ExecuTorch uses it
         programs = {
             name: torch.export.export(module, tuple(inputs[name].values()), strict=False)
             for name, module in modules.items()
         }
-    with few_passes():
         return to_edge_transform_and_lower(
             programs,
             partitioner={name: [XnnpackPartitioner()] for name in programs},
