@@ -229,7 +229,7 @@ def verify(
             if runner.exact and not large:
                 greedy = compare_greedy(decoder, against["quantized"].source, ids)
                 report = msgspec.structs.replace(report, greedy=greedy)
-            judge(report, recipe, exact=runner.exact, half=runner.half)
+            judge(report, recipe, exact=runner.exact, half=runner.half, rounded=bits > 0)
             if (name, runner) == golden:
                 (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
             reports.append(report)

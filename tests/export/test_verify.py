@@ -223,7 +223,7 @@ def test_families_and_recipes_pass_their_gates(bundle, name, recipe):
     assert (exact.artifact, shipped.artifact) == ("onnx exact", "onnx")
     assert shipped.against["quantized"].positions > 100
     assert shipped.against["quantized"].mean_divergence < 0.03
-    assert exact.against["quantized"].worst_relative <= 1e-3
+    assert exact.against["quantized"].worst_relative <= (1e-3 if RECIPES[recipe].cache.is_float else 1e-2)
     assert exact.greedy.steps == 320
 
 
@@ -256,6 +256,7 @@ def test_what_computes_exactly_is_held_to_rounding_and_to_the_same_tokens():
     far = {"float": good, "quantized": msgspec.structs.replace(good, worst_relative=0.002)}
     with pytest.raises(GemmaError, match="largest relative difference from its own integers is 0.002"):
         judge(msgspec.structs.replace(report, against=far), RECIPES["int4"], exact=True)
+    judge(msgspec.structs.replace(report, against=far), RECIPES["int4"], exact=True, rounded=True)
     with pytest.raises(GemmaError, match="greedy tokens that its own integers would not choose is 1"):
         judge(msgspec.structs.replace(report, greedy=Greedy(320, 318, 1)), RECIPES["int4"], exact=True)
 
@@ -263,7 +264,7 @@ def test_what_computes_exactly_is_held_to_rounding_and_to_the_same_tokens():
 def test_float16_is_allowed_a_little_more_than_a_gate():
     gate = RECIPES["int4"].gate
     near = Parity(100, gate.agreement - 0.03, gate.divergence, 0.0, 0.0, 0.0)
-    report = Report("coreml float16", [1], 8, {"float": near, "quantized": msgspec.structs.replace(near)})
+    report = Report("coreml float16", [1], 8, {"float": near, "quantized": msgspec.structs.replace(near, mean_divergence=0.0)})
     judge(report, RECIPES["int4"], half=True)
     with pytest.raises(GemmaError, match="top-1 agreement"):
         judge(report, RECIPES["int4"])
