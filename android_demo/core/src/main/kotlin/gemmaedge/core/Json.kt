@@ -1,9 +1,6 @@
 package gemmaedge.core
 
 import java.math.BigInteger
-import java.nio.ByteBuffer
-import java.nio.charset.CharacterCodingException
-import java.nio.charset.CodingErrorAction
 
 /** JSON to Map, List, String, Long, BigInteger, Double, Boolean and null. [JsonError] says where it is none. */
 class JsonError(message: String) : Exception(message)
@@ -11,16 +8,6 @@ class JsonError(message: String) : Exception(message)
 fun parseJson(bytes: ByteArray): Any? = parseJson(strictUtf8(bytes) ?: throw JsonError("not UTF-8"))
 
 fun parseJson(text: String): Any? = JsonReader(text).document()
-
-/** The text, or null if the bytes are not UTF-8. */
-fun strictUtf8(bytes: ByteArray): String? {
-    val decoder = Charsets.UTF_8.newDecoder().onMalformedInput(CodingErrorAction.REPORT)
-    return try {
-        decoder.onUnmappableCharacter(CodingErrorAction.REPORT).decode(ByteBuffer.wrap(bytes)).toString()
-    } catch (malformed: CharacterCodingException) {
-        null
-    }
-}
 
 private class JsonReader(private val text: String) {
     private var at = 0

@@ -35,6 +35,9 @@ class Tokenizer(val vocabulary: Vocabulary, private val bos: Int) {
         return if (withBos && found.size > 1 && found[1] == bos) found.copyOfRange(1, found.size) else found
     }
 
+    /** Ids of bytes that may not be UTF-8, as of a file that was shared. */
+    fun encode(bytes: ByteArray): IntArray = encode(lenientUtf8(bytes))
+
     /** The id of an added token, or -1. */
     fun idOf(piece: String) = added[piece] ?: -1
 

@@ -72,6 +72,7 @@ internal class Renderer {
         }
         if (values.isEmpty()) run(loop.otherwise, Scope(scope))
         for (index in values.indices) {
+            step()
             val inner = Scope(scope)
             inner.values["loop"] = place(index, values)
             bind(loop.targets, values[index], inner)
@@ -192,7 +193,7 @@ internal class Renderer {
     }
 
     private companion object {
-        const val MOST_STEPS = 10_000_000
+        const val MOST_STEPS = 5_000_000
         const val LONGEST = 1 shl 26
         const val DEEPEST = 100
     }

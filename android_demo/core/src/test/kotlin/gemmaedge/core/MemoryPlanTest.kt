@@ -4,10 +4,10 @@ import org.junit.Assert.assertEquals
 import org.junit.Test
 
 class MemoryPlanTest {
-    private val manifest = Bundle.open(Golden.bundle).manifest
+    private val manifest = Bundle.open(GoldenSet.bundle).manifest
 
     @Test fun everyPartIsAsInPython() {
-        for (line in Golden.lines("plans.jsonl")) {
+        for (line in GoldenSet.lines("plans.jsonl")) {
             val text = line.flag("text")
             val plan = MemoryPlan.of(manifest, line.int("asked"), text)
             val parts = mapOf(

@@ -11,7 +11,7 @@ import org.junit.Assert.assertThrows
 import org.junit.Test
 
 class RowTableTest {
-    private val bundle = Bundle.open(Golden.bundle)
+    private val bundle = Bundle.open(GoldenSet.bundle)
 
     private fun open(name: String, window: Long = 1L shl 30): RowTable =
         bundle.manifest.tables.getValue(name).let { RowTable(bundle.path(it.file), it.multiplier.toFloat(), window) }
@@ -19,7 +19,7 @@ class RowTableTest {
     @Test fun bytesAndValuesAreThoseOfPython() {
         for (window in listOf(1L shl 30, 5000L)) { // rows of the second lie in many windows
             val tables = bundle.manifest.tables.keys.associateWith { open(it, window) }
-            for (line in Golden.lines("rows.jsonl")) {
+            for (line in GoldenSet.lines("rows.jsonl")) {
                 val table = tables.getValue(line.text("table"))
                 assertArrayEquals(line.bytes("raw"), table.read(line.int("id")))
                 val values = FloatBuffer.allocate(table.format.layers * table.format.dim)

@@ -7,21 +7,20 @@ import org.junit.Assert.assertThrows
 import org.junit.Test
 
 class TokenizerTest {
-    private val bundle = Bundle.open(Golden.bundle)
+    private val bundle = Bundle.open(GoldenSet.bundle)
     private val tokenizer = Tokenizer(Vocabulary.open(bundle.path(bundle.manifest.vocabulary)), bundle.manifest.generation.bos)
 
     @Test fun tenThousandLinesAreReadAsInPython() {
-        val lines = Golden.lines("lines.jsonl")
+        val lines = GoldenSet.lines("lines.jsonl")
         assertEquals(10_000, lines.size)
         for (line in lines) {
-            val text = line.bytes("bytes").toString(Charsets.UTF_8)
-            assertArrayEquals(text, line.ids("ids"), tokenizer.encode(text))
+            assertArrayEquals(lenientUtf8(line.bytes("bytes")), line.ids("ids"), tokenizer.encode(line.bytes("bytes")))
             assertEquals(line.text("decoded"), tokenizer.decode(line.ids("ids")))
         }
     }
 
     @Test fun aStreamGivesTheTextsThatPythonGives() {
-        for (line in Golden.lines("streams.jsonl")) {
+        for (line in GoldenSet.lines("streams.jsonl")) {
             val stream = tokenizer.stream()
             assertEquals(line.texts("texts"), line.ids("ids").map(stream::push))
         }

@@ -1,6 +1,6 @@
 package gemmaedge.jinja
 
-import gemmaedge.core.Golden
+import gemmaedge.core.GoldenSet
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertThrows
 import org.junit.Test
@@ -8,7 +8,7 @@ import org.junit.Test
 class TemplateTest {
     @Suppress("UNCHECKED_CAST")
     @Test fun conversationsAndSnippetsRenderAsInPython() {
-        val cases = Golden.lines("templates.jsonl")
+        val cases = GoldenSet.lines("templates.jsonl")
         assertEquals(true, cases.size > 60)
         for (case in cases) {
             val variables = case.values["variables"] as Map<String, Any?>
@@ -31,7 +31,7 @@ class TemplateTest {
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
             "{{ 'a' * 999999999 }}",
             "{{ [1] * 999999999 }}",
-            "{{ 9 ** 9 ** 9 }}",
+            "{{ 9 ** 99999 }}",
             "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
             "{{ " + "(".repeat(10_000),
             "{{ not ".repeat(1) + "not ".repeat(10_000),

@@ -6,7 +6,7 @@ import java.nio.ByteOrder
 import java.util.Base64
 
 /** What the Python runtime does with a bundle, as tests/mobile/write_golden.py wrote it. */
-object Golden {
+object GoldenSet {
     val folder = File(System.getProperty("gemma.golden").orEmpty().ifEmpty { error("run with -Dgemma.golden=FOLDER, of tests/mobile/write_golden.py") })
     val bundle get() = File(folder, "bundle")
 
