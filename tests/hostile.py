@@ -195,6 +195,7 @@ MISFITS: dict[str, Callable[[dict[str, Any]], object]] = {
     "no tables": lambda manifest: manifest.update(tables={}),
     "no artifacts": lambda manifest: manifest.update(artifacts={}),
 }
+BEYOND = ("huge vocabulary", "window below", "window above", "no context")  # no reader takes such a size
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no generation": (lambda manifest: manifest.pop("generation"), "`generation`"),
     "other format": (lambda manifest: manifest.update(format="other"), "format"),
@@ -217,7 +218,7 @@ def manifests() -> Iterator[Case]:
         shown = f"format {'.'.join(map(str, version))}"
         yield Case(f"version {version}", lambda f, r=raw: write_manifest(f, r), (shown, "upgrade gemma-edge"))
     for name, change in MISFITS.items():
-        yield Case(f"misfit: {name}", resealed(change), ("hint: ",), ("run",), "load")
+        yield Case(f"misfit: {name}", resealed(change), ("hint: ",), ("run",), "open" if name in BEYOND else "load")
     for name, (change, word) in WRONG.items():
         yield Case(f"wrong: {name}", resealed(change), (MANIFEST, word))
     for index, raw in enumerate(NO_MANIFESTS):

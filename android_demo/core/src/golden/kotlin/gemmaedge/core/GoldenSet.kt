@@ -6,11 +6,21 @@ import java.nio.ByteOrder
 import java.util.Base64
 
 /** What the Python runtime does with a bundle, as tests/mobile/write_golden.py wrote it. */
-object GoldenSet {
-    val folder = File(System.getProperty("gemma.golden").orEmpty().ifEmpty { error("run with -Dgemma.golden=FOLDER, of tests/mobile/write_golden.py") })
+class GoldenSet private constructor(name: String) {
+    val folder = File(ROOT, name)
     val bundle get() = File(folder, "bundle")
 
     fun lines(name: String): List<Entry> = File(folder, name).readLines().map { Entry(parseJson(it) as Map<*, *>) }
+
+    companion object {
+        private val ROOT = System.getProperty("gemma.golden").orEmpty().ifEmpty { error("run with -Dgemma.golden=FOLDER, as `make android` does") }
+
+        /** Of the sample with float weights: its tokens are the same whatever the version of onnxruntime. */
+        val FLOAT by lazy { GoldenSet("float") }
+
+        /** Of the sample at int4, whose activations are rounded a little differently by other versions. */
+        val INT4 by lazy { GoldenSet("int4") }
+    }
 }
 
 /** A line of a golden file. */

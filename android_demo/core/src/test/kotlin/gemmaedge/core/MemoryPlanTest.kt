@@ -4,10 +4,10 @@ import org.junit.Assert.assertEquals
 import org.junit.Test
 
 class MemoryPlanTest {
-    private val manifest = Bundle.open(GoldenSet.bundle).manifest
+    private val manifest = Bundle.open(GoldenSet.INT4.bundle).manifest
 
     @Test fun everyPartIsAsInPython() {
-        for (line in GoldenSet.lines("plans.jsonl")) {
+        for (line in GoldenSet.INT4.lines("plans.jsonl")) {
             val text = line.flag("text")
             val plan = MemoryPlan.of(manifest, line.int("asked"), text)
             val parts = mapOf(

@@ -5,9 +5,9 @@ import org.junit.Test
 
 class RotaryTableTest {
     @Test fun cosinesAndSinesAreThoseOfPython() {
-        val model = Bundle.open(GoldenSet.bundle).manifest.model
+        val model = Bundle.open(GoldenSet.INT4.bundle).manifest.model
         val tables = model.rope.mapValues { RotaryTable(it.value, 2048) }
-        for (line in GoldenSet.lines("rotary.jsonl")) {
+        for (line in GoldenSet.INT4.lines("rotary.jsonl")) {
             val table = tables.getValue(line.text("kind"))
             for (pair in 0 until table.pairs) {
                 val at = line.int("position") * table.pairs + pair

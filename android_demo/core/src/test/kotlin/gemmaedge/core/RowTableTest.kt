@@ -11,15 +11,15 @@ import org.junit.Assert.assertThrows
 import org.junit.Test
 
 class RowTableTest {
-    private val bundle = Bundle.open(GoldenSet.bundle)
+    private val bundle = Bundle.open(GoldenSet.INT4.bundle)
 
-    private fun open(name: String, window: Long = 1L shl 30): RowTable =
+    private fun open(name: String, window: Long = 1L shl 30, bundle: Bundle = this.bundle): RowTable =
         bundle.manifest.tables.getValue(name).let { RowTable(bundle.path(it.file), it.multiplier.toFloat(), window) }
 
     @Test fun bytesAndValuesAreThoseOfPython() {
-        for (window in listOf(1L shl 30, 5000L)) { // rows of the second lie in many windows
-            val tables = bundle.manifest.tables.keys.associateWith { open(it, window) }
-            for (line in GoldenSet.lines("rows.jsonl")) {
+        for ((set, window) in listOf(GoldenSet.INT4 to (1L shl 30), GoldenSet.INT4 to 5000L, GoldenSet.FLOAT to 5000L)) {
+            val tables = bundle.manifest.tables.keys.associateWith { open(it, window, Bundle.open(set.bundle)) }
+            for (line in set.lines("rows.jsonl")) {
                 val table = tables.getValue(line.text("table"))
                 assertArrayEquals(line.bytes("raw"), table.read(line.int("id")))
                 val values = FloatBuffer.allocate(table.format.layers * table.format.dim)

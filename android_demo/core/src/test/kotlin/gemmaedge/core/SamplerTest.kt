@@ -7,7 +7,7 @@ import org.junit.Test
 
 class SamplerTest {
     @Test fun theSameTokensAreDrawnAsInPython() {
-        val vectors = GoldenSet.lines("sampler.jsonl")
+        val vectors = GoldenSet.INT4.lines("sampler.jsonl")
         assertEquals(true, vectors.size > 250)
         for (vector in vectors) {
             val sampler = Sampler(vector.sampling)

@@ -7,11 +7,11 @@ import org.junit.Assert.assertThrows
 import org.junit.Test
 
 class TokenizerTest {
-    private val bundle = Bundle.open(GoldenSet.bundle)
+    private val bundle = Bundle.open(GoldenSet.INT4.bundle)
     private val tokenizer = Tokenizer(Vocabulary.open(bundle.path(bundle.manifest.vocabulary)), bundle.manifest.generation.bos)
 
     @Test fun tenThousandLinesAreReadAsInPython() {
-        val lines = GoldenSet.lines("lines.jsonl")
+        val lines = GoldenSet.INT4.lines("lines.jsonl")
         assertEquals(10_000, lines.size)
         for (line in lines) {
             assertArrayEquals(lenientUtf8(line.bytes("bytes")), line.ids("ids"), tokenizer.encode(line.bytes("bytes")))
@@ -20,7 +20,7 @@ class TokenizerTest {
     }
 
     @Test fun aStreamGivesTheTextsThatPythonGives() {
-        for (line in GoldenSet.lines("streams.jsonl")) {
+        for (line in GoldenSet.INT4.lines("streams.jsonl")) {
             val stream = tokenizer.stream()
             assertEquals(line.texts("texts"), line.ids("ids").map(stream::push))
         }

@@ -8,7 +8,7 @@ import org.junit.Test
 class TemplateTest {
     @Suppress("UNCHECKED_CAST")
     @Test fun conversationsAndSnippetsRenderAsInPython() {
-        val cases = GoldenSet.lines("templates.jsonl")
+        val cases = GoldenSet.INT4.lines("templates.jsonl")
         assertEquals(true, cases.size > 60)
         for (case in cases) {
             val variables = case.values["variables"] as Map<String, Any?>

@@ -38,7 +38,7 @@ class OrtEngine private constructor(
     private val model = bundle.manifest.model
     private val inputs = artifact.inputs.map { it.name }.toSet()
     private val outputs = artifact.outputs.map { it.name }.toSet()
-    private val head = if (model.rescored > 0) Head(tables.getValue("tokens"), model.rescored, model.softcap) else null
+    private val head by lazy { if (model.rescored > 0) Head(tables.getValue("tokens"), model.rescored, model.softcap) else null }
     private val hidden = FloatArray(model.hiddenSize)
     private val lock = Any()
     private var running: OrtSession.RunOptions? = null // guarded by the lock

@@ -29,10 +29,10 @@ private val HELLO = listOf(Message(Role.USER, "What is the capital of Norway?"))
 class OrtEngineTest {
     @Test fun everySessionSaysWhatItSaysInPython() {
         var tokens = 0
-        for (golden in GoldenSet.lines("sessions.jsonl")) {
-            open(GoldenSet.bundle).use { session -> for (turn in golden.entries("turns")) tokens += repeat(session, turn, golden.text("name")) }
+        for (golden in GoldenSet.FLOAT.lines("sessions.jsonl")) {
+            open(GoldenSet.FLOAT.bundle).use { session -> for (turn in golden.entries("turns")) tokens += repeat(session, turn, golden.text("name")) }
         }
-        println("onnxruntime: $tokens tokens of ${GoldenSet.lines("sessions.jsonl").size} sessions equal to Python's")
+        println("onnxruntime: $tokens tokens of ${GoldenSet.FLOAT.lines("sessions.jsonl").size} sessions equal to Python's")
     }
 
     private fun repeat(session: Session, turn: Entry, name: String): Int {
@@ -51,10 +51,10 @@ class OrtEngineTest {
     private fun messages(turn: Entry) = turn.entries("messages").map { Message(Role.valueOf(it.text("role").uppercase()), it.text("content")) }
 
     @Test fun damagedBundlesAreRefusedWithTheSameWords() {
-        val cases = GoldenSet.lines("hostile.jsonl")
+        val cases = GoldenSet.INT4.lines("hostile.jsonl")
         assertTrue(cases.size > 100)
         for (case in cases) {
-            val folder = File(GoldenSet.folder, case.text("folder"))
+            val folder = File(GoldenSet.INT4.folder, case.text("folder"))
             val error = refusal(folder, case.text("stage"))
             if (error == null) {
                 fail("${case.text("name")} is not refused")
@@ -86,13 +86,13 @@ class OrtEngineTest {
     }
 
     @Test fun theGoldenAnswersHold() {
-        val bundle = Bundle.open(GoldenSet.bundle)
+        val bundle = Bundle.open(GoldenSet.INT4.bundle)
         val found = OrtEngine.open(bundle, 1).use { repeatGolden(bundle, it) }
         println("onnxruntime: $found")
         assertTrue("$found", found.steps > 20 && found.passes)
     }
 
-    @Test fun aChatIsTextAndOneEnd() = open(GoldenSet.bundle).use { session ->
+    @Test fun aChatIsTextAndOneEnd() = open(GoldenSet.INT4.bundle).use { session ->
         val events = ArrayList<Event>()
         val end = session.chat(HELLO, Sampling(0.0), 40, onEvent = events::add)
         assertEquals(end, events.last())
@@ -101,14 +101,14 @@ class OrtEngineTest {
         assertTrue(end.firstTokenSeconds > 0)
     }
 
-    @Test fun aThoughtIsToldApart() = open(GoldenSet.bundle).use { session ->
+    @Test fun aThoughtIsToldApart() = open(GoldenSet.INT4.bundle).use { session ->
         val events = ArrayList<Event>()
         session.chat(HELLO, Sampling(0.0), 60, thinking = true, onEvent = events::add)
         assertTrue(events.any { it is Thought } || events.any { it is Text })
         assertTrue(events.filterIsInstance<Text>().none { "<|channel>" in it.text })
     }
 
-    @Test fun cancelEndsAnAnswerBetweenTwoTokensAndTheSessionGoesOn() = open(GoldenSet.bundle).use { session ->
+    @Test fun cancelEndsAnAnswerBetweenTwoTokensAndTheSessionGoesOn() = open(GoldenSet.INT4.bundle).use { session ->
         val ids = ArrayList<Int>()
         val end = session.generate(session.prompt(HELLO), Sampling(2.0, seed = 3), 100) {
             ids += it
@@ -119,7 +119,7 @@ class OrtEngineTest {
         assertEquals(true, again.reused > 0 && again.newTokens > 0)
     }
 
-    @Test fun cancelReachesARunningPrompt() = open(GoldenSet.bundle).use { session ->
+    @Test fun cancelReachesARunningPrompt() = open(GoldenSet.INT4.bundle).use { session ->
         val prompt = IntArray(8000) { 10 + it % 300 }.also { it[0] = 2 }
         val long = prompt.copyOf(minOf(prompt.size, session.context))
         val canceller = thread {
