@@ -39,6 +39,8 @@ internal class TurnAdapter(private val context: Context) : BaseAdapter() {
         val column: LinearLayout = context.column(heading, thought, answer)
 
         init {
+            // As wide as its words, also where a shorter turn takes the place of a longer one.
+            for (view in listOf(heading, thought, answer)) view.layoutParams = LinearLayout.LayoutParams(WRAP_CONTENT, WRAP_CONTENT)
             column.setPadding(context.dp(16), context.dp(10), context.dp(16), context.dp(10))
             addView(column)
         }
