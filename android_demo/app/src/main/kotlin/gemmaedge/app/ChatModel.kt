@@ -122,7 +122,7 @@ class ChatModel(
             val change = task();
             { state = change(state) }
         } catch (error: GemmaError) {
-            { failed("${error.sentence}. ${error.hint}") }
+            { failed("${error.sentence}. ${error.hint.replaceFirstChar(Char::uppercase)}.") }
         } catch (error: java.io.IOException) {
             { failed(error.message ?: error.toString()) }
         }

@@ -120,7 +120,7 @@ class ChatActivityTest {
 
     @Test fun aThoughtIsShownApart() {
         loaded()
-        screen.press(R.id.think)
+        screen.findViewById<android.widget.CheckBox>(R.id.think).isChecked = true
         ask(QUESTION)
         screen.screenshot("light-thought")
         assertTrue("$state", state.turns.last().let { it.thought.isNotEmpty() || it.text.isNotEmpty() })
