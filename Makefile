@@ -13,7 +13,7 @@ SAMPLE := tests/sample/checkpoint
 BUNDLE := build/sample.bundle
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fast format golden test-long test-real clean
+.PHONY: help demo test check android fast format golden test-long test-real clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -6
@@ -34,13 +34,16 @@ demo: $(READY)
 	$(BIN)/gemma-edge bench $(BUNDLE) --prompt-tokens 256
 	@echo "The bundle is in $(BUNDLE)"
 
-test: check
+test: check android
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q
+
+android: $(READY)
+	@sh android_demo/ci/test.sh $(BIN)
 
 fast: $(READY)
 	$(BIN)/pytest -q -m "not slow"

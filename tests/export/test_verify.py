@@ -264,7 +264,9 @@ def test_what_computes_exactly_is_held_to_rounding_and_to_the_same_tokens():
 def test_float16_is_allowed_a_little_more_than_a_gate():
     gate = RECIPES["int4"].gate
     near = Parity(100, gate.agreement - 0.03, gate.divergence, 0.0, 0.0, 0.0)
-    report = Report("coreml float16", [1], 8, {"float": near, "quantized": msgspec.structs.replace(near, mean_divergence=0.0)})
+    report = Report(
+        "coreml float16", [1], 8, {"float": near, "quantized": msgspec.structs.replace(near, mean_divergence=0.0)}
+    )
     judge(report, RECIPES["int4"], half=True)
     with pytest.raises(GemmaError, match="top-1 agreement"):
         judge(report, RECIPES["int4"])
