@@ -1,0 +1,36 @@
+import Foundation
+
+/// An array in memory of its own, at an address that stays: what engines read, and what a graph updates in place.
+public final class HostArray {
+  public let dtype: DType
+  public let shape: [Int]
+  public let bytes: UnsafeMutableRawPointer
+
+  /// Zeros.
+  public init(_ dtype: DType, _ shape: [Int]) {
+    (self.dtype, self.shape) = (dtype, shape)
+    let size = shape.reduce(dtype.bytes, *)
+    bytes = UnsafeMutableRawPointer.allocate(byteCount: max(size, 1), alignment: 64)
+    bytes.initializeMemory(as: UInt8.self, repeating: 0, count: size)
+  }
+
+  public convenience init(_ values: [Float], _ shape: [Int]) { self.init(.float32, shape, copying: values) }
+  public convenience init(_ values: [Int32], _ shape: [Int]) { self.init(.int32, shape, copying: values) }
+  public convenience init(_ values: [Int64], _ shape: [Int]) { self.init(.int64, shape, copying: values) }
+
+  private convenience init<T>(_ dtype: DType, _ shape: [Int], copying values: [T]) {
+    self.init(dtype, shape)
+    precondition(values.count == count && MemoryLayout<T>.size == dtype.bytes)
+    values.withUnsafeBytes { bytes.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+  }
+
+  deinit { bytes.deallocate() }
+
+  public var count: Int { shape.reduce(1, *) }
+  public var byteCount: Int { count * dtype.bytes }
+
+  /// The values of a float32 array.
+  public func floats() -> [Float] {
+    Array(UnsafeBufferPointer(start: bytes.assumingMemoryBound(to: Float.self), count: count))
+  }
+}
