@@ -54,6 +54,7 @@ from .verify import (
     judge,
     lengths,
 )
+from .write_vocabulary import write_vocabulary
 
 PASSAGE = Path(__file__).with_name("passage.txt")
 
@@ -83,6 +84,8 @@ def export_bundle(
     with stored(destination, key) as store, created(destination, replace=replace) as place:
         folder = place.bundle
         tokenizer, template = copy_tokenizer(checkpoint, folder)
+        vocabulary = write_vocabulary(folder)
+        give_back()
         calibrated, how = None, m.Calibration()
         if store:
             speaker = Tokenizer(
@@ -117,6 +120,7 @@ def export_bundle(
             artifacts=artifacts,
             files={},
             tokenizer=tokenizer,
+            vocabulary=vocabulary,
             chat_template=template,
             golden="golden.json",
             parity="parity.json",

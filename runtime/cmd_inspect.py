@@ -67,6 +67,7 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
         "context": model.context,
         "window": model.window,
         "parameters": model.parameters,
+        "compact vocabulary": manifest.vocabulary or "none: applications refuse this bundle",
         "bytes": sizes(manifest),
         "cache bytes": cache_bytes(manifest),
         **({"peak bytes of run": peaks(manifest)} if "onnx" in manifest.artifacts else {}),

@@ -136,13 +136,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: dict[str, Artifact]
     files: dict[str, File]
     tokenizer: str
+    vocabulary: str = ""
     chat_template: str = ""
     golden: str = ""
     parity: str = ""
 
     def used(self) -> set[str]:
         """Names of files that a field points to."""
-        named = {self.tokenizer, self.chat_template, self.golden, self.parity}
+        named = {self.tokenizer, self.vocabulary, self.chat_template, self.golden, self.parity}
         named |= {table.file for table in self.tables.values()}
         for artifact in self.artifacts.values():
             named |= {artifact.file, artifact.data}

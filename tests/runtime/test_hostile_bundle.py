@@ -31,6 +31,7 @@ FILES = [
     "tables/per_layer.rows",
     "tables/tokens.rows",
     "tokenizer.json",
+    "vocabulary.bin",
 ]
 RUN = ("run", "hello", "--max-new-tokens", "1", "--threads", "1")
 BENCH = ("bench", "--prompt-tokens", "2", "--new-tokens", "1", "--repeat", "1", "--threads", "1")

@@ -1,0 +1,76 @@
+"""tokenizer.json to the compact vocabulary: which kinds there are, and what is refused or left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from export.synth_tokenizer import synth_tokenizer
+from export.write_vocabulary import NAME, other_kind, write_vocabulary
+from runtime.vocabulary import ADDED, BYTE, CONTROL, NORMAL, Vocabulary
+
+SAMPLE = Path(__file__).parent.parent / "sample" / "checkpoint" / "tokenizer.json"
+
+
+def sample() -> dict:
+    return json.loads(SAMPLE.read_text(encoding="utf-8"))
+
+
+def put(folder: Path, found: dict) -> Path:
+    (folder / "tokenizer.json").write_text(json.dumps(found), encoding="utf-8")
+    return folder
+
+
+def test_the_sample_s_and_a_generated_tokenizer_are_written(tmp_path):
+    for found in (sample(), json.loads(synth_tokenizer(2000).to_str())):
+        assert write_vocabulary(put(tmp_path, found)) == NAME
+        made = Vocabulary.open(tmp_path / NAME)
+        assert len(made.types) == len(found["model"]["vocab"])
+        assert len(made.merges) == len(found["model"]["merges"])
+
+
+def test_pieces_have_their_types(tmp_path):
+    found = sample()
+    found["added_tokens"][5]["special"] = False
+    write_vocabulary(put(tmp_path, found))
+    made = Vocabulary.open(tmp_path / NAME)
+    ids = {made.piece(token): token for token in range(len(made.types))}
+    assert [made.types[ids[name]] for name in ("<bos>", "<0x0A>", "▁the")] == [CONTROL, BYTE, NORMAL]
+    assert made.types[found["added_tokens"][5]["id"]] == ADDED
+
+
+def test_spaces_of_gemma_3_are_not_split(tmp_path):
+    found = sample() | {
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"String": " "},
+            "behavior": "MergedWithPrevious",
+            "invert": False,
+        }
+    }
+    assert write_vocabulary(put(tmp_path, found)) == NAME
+    assert Vocabulary.open(tmp_path / NAME).splitting == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda found: found["model"].update(type="Unigram"), "its model has another type"),
+        (lambda found: found["model"].update(byte_fallback=False), "another byte_fallback"),
+        (lambda found: found["model"].update(dropout=0.1), "another dropout"),
+        (lambda found: found.update(normalizer={"type": "NFKC"}), "its normalizer or its decoder"),
+        (lambda found: found.update(decoder=None), "its normalizer or its decoder"),
+        (lambda found: found.update(pre_tokenizer={"type": "ByteLevel"}), "its pre-tokenizer is {'type'"),
+        (lambda found: found["model"]["vocab"].pop("<0x0A>"), "its ids are not"),
+        (lambda found: found["added_tokens"][0].update(lstrip=True), "an added token strips"),
+    ],
+)
+def test_another_kind_is_left_out_with_a_warning(tmp_path, capsys, change, reason):
+    found = sample()
+    change(found)
+    assert reason in other_kind(found)
+    assert write_vocabulary(put(tmp_path, found)) == ""
+    assert not (tmp_path / NAME).exists()
+    assert "applications can not read this bundle" in capsys.readouterr().err
