@@ -1,6 +1,8 @@
 public struct Message: Sendable, Equatable {
-  public let role: String
+  public enum Role: String, Sendable { case system, user, assistant }
+  public let role: Role
   public let content: String
+  public init(role: Role, content: String) { self.role = role; self.content = content }
 }
 public struct ChatTemplate: Sendable {
   init?(_ bundle: Bundle) throws { return nil }

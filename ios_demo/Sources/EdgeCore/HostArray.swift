@@ -6,25 +6,26 @@ public final class HostArray {
   public let shape: [Int]
   public let bytes: UnsafeMutableRawPointer
 
-  /// Zeros.
-  public init(_ dtype: DType, _ shape: [Int]) {
-    (self.dtype, self.shape) = (dtype, shape)
+  /// Zeros.  Throws GemmaError if there is no memory for them.
+  public init(_ dtype: DType, _ shape: [Int]) throws {
     let size = shape.reduce(dtype.bytes, *)
-    bytes = UnsafeMutableRawPointer.allocate(byteCount: max(size, 1), alignment: 64)
-    bytes.initializeMemory(as: UInt8.self, repeating: 0, count: size)
+    guard let zeros = calloc(max(size, 1), 1) else {
+      throw GemmaError("\(size) bytes can not be allocated", "close other apps, or ask for a shorter context")
+    }
+    (self.dtype, self.shape, bytes) = (dtype, shape, zeros)
   }
 
-  public convenience init(_ values: [Float], _ shape: [Int]) { self.init(.float32, shape, copying: values) }
-  public convenience init(_ values: [Int32], _ shape: [Int]) { self.init(.int32, shape, copying: values) }
-  public convenience init(_ values: [Int64], _ shape: [Int]) { self.init(.int64, shape, copying: values) }
+  public convenience init(_ values: [Float], _ shape: [Int]) throws { try self.init(.float32, shape, copying: values) }
+  public convenience init(_ values: [Int32], _ shape: [Int]) throws { try self.init(.int32, shape, copying: values) }
+  public convenience init(_ values: [Int64], _ shape: [Int]) throws { try self.init(.int64, shape, copying: values) }
 
-  private convenience init<T>(_ dtype: DType, _ shape: [Int], copying values: [T]) {
-    self.init(dtype, shape)
+  private convenience init<T>(_ dtype: DType, _ shape: [Int], copying values: [T]) throws {
+    try self.init(dtype, shape)
     precondition(values.count == count && MemoryLayout<T>.size == dtype.bytes)
     values.withUnsafeBytes { bytes.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
   }
 
-  deinit { bytes.deallocate() }
+  deinit { free(bytes) }
 
   public var count: Int { shape.reduce(1, *) }
   public var byteCount: Int { count * dtype.bytes }

@@ -2,7 +2,7 @@ import Foundation
 
 /// Arrays of keys or values, (1, heads, rows, dim).
 extension HostArray {
-  convenience init(_ cache: Cache, rows: Int) { self.init(cache.dtype, [1, cache.kvHeads, rows, cache.headDim]) }
+  convenience init(_ cache: Cache, rows: Int) throws { try self.init(cache.dtype, [1, cache.kvHeads, rows, cache.headDim]) }
 
   public var rows: Int { shape[2] }
 
@@ -30,17 +30,17 @@ public final class KeyValues {
   public private(set) var value: HostArray
   private let window: Int
 
-  public init(_ cache: Cache, window: Int, chunk: Int) {
+  public init(_ cache: Cache, window: Int, chunk: Int) throws {
     (self.cache, self.window) = (cache, window)
     let rows = cache.kind == .sliding ? window + max(chunk, KeyValues.slack) : 0
-    (key, value) = (HostArray(cache, rows: rows), HostArray(cache, rows: rows))
+    (key, value) = (try HostArray(cache, rows: rows), try HostArray(cache, rows: rows))
   }
 
   /// Room for `tokens` more.
-  public func makeRoom(_ tokens: Int) {
+  public func makeRoom(_ tokens: Int) throws {
     switch cache.kind {
     case .sliding where length + tokens > window + max(tokens, KeyValues.slack): moveWindow()
-    case .full where length + tokens > key.rows: grow(length + tokens)
+    case .full where length + tokens > key.rows: try grow(length + tokens)
     default: break
     }
   }
@@ -51,14 +51,14 @@ public final class KeyValues {
     length = kept
   }
 
-  private func grow(_ needed: Int) {
+  private func grow(_ needed: Int) throws {
     let rows = (needed + KeyValues.step - 1) / KeyValues.step * KeyValues.step
-    key = regrown(key, rows)
-    value = regrown(value, rows)  // the old keys are gone before there are new values
+    key = try regrown(key, rows)
+    value = try regrown(value, rows)  // the old keys are gone before there are new values
   }
 
-  private func regrown(_ array: HostArray, _ rows: Int) -> HostArray {
-    let grown = HostArray(cache, rows: rows)
+  private func regrown(_ array: HostArray, _ rows: Int) throws -> HostArray {
+    let grown = try HostArray(cache, rows: rows)
     grown.copy(from: array, rows: 0..<length, to: 0)
     return grown
   }
@@ -73,9 +73,9 @@ public final class KeyValues {
   }
 
   /// Rows in use, and copies of them where they may be overwritten.
-  func save() -> Saved {
+  func save() throws -> Saved {
     guard cache.kind == .sliding else { return Saved(length: length, key: nil, value: nil) }
-    let kept = (HostArray(cache, rows: length), HostArray(cache, rows: length))
+    let kept = (try HostArray(cache, rows: length), try HostArray(cache, rows: length))
     kept.0.copy(from: key, rows: 0..<length, to: 0)
     kept.1.copy(from: value, rows: 0..<length, to: 0)
     return Saved(length: length, key: kept.0, value: kept.1)
@@ -98,8 +98,8 @@ public final class KeyValues {
 public final class AllKeyValues {
   public let layers: [KeyValues]
 
-  public init(_ model: Model, chunk: Int) {
-    layers = model.caches.map { KeyValues($0, window: model.window, chunk: chunk) }
+  public init(_ model: Model, chunk: Int) throws {
+    layers = try model.caches.map { try KeyValues($0, window: model.window, chunk: chunk) }
   }
 
   /// Back to an earlier position; false, and nothing changed, if a window has moved past it.
@@ -109,15 +109,15 @@ public final class AllKeyValues {
     return true
   }
 
-  public func makeRoom(_ tokens: Int) {
-    for layer in layers { layer.makeRoom(tokens) }
+  public func makeRoom(_ tokens: Int) throws {
+    for layer in layers { try layer.makeRoom(tokens) }
   }
 
   public func advance(_ tokens: Int) {
     for layer in layers { layer.length += tokens }
   }
 
-  public func save() -> SavedKeyValues { SavedKeyValues(layers: layers.map { $0.save() }) }
+  public func save() throws -> SavedKeyValues { SavedKeyValues(layers: try layers.map { try $0.save() }) }
 
   public func restore(_ saved: SavedKeyValues) {
     for (layer, kept) in zip(layers, saved.layers) { layer.restore(kept) }

@@ -104,6 +104,14 @@ public struct Tensor: Sendable, Equatable {
   public let name: String
   public let dtype: DType
   public let shape: [Int?]
+
+  /// Bytes of all values; nil if a size varies, or they are more than 2^40.
+  public var byteCount: Int? {
+    shape.reduce(dtype.bytes) { sum, size in
+      guard let sum, let size, sum <= 1 << 40, sum * size <= 1 << 40 else { return nil }
+      return sum * size
+    }
+  }
 }
 
 /// Bytes that the engine of an artifact takes; zeros: not known.

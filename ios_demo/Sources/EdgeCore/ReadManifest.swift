@@ -47,6 +47,9 @@ extension Model {
     guard layersKnown, sourcesKnown, caches.allSatisfy({ rope[$0.kind] != nil }) else {
       throw GemmaError("\(path): caches, sources and rope are not of its \(layers) layers", Bundle.fetchAgain)
     }
+    guard Manifest.count.contains(layers * perLayerDim) else {
+      throw GemmaError("\(path): \(layers) layers of \(perLayerDim) values a token", Bundle.fetchAgain)
+    }
     guard rescored <= vocabSize, softcap >= 0, softcap.isFinite else {
       throw GemmaError("\(path): a head of \(rescored) of \(vocabSize) logits, softcap \(softcap)", Bundle.fetchAgain)
     }
@@ -60,8 +63,8 @@ extension Cache {
     kvHeads = try fields.int("kv_heads", in: Manifest.length)
     headDim = try fields.int("head_dim", in: Manifest.length)
     dtype = try fields.named("dtype")
-    guard dtype == .float32 || dtype == .int8 else {
-      throw GemmaError("\(fields.path).dtype: \(dtype) is not float32 or int8", Bundle.fetchAgain)
+    guard dtype == .float32 || dtype == .int8, Manifest.length.contains(kvHeads * headDim) else {
+      throw GemmaError("\(fields.path): \(kvHeads) heads of \(headDim) \(dtype) values", Bundle.fetchAgain)
     }
   }
 }
@@ -108,6 +111,9 @@ extension Artifact {
     memory = try Memory(fields.has("memory") ? fields.object("memory") : Fields(.object([:]), at: fields.path))
     functions = try fields.has("functions") ? fields.map("functions") { try Fields.int($0, Manifest.length, $1) } : [:]
     states = try fields.has("states") ? fields.each("states") { try Tensor(Fields($0, at: $1)) } : []
+    guard states.count <= 1024, states.allSatisfy({ $0.byteCount != nil }) else {
+      throw GemmaError("\(fields.path).states: are not of fixed sizes", Bundle.fetchAgain)
+    }
   }
 }
 

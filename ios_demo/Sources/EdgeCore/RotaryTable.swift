@@ -8,23 +8,23 @@ public final class RotaryTable {
   public private(set) var sin: HostArray
   private let frequencies: [Float]
 
-  public init(_ rope: Rope) {
+  public init(_ rope: Rope) throws {
     let pairs = rope.headDim / 2
     frequencies = (0..<pairs).map { pair in
       pair < rope.rotatedPairs ? Float(pow(rope.theta, -2 * Double(pair) / Double(rope.headDim))) : 0
     }
-    (cos, sin) = (HostArray(.float32, [0, pairs]), HostArray(.float32, [0, pairs]))
+    (cos, sin) = (try HostArray(.float32, [0, pairs]), try HostArray(.float32, [0, pairs]))
   }
 
   public var rows: Int { cos.shape[0] }
   public var pairs: Int { frequencies.count }
 
   /// Rows for the positions below `count`, and some more.
-  public func grow(to count: Int) {
+  public func grow(to count: Int) throws {
     guard count > rows else { return }
     let step = KeyValues.step
     let shape = [(count + step - 1) / step * step, pairs]
-    (cos, sin) = (HostArray(.float32, shape), HostArray(.float32, shape))
+    (cos, sin) = (try HostArray(.float32, shape), try HostArray(.float32, shape))
     let (cosines, sines) = (RotaryTable.floats(cos), RotaryTable.floats(sin))
     for position in 0..<shape[0] {
       for (pair, frequency) in frequencies.enumerated() {

@@ -28,20 +28,20 @@
       engine = try Engine(library, bundle.path(artifact.file).path, threads)
       inputs = Set(artifact.inputs.map(\.name))
       outputs = Set(artifact.outputs.map(\.name))
-      caches = AllKeyValues(model, chunk: chunk)
-      rotary = model.rope.mapValues(RotaryTable.init)
+      caches = try AllKeyValues(model, chunk: chunk)
+      rotary = try model.rope.mapValues(RotaryTable.init)
       try checkFit(bundle)
     }
 
     public var terminate: @Sendable () -> Void { { [engine] in engine.terminate() } }
 
-    public func reset() {
+    public func reset() throws {
       position = 0
-      caches = AllKeyValues(model, chunk: chunk)
-      rotary = model.rope.mapValues(RotaryTable.init)
+      caches = try AllKeyValues(model, chunk: chunk)
+      rotary = try model.rope.mapValues(RotaryTable.init)
     }
 
-    public func save() -> SavedState { SavedState(position: position, kept: caches.save()) }
+    public func save() throws -> SavedState { SavedState(position: position, kept: try caches.save()) }
 
     public func restore(_ state: SavedState) throws {
       guard let kept = state.kept as? SavedKeyValues else {
@@ -61,10 +61,11 @@
 
     public func forward(_ ids: [Int]) throws -> Step {
       try checkRoom(ids.count)
-      caches.makeRoom(ids.count)
+      try caches.makeRoom(ids.count)
       let rows = max(position + ids.count, caches.layers.map(\.key.rows).max() ?? 0)
-      for table in rotary.values { table.grow(to: rows) }
-      let (logits, hidden) = (HostArray(.float32, [1, 1, model.vocabSize]), HostArray(.float32, [1, 1, model.hiddenSize]))
+      for table in rotary.values { try table.grow(to: rows) }
+      let logits = try HostArray(.float32, [1, 1, model.vocabSize])
+      let hidden = try HostArray(.float32, [1, 1, model.hiddenSize])
       var (past, present) = cacheArrays()
       present["logits"] = logits
       present["hidden"] = hidden
@@ -81,21 +82,21 @@
       let (tokens, own, dim) = (ids.count, model.ownKVLayers, model.perLayerDim)
       let positions = (position..<position + tokens).map(Int64.init)
       var fed = [
-        "inputs_embeds": HostArray(try tables.embeddings(ids), [1, tokens, model.hiddenSize]),
-        "positions": HostArray(positions, [1, tokens]), "positions_kept": HostArray(positions.suffix(1), [1, 1]),
-        "kept": HostArray([Int64(tokens - 1)], [1]),
+        "inputs_embeds": try HostArray(tables.embeddings(ids), [1, tokens, model.hiddenSize]),
+        "positions": try HostArray(positions, [1, tokens]), "positions_kept": try HostArray(positions.suffix(1), [1, 1]),
+        "kept": try HostArray([Int64(tokens - 1)], [1]),
       ]
       if dim > 0 {
         let last = Array(ids.suffix(1))
-        fed["per_layer_inputs"] = HostArray(try tables.perLayerInputs(ids), [1, tokens, own * dim])
-        fed["per_layer_inputs_kept"] = HostArray(
-          try tables.perLayerInputsKept(last), [1, 1, (model.layers - own) * dim])
+        fed["per_layer_inputs"] = try HostArray(tables.perLayerInputs(ids), [1, tokens, own * dim])
+        fed["per_layer_inputs_kept"] = try HostArray(
+          tables.perLayerInputsKept(last), [1, 1, (model.layers - own) * dim])
       }
       for (kind, table) in rotary {
         let total = (caches.layers.first { $0.cache.kind == kind }?.length ?? 0) + tokens
         (fed["\(kind).cos"], fed["\(kind).sin"]) = (table.cos, table.sin)
-        fed["\(kind).last"] = HostArray([Int32(total - 1)], [1])
-        fed["\(kind).total"] = HostArray([Int32(total)], [])
+        fed["\(kind).last"] = try HostArray([Int32(total - 1)], [1])
+        fed["\(kind).total"] = try HostArray([Int32(total)], [])
       }
       return fed
     }
