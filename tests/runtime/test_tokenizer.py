@@ -5,46 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conversations import ASKED, CONSTRUCTS, CONVERSATIONS, LOOKUP, SNIPPETS
 from transformers import PreTrainedTokenizerFast
 
 from runtime.bundle import Bundle
 from runtime.errors import GemmaError
 from runtime.tokenizer import Tokenizer, environment
-
-LOOKUP = {
-    "type": "function",
-    "function": {
-        "name": "lookup",
-        "description": "Look up a fact",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "country": {"type": "string", "description": "Its name"},
-                "unit": {"type": "string", "enum": ["km", "miles"]},
-            },
-            "required": ["country"],
-        },
-    },
-}
-CALL = {"type": "function", "function": {"name": "lookup", "arguments": {"country": "Chad", "n": None, "ok": True}}}
-ASKED = {"role": "user", "content": " Where is Chad? "}
-CONVERSATIONS = {
-    "question": ([ASKED], {}),
-    "system": ([{"role": "system", "content": "Be brief."}, ASKED], {}),
-    "turns": ([ASKED, {"role": "assistant", "content": "In Africa."}, ASKED], {}),
-    "thinking": ([ASKED], {"enable_thinking": True}),
-    "old thought": ([ASKED, {"role": "assistant", "content": "<|channel>thought\nx<channel|>Hm."}, ASKED], {}),
-    "tools": ([ASKED], {"tools": [LOOKUP]}),
-    "call": ([ASKED, {"role": "assistant", "content": "", "tool_calls": [CALL]}], {"tools": [LOOKUP]}),
-    "response": (
-        [
-            ASKED,
-            {"role": "assistant", "content": "", "tool_calls": [CALL]},
-            {"role": "tool", "name": "lookup", "content": {"value": "Africa", "list": [1, "two"]}},
-        ],
-        {"tools": [LOOKUP], "enable_thinking": True},
-    ),
-}
 
 
 @pytest.fixture(scope="module")
@@ -58,50 +24,6 @@ def theirs(bundle):
     made = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), bos_token="<bos>")
     made.chat_template = (folder / "chat_template.jinja").read_text()
     return made
-
-
-DEEP = {
-    "type": "function",
-    "function": {
-        "name": "deep",
-        "description": "Every kind of parameter",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "rows": {
-                    "type": "array",
-                    "items": {"type": "object", "properties": {"p": {"type": "string"}}, "required": ["p"]},
-                },
-                "mixed": {"type": "array", "items": {"type": ["string", "integer"], "minItems": 2, "default": None}},
-                "Box": {"type": "object", "properties": {"q": {"type": "number", "description": "a 'quoted' <b>"}}},
-                "free": {"type": "object", "z": {"type": "boolean"}},
-            },
-        },
-        "response": {"type": "object", "description": "é & <tag>"},
-    },
-}
-ARGUMENTS = {"B": 1.5e-07, "a": [{"k": "v", "J": None}, []], "é": "日本", "big": 10**30, "ok": False}
-CALLS = [
-    {"id": "1", "type": "function", "function": {"name": "deep", "arguments": ARGUMENTS}},
-    {"id": "2", "type": "function", "function": {"name": "lookup", "arguments": {}}},
-]
-CALLING = {"role": "assistant", "content": None, "tool_calls": CALLS, "reasoning": "Both."}
-ANSWERS = [
-    {"role": "tool", "tool_call_id": "2", "content": "late"},
-    {"role": "tool", "tool_call_id": "1", "name": "else", "content": 7},
-]
-SAID = {"role": "assistant", "content": "Hm."}
-CONSTRUCTS = CONVERSATIONS | {
-    "response": ([ASKED, {**CALLING, "tool_responses": [{"name": "f", "response": {"B": 1, "a": ["x"]}}]}], {}),
-    "developer in parts": ([{"role": "developer", "content": [{"type": "text", "text": " a "}] * 2}, ASKED], {}),
-    "deep tools": ([ASKED], {"tools": [DEEP, LOOKUP], "enable_thinking": True}),
-    "parallel calls": ([ASKED, CALLING, *ANSWERS], {"tools": [DEEP], "enable_thinking": True}),
-    "consecutive calls": ([ASKED, CALLING, *ANSWERS, CALLING, *ANSWERS, SAID, ASKED], {"tools": [DEEP]}),
-    "thought kept": ([ASKED, {**SAID, "reasoning_content": "Well."}], {}),
-    "no prompt": ([ASKED, SAID, SAID], {"add_generation_prompt": False}),
-    "parts": ([{"role": "user", "content": [{"type": "text", "text": " a "}, {"type": "text", "text": "b"}]}], {}),
-    "unanswered": ([ASKED, CALLING], {"tools": [LOOKUP]}),
-}
 
 
 @pytest.mark.parametrize("name", CONSTRUCTS)
@@ -121,6 +43,11 @@ def test_rendering_equals_transformers(ours, theirs, name):
     expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
     assert ours.render(messages, **options) == expected
     assert ours.chat(messages, **options) == theirs.encode(expected, add_special_tokens=False)
+
+
+@pytest.mark.parametrize(("source", "expected"), SNIPPETS.items())
+def test_the_engine_says_what_the_snippets_expect(source, expected):
+    assert environment().from_string(source).render(x={"b": 1, "A": [1, 2.5, None, True]}, s=" Ab ") == expected
 
 
 def test_control_tokens_have_gemma_4s_ids(ours):
