@@ -9,13 +9,14 @@ let package = Package(
     .library(name: "EdgeEngines", targets: ["EdgeEngines"]),
   ],
   targets: [
-    .target(name: "EdgeCore"),
+    .target(name: "Jinja"),
+    .target(name: "EdgeCore", dependencies: ["Jinja"]),
     .target(name: "COnnxruntime"),
     .target(
       name: "EdgeEngines",
       dependencies: ["EdgeCore", .target(name: "COnnxruntime", condition: .when(platforms: [.linux, .macOS]))]),
     .executableTarget(name: "edge-cli", dependencies: ["EdgeCore", "EdgeEngines"]),
-    .testTarget(name: "EdgeCoreTests", dependencies: ["EdgeCore"]),
+    .testTarget(name: "EdgeCoreTests", dependencies: ["EdgeCore", "Jinja"]),
     .testTarget(name: "EdgeEnginesTests", dependencies: ["EdgeCore", "EdgeEngines"]),
   ]
 )

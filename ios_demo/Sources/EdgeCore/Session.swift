@@ -21,7 +21,7 @@ public actor Session {
     self.bundle = bundle
     tokenizer = try Tokenizer(bundle)
     control = ControlTokens(tokenizer)
-    template = try ChatTemplate(bundle)
+    template = try ChatTemplate(bundle, tokenizer)
     let opened = try engine(bundle)
     self.context = context > 0 ? min(context, opened.context) : opened.context
     terminate = opened.terminate
