@@ -1,5 +1,6 @@
 # make demo    a bundle of the sample checkpoint: exported, verified, answering, measured
 # make test    everything that must pass: format, lint, types, tests, documentation
+# make test-ios  the Swift package, where a Debian root can be made
 # make fast    the tests that take a second or two
 # make golden  rewrite the committed answers; read the diff
 # make test-real   the real Gemma 3 270M against transformers and its peers (not part of CI)
@@ -12,10 +13,10 @@ SAMPLE := tests/sample/checkpoint
 BUNDLE := build/sample.bundle
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fast format golden test-real clean
+.PHONY: help demo test check test-ios fast format golden test-real clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -5
+	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -6
 
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; install Python 3.11 or later" >&2; exit 1; }
@@ -33,13 +34,16 @@ demo: $(READY)
 	$(BIN)/gemma-edge bench $(BUNDLE) --prompt-tokens 256
 	@echo "The bundle is in $(BUNDLE)"
 
-test: check
+test: check test-ios
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q
+
+test-ios: $(READY)
+	@ios_demo/ci/test.sh $(abspath $(BIN))
 
 fast: $(READY)
 	$(BIN)/pytest -q -m "not slow"

@@ -12,7 +12,9 @@ enum GoldenSet {
     return try raw.split(separator: UInt8(ascii: "\n")).map { try JSONDecoder().decode(T.self, from: $0) }
   }
 
-  static func bundle() throws -> EdgeCore.Bundle { try Bundle(folder.appendingPathComponent("bundle")) }
+  private static let opened = Result { try Bundle(folder.appendingPathComponent("bundle")) }
+
+  static func bundle() throws -> EdgeCore.Bundle { try opened.get() }
 
   static func floats(_ base64: String) -> [Float] {
     let raw = Data(base64Encoded: base64) ?? Data()
