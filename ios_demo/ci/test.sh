@@ -21,4 +21,3 @@ export EDGE_BINDS="$PWD/$golden:/golden $(dirname "$library"):/onnxruntime"
 # Optimized: without it the hashes alone take minutes.
 ios_demo/ci/in_swift_root.sh "$root" env EDGE_GOLDEN=/golden EDGE_ONNXRUNTIME="/onnxruntime/$(basename "$library")" \
   swift test -Xswiftc -O --enable-index-store --disable-xctest --no-parallel
-ios_demo/ci/in_swift_root.sh "$root" /usr/libexec/swift/bin/swift-format lint --strict --recursive Package.swift Sources Tests

@@ -10,6 +10,8 @@ public protocol Decoder: AnyObject {
   /// Stops the running call, from any thread; a call that does not end early does nothing here.
   var terminate: @Sendable () -> Void { get }
 
+  /// Forget a `terminate` that came when no call was running.
+  func resume()
   /// Forget everything read so far.
   func reset() throws
   /// Read up to `chunk` tokens; the logits of the last.

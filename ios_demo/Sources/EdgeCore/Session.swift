@@ -164,6 +164,7 @@ public actor Session {
   private func generate(
     _ run: inout Run, choose: ([Float]) throws -> Int, said: (Int) -> Void
   ) async throws {
+    decoder.resume()
     do {
       var logits = try await read(Array(run.prompt[run.reused...]))
       try markTurn()

@@ -35,6 +35,8 @@
 
     public var terminate: @Sendable () -> Void { { [engine] in engine.terminate() } }
 
+    public func resume() { engine.resume() }
+
     public func reset() throws {
       position = 0
       caches = try AllKeyValues(model, chunk: chunk)
@@ -148,6 +150,8 @@
     func width(_ name: String) -> Int { Int(edge_onnx_width(handle, name)) }
 
     func terminate() { edge_onnx_terminate(handle) }
+
+    func resume() { edge_onnx_resume(handle) }
 
     /// Throws GemmaError, and CancellationError after `terminate`.
     func run(_ inputs: [String: HostArray], _ outputs: [String: HostArray]) throws {
