@@ -1,5 +1,7 @@
 # make demo    a bundle of the sample checkpoint: exported, verified, answering, measured
 # make test    everything that must pass: format, lint, types, tests, documentation
+# make test-android  the app and its core on the JVM, where Maven Central answers
+# make test-ios      the Swift package, where a Debian root can be made
 # make fast    the tests that take a second or two
 # make golden  rewrite the committed answers; read the diff
 # make test-long   more shapes for XNNPACK, which takes minutes (not part of CI)
@@ -13,10 +15,10 @@ SAMPLE := tests/sample/checkpoint
 BUNDLE := build/sample.bundle
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check android fast format golden test-long test-real clean
+.PHONY: help demo test check test-android test-ios fast format golden test-long test-real clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -6
+	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -8
 
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; install Python 3.11 or later" >&2; exit 1; }
@@ -34,7 +36,7 @@ demo: $(READY)
 	$(BIN)/gemma-edge bench $(BUNDLE) --prompt-tokens 256
 	@echo "The bundle is in $(BUNDLE)"
 
-test: check android
+test: check test-android test-ios
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -42,8 +44,11 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pytest -q
 
-android: $(READY)
+test-android: $(READY)
 	@sh android_demo/ci/test.sh $(BIN)
+
+test-ios: $(READY)
+	@ios_demo/ci/test.sh $(abspath $(BIN))
 
 fast: $(READY)
 	$(BIN)/pytest -q -m "not slow"

@@ -13,7 +13,7 @@ class GoldenSet private constructor(name: String) {
     fun lines(name: String): List<Entry> = File(folder, name).readLines().map { Entry(parseJson(it) as Map<*, *>) }
 
     companion object {
-        private val ROOT = System.getProperty("gemma.golden").orEmpty().ifEmpty { error("run with -Dgemma.golden=FOLDER, as `make android` does") }
+        private val ROOT = System.getProperty("gemma.golden").orEmpty().ifEmpty { error("run with -Dgemma.golden=FOLDER, as `make test-android` does") }
 
         /** Of the sample with float weights: its tokens are the same whatever the version of onnxruntime. */
         val FLOAT by lazy { GoldenSet("float") }

@@ -1,0 +1,22 @@
+import EdgeCore
+import EdgeEngines
+import Foundation
+
+/// The golden set that `tests/mobile/write_golden.py` wrote, and onnxruntime: EDGE_GOLDEN and EDGE_ONNXRUNTIME.
+enum GoldenSet {
+  static let folder = URL(fileURLWithPath: ProcessInfo.processInfo.environment["EDGE_GOLDEN"] ?? "")
+  static let library = ProcessInfo.processInfo.environment["EDGE_ONNXRUNTIME"] ?? "libonnxruntime.so.1"
+
+  static func lines<T: Decodable>(_ name: String, _ type: T.Type) throws -> [T] {
+    let raw = try Data(contentsOf: folder.appendingPathComponent(name))
+    return try raw.split(separator: UInt8(ascii: "\n")).map { try JSONDecoder().decode(T.self, from: $0) }
+  }
+
+  private static let opened = Result { try Bundle(folder.appendingPathComponent("bundle")) }
+
+  static func bundle() throws -> EdgeCore.Bundle { try opened.get() }
+
+  static func session(_ bundle: EdgeCore.Bundle) throws -> Session {
+    try Session(bundle) { try OnnxDecoder($0, library: library) }
+  }
+}

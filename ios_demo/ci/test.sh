@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Build the package and run its tests on the golden set, in a Debian root that has Swift.
+# Usage: test.sh BIN, the folder of the environment's python and gemma-edge.
+# Where the root can not be built it says so in one line, and nothing is tested.
+set -euo pipefail
+
+cd "$(dirname "$0")/../.."
+bin=$1
+status=0
+root=$(ios_demo/ci/swift_root.sh) || status=$?
+[ "$status" != 3 ] || exit 0
+[ "$status" = 0 ] || exit "$status"
+
+golden=build/ios-golden
+mkdir -p build
+"$bin/gemma-edge" export tests/sample/checkpoint --to onnx -o build/ios-sample.bundle --force
+"$bin/python" tests/mobile/write_golden.py build/ios-sample.bundle "$golden"
+library=$("$bin/python" -c 'import glob, os, onnxruntime
+print(glob.glob(os.path.join(os.path.dirname(onnxruntime.__file__), "capi", "libonnxruntime.so*"))[0])')
+export EDGE_BINDS="$PWD/$golden:/golden $(dirname "$library"):/onnxruntime"
+# Optimized: without it the hashes alone take minutes.
+ios_demo/ci/in_swift_root.sh "$root" env EDGE_GOLDEN=/golden EDGE_ONNXRUNTIME="/onnxruntime/$(basename "$library")" \
+  swift test -Xswiftc -O --enable-index-store --disable-xctest --no-parallel
