@@ -8,12 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .available_memory import available
 from .bundle import Bundle
 from .errors import GemmaError
 from .events import End, Event, Token
-from .manifest import Manifest
-from .memory_plan import check_room, longest_context
+from .memory_plan import chosen_context
 from .sampler import Sampling
 from .session import Session
 from .structured import JsonSchema
@@ -111,21 +109,6 @@ def read_prompt(given: str | None) -> str:
     if not prompt.strip():
         raise GemmaError("the prompt is empty", "give a PROMPT, or text on standard input")
     return prompt
-
-
-def chosen_context(manifest: Manifest, asked: int | None) -> int:
-    """Raises GemmaError for a context that the model does not have, or that memory does not hold."""
-    most, room = manifest.model.context, available()  # what this process has already counts twice: a margin
-    if asked is None:
-        context = min(most, max(1, longest_context(manifest, room, text=True)))
-    elif 1 <= asked <= most:
-        context = asked
-    else:
-        raise GemmaError(f"--context {asked}: not a number from 1 to {most}", "leave it out for what fits the memory")
-    check_room(manifest, context, room, text=True)
-    if asked is None and context < most:
-        print(f"memory for {context} of {most} tokens of context", file=sys.stderr)
-    return context
 
 
 def chosen_sampling(session: Session, args: argparse.Namespace) -> Sampling:
