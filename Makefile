@@ -2,6 +2,7 @@
 # make test    everything that must pass: format, lint, types, tests, documentation
 # make fast    the tests that take a second or two
 # make golden  rewrite the committed answers; read the diff
+# make test-long   more shapes for XNNPACK, which takes minutes (not part of CI)
 # make test-real   the real Gemma 3 270M against transformers and its peers (not part of CI)
 
 PYTHON ?= python3
@@ -12,10 +13,10 @@ SAMPLE := tests/sample/checkpoint
 BUNDLE := build/sample.bundle
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fast format golden test-real clean
+.PHONY: help demo test check fast format golden test-long test-real clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -5
+	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -6
 
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; install Python 3.11 or later" >&2; exit 1; }
@@ -27,7 +28,7 @@ $(READY): pyproject.toml
 
 demo: $(READY)
 	@mkdir -p build
-	$(BIN)/gemma-edge export $(SAMPLE) --to onnx -o $(BUNDLE) --force
+	$(BIN)/gemma-edge export $(SAMPLE) --to onnx,executorch,coreml -o $(BUNDLE) --force
 	$(BIN)/gemma-edge verify $(BUNDLE)
 	$(BIN)/gemma-edge run $(BUNDLE) "What is the capital of Norway?" --temperature 0
 	$(BIN)/gemma-edge bench $(BUNDLE) --prompt-tokens 256
@@ -50,6 +51,10 @@ format: $(READY)
 
 golden: $(READY)
 	$(BIN)/python tests/rewrite_golden.py
+
+test-long: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[executorch]'
+	$(BIN)/pytest -q -m long
 
 test-real: $(READY)
 	@$(MAKE) --no-print-directory -f tests/real/Makefile BIN=$(BIN)

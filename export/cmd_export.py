@@ -63,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     text = Text.of(args.calibrate or "auto") if recipe.calibrated else AUTO
     for report in export_bundle(checkpoint, args.output, names, recipe, replace=args.force, text=text):
-        for name, parity in report.against.items():
-            print(f"{report.artifact:15} {parity.line(name)}", file=sys.stderr)
+        print(*report.lines(), sep="\n", file=sys.stderr)
     print(f"peak memory {peak_rss() / 1e6:,.0f} MB", file=sys.stderr)
     print(args.output)
     return 0

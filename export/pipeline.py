@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ from runtime import manifest as m
 from runtime.bench import peak_rss
 from runtime.bundle import Bundle, check_destination, created, describe, seal
 from runtime.decoder import open_head, open_tables
+from runtime.engine import ENGINES
 from runtime.errors import GemmaError
 from runtime.progress import Progress
 from runtime.tokenizer import Tokenizer
@@ -34,6 +36,7 @@ from .calibration_text import AUTO, SEED, Text, sequences
 from .capture import capture
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
+from .greedy import compare_greedy
 from .reference import FloatSource, QuantizedSource, hidden_states
 from .side_files import check_side_files, copy_tokenizer, generation
 from .spare_memory import give_back
@@ -41,7 +44,9 @@ from .targets import load_targets, runners
 from .tensors import needed, part
 from .verify import (
     BEYOND,
+    KEPT,
     LARGE,
+    MANY,
     STEPS,
     Reading,
     Report,
@@ -201,34 +206,49 @@ def verify(
 ) -> list[Report]:
     """Compare, judge, and write parity.json and golden.json, which is of the first artifact."""
     unsealed = Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder, hashed=False)))
-    names = sorted(manifest.artifacts, key=lambda name: name != "onnx")  # what `gemma-edge verify` runs comes first
+    names = sorted(manifest.artifacts, key=lambda name: [*ENGINES, name].index(name))  # `verify` runs the first
     for name in names:
         check_weights(folder, quantized, name, manifest.artifacts[name].file)
-    tables = open_tables(unsealed)
-    head = open_head(unsealed, tables)
-    prompts = lengths(config.window, len(ids))
-    readings: dict[int, Reading] = {}  # by bits of the caches
+    large = sum(manifest.model.parameters.values()) > LARGE
+    ways = [(name, one) for name in names for one in runners(name) if not (large and one.small)]
+    golden = ways[len([name for name, _ in ways if name == names[0]]) - 1]  # the last way of the first artifact
+    own = own_readings(ids, config, quantized, unsealed)
     reports: list[Report] = []
-    ways = [(name, runner) for name in names for runner in runners(name)]
-    with Progress("verifying", len(ways) * (1 + len(prompts))) as progress:
+    with Progress("verifying", len(ways) * (1 + len(lengths(config.window, len(ids))))) as progress:
         for name, runner in ways:
-            bits = 0 if manifest.artifacts[name].states else config.cache_bits
-            if bits not in readings:
-                integers = QuantizedSource(dataclasses.replace(config, cache_bits=bits), quantized, tables, head)
-                readings[bits] = Reading(integers, hidden_states(integers, ids[None, : prompts[-1] + STEPS])[0])
+            against = {"float": reading, "quantized": own(0 if manifest.artifacts[name].states else config.cache_bits)}
             progress.advance(1)
             give_back()
             decoder = runner.open(unsealed)  # after the reading: not in memory with a layer of floats
-            against = {"float": reading, "quantized": readings[bits]}
-            few = runner.slow and sum(manifest.model.parameters.values()) > LARGE
-            places = few_lengths(config.window, len(ids)) if few else prompts
-            reports.append(compare(decoder, ids, against, progress.advance, runner.name, places))
-            judge(reports[-1], recipe, exact=runner.exact, gated=runner.gated)
-            if (name, runner.name) == (names[0], runners(names[0])[-1].name):
-                (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, reports[-1])))
+            places = (few_lengths if runner.slow and large else lengths)(config.window, len(ids))
+            kept = KEPT if large else MANY
+            report = compare(decoder, ids, against, progress.advance, runner.name, places, kept)
+            if runner.exact and not large:
+                greedy = compare_greedy(decoder, against["quantized"].source, ids)
+                report = msgspec.structs.replace(report, greedy=greedy)
+            judge(report, recipe, exact=runner.exact, gated=runner.gated)
+            if (name, runner) == golden:
+                (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
+            reports.append(report)
             del decoder
     (folder / "parity.json").write_bytes(pretty(Reports(reports)))
     return reports
+
+
+def own_readings(
+    ids: NDArray[np.int64], config: GemmaConfig, quantized: weights.Weights, bundle: Bundle
+) -> Callable[[int], Reading]:
+    """What the bundle's integers stand for, by bits of the caches; each is read once, when it is asked for."""
+    tables = open_tables(bundle)
+    head = open_head(bundle, tables)
+    beginning = ids[None, : lengths(config.window, len(ids))[-1] + STEPS]
+
+    @cache
+    def read(bits: int) -> Reading:
+        source = QuantizedSource(dataclasses.replace(config, cache_bits=bits), quantized, tables, head)
+        return Reading(source, hidden_states(source, beginning)[0])
+
+    return read
 
 
 def passage(checkpoint: Checkpoint, pieces: Pieces) -> NDArray[np.int64]:

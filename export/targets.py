@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -11,10 +13,15 @@ from typing import Any
 
 from runtime.bundle import Bundle
 from runtime.decoder import Decoder, Decodes
+from runtime.engine import open_decoder
 from runtime.errors import GemmaError
 
 Lower = Callable[..., Any]
-EXTRAS = {"coremltools": "coreml"}  # by package; the others come with `export`
+EXTRAS = {
+    "coremltools": "coreml",
+    "executorch": "executorch",
+    "torchao": "executorch",
+}  # by package; the others come with `export`
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Runner:
     exact: it computes in float32, and differs from its integers by no more than rounding
     gated: a recipe's gates hold for it; else it is a second look at what another runner has shown
     slow: every call makes floats of all weights, so that a large model is compared in few places
+    small: for a large model it costs more than it tells
     """
 
     name: str
@@ -31,6 +39,7 @@ class Runner:
     exact: bool = False
     gated: bool = True
     slow: bool = False
+    small: bool = False
 
 
 def available() -> list[str]:
@@ -63,16 +72,30 @@ def runners(name: str) -> list[Runner]:
             Runner("coreml float32", partial(decoder, precision="float32"), exact=True, slow=True),
             Runner("coreml float16", partial(decoder, precision="float16"), gated=False, slow=True),
         ]
-    return [Runner(name, Decoder)]
+    if name == "onnx":
+        exact = load(name, "onnx_exact").open_exact
+        return [Runner("onnx exact", exact, exact=True, gated=False, small=True), Runner(name, Decoder)]
+    return [Runner(name, partial(open_decoder, name))]
 
 
 def load(name: str, module: str) -> Any:
     """Raises GemmaError if a package that a target needs is missing."""
     try:
-        return import_module(f".{module}", __package__)
+        with quiet():
+            return import_module(f".{module}", __package__)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         extra = EXTRAS.get(package, "export")
         raise GemmaError(
             f"target {name} needs the package {package}, which is not installed", f"pip install 'gemma-edge[{extra}]'"
         ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what packages say of their own parts while they are imported, and of the packages beside them."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

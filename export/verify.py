@@ -22,6 +22,7 @@ from runtime.decoder import CHUNK, Decodes
 from runtime.errors import GemmaError
 from runtime.golden import Goldens, record
 
+from .greedy import Greedy
 from .reference import Source, logits
 from .targets import load_reader
 from .weights import Weights
@@ -29,10 +30,10 @@ from .weights import Weights
 Floats = NDArray[np.float32]
 BEYOND = 7  # tokens after two windows
 STEPS = 8  # decode steps after each prompt
-KEPT = 32  # most positions of a prompt that are compared
+KEPT, MANY = 32, 128  # most positions of a prompt that are compared, of a large model and of a small one
 GOLDEN_PROMPTS, GOLDEN_STEPS = (1, 12, 40), 12
 EXACT = 1e-3  # of the largest logit: what float32 may add
-LARGE = 1e8  # parameters: such a model is run by a slow runner in few places
+LARGE = 1e8  # parameters: such a model is run by a slow runner in few places, and only as it ships
 LOWERING = 0.05  # nats: what dynamic rounding of activations may add, and a wrong graph exceeds
 
 
@@ -54,12 +55,17 @@ class Parity(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One way to run an artifact, against both references."""
+    """One way to run an artifact, against both references; `greedy` where float32 makes it comparable."""
 
     artifact: str
     prompts: list[int]
     steps: int
     against: dict[str, Parity]
+    greedy: Greedy | None = None
+
+    def lines(self) -> list[str]:
+        lines = [f"{self.artifact:15} {parity.line(name)}" for name, parity in self.against.items()]
+        return lines + ([f"{self.artifact:15} {self.greedy.line()}"] if self.greedy else [])
 
 
 class Reports(msgspec.Struct, frozen=True):
@@ -163,11 +169,13 @@ def log_softmax(x: Floats) -> Floats:
     return normalized
 
 
-def artifact_logits(decoder: Decodes, ids: NDArray[np.int64], prompt: int, whole: dict[int, Any]) -> Iterator[Floats]:
+def artifact_logits(
+    decoder: Decodes, ids: NDArray[np.int64], prompt: int, whole: dict[int, Any], kept: int = KEPT
+) -> Iterator[Floats]:
     """Of the end of a prompt, from `first_compared` on, then of steps fed with the text."""
     start = max(position for position in whole if position < prompt)
     decoder.restore(whole[start])
-    yield decoder.prefill(ids[start:prompt], prompt - first_compared(prompt)).logits.copy()
+    yield decoder.prefill(ids[start:prompt], prompt - first_compared(prompt, kept)).logits.copy()
     if prompt % CHUNK == 0:
         whole[prompt] = decoder.save()
     for position in range(prompt, prompt + STEPS):
@@ -189,13 +197,14 @@ def compare(
     progress: Callable[[float], None] = lambda done: None,
     artifact: str = "onnx",
     prompts: list[int] | None = None,
+    kept: int = KEPT,
 ) -> Report:
-    """Read beginnings of a text, ids (T,); each is compared with the references that have read as far."""
+    """Read beginnings of a text, ids (T,); the end of each is compared with the references that have read as far."""
     prompts = prompts or lengths(decoder.model.window, len(ids))
     tallies = {name: Tally() for name in readings}
     whole = {0: decoder.save()}  # states after whole calls, which longer prompts begin with too
-    for some in overlapping(prompts):
-        compare_some(decoder, ids, some, readings, tallies, whole)
+    for some in overlapping(prompts, kept):
+        compare_some(decoder, ids, some, readings, tallies, whole, kept)
         progress(len(some))
     return Report(artifact, prompts, STEPS, {name: tally.parity() for name, tally in tallies.items()})
 
@@ -207,32 +216,31 @@ def compare_some(
     readings: dict[str, Reading],
     tallies: dict[str, Tally],
     whole: dict[int, Any],
+    kept: int,
 ) -> None:
     """Beginnings that overlap; a row of logits is 1 MB."""
-    first, stop = first_compared(prompts[0]), prompts[-1] + STEPS
+    first, stop = first_compared(prompts[0], kept), prompts[-1] + STEPS
     ends = {name: len(one.hidden) for name, one in readings.items() if len(one.hidden) > first}
     expected = {name: logits(readings[name].source, readings[name].hidden[first:stop]) for name in ends}
     for prompt in prompts:
-        found, start = (
-            np.concatenate(list(artifact_logits(decoder, ids, prompt, whole))),
-            first_compared(prompt) - first,
-        )
+        found = np.concatenate(list(artifact_logits(decoder, ids, prompt, whole, kept)))
+        start = first_compared(prompt, kept) - first
         for name, rows in expected.items():
             if prompt + STEPS <= ends[name]:
                 tallies[name].add(found, rows[start : start + len(found)])
         del found  # before there are the next
 
 
-def first_compared(prompt: int) -> int:
-    """Position of the first row of a prompt's end: of its last call, and at most `KEPT` rows."""
-    return prompt - min(KEPT, (prompt - 1) % CHUNK + 1)
+def first_compared(prompt: int, kept: int) -> int:
+    """Position of the first row of a prompt's end: of its last call, and at most `kept` rows."""
+    return prompt - min(kept, (prompt - 1) % CHUNK + 1)
 
 
-def overlapping(prompts: list[int]) -> list[list[int]]:
+def overlapping(prompts: list[int], kept: int) -> list[list[int]]:
     """Neighbours whose compared positions overlap, together: a reference's head is read once for all of them."""
     found: list[list[int]] = []
     for prompt in prompts:
-        if found and first_compared(prompt) < found[-1][-1] + STEPS and prompt - found[-1][0] < KEPT:
+        if found and first_compared(prompt, kept) < found[-1][-1] + STEPS and prompt - found[-1][0] < kept:
             found[-1].append(prompt)
         else:
             found.append([prompt])
@@ -252,6 +260,9 @@ def judge(report: Report, recipe: Recipe, *, exact: bool = False, gated: bool = 
     if exact:
         relative = values.worst_relative
         checks.append(("largest relative difference from its own integers", relative, EXACT, relative <= EXACT))
+    if report.greedy:
+        wrong = report.greedy.steps - report.greedy.equal - report.greedy.ties
+        checks.append(("greedy tokens that its own integers would not choose", wrong, 0, wrong == 0))
     floats = all(scheme.is_float for scheme in (recipe.cache, *(rule.scheme for rule in recipe.rules)))
     if floats and gated and not recipe.released:
         checks.append(

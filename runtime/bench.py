@@ -15,7 +15,7 @@ import numpy as np
 from .bandwidth import read_bandwidth
 from .bundle import Bundle
 from .cache import WIDTHS
-from .decoder import Decoder
+from .engine import DEFAULT, Engine, open_decoder
 from .manifest import Manifest
 from .memory_plan import plan
 
@@ -66,7 +66,11 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 def measure(
-    folder: Path, settings: Settings, contexts: Sequence[int], progress: Callable[[], None] = lambda: None
+    folder: Path,
+    settings: Settings,
+    contexts: Sequence[int],
+    progress: Callable[[], None] = lambda: None,
+    engine: str = DEFAULT,
 ) -> Figures:
     """Random tokens, greedy; the first repetition at a context warms up and is not counted.
 
@@ -74,9 +78,9 @@ def measure(
     """
     begun = time.perf_counter()
     bundle = Bundle.open(folder)
-    decoder = Decoder(bundle, settings.threads)
+    decoder = open_decoder(engine, bundle, settings.threads)
     load_s = time.perf_counter() - begun
-    found = [measure_at(decoder, bundle.manifest, settings, context, progress) for context in sorted(contexts)]
+    found = [measure_at(decoder, bundle.manifest, settings, context, progress, engine) for context in sorted(contexts)]
     counters = [table.counters for table in decoder.tables.values()]
     read = sum(contexts) + len(contexts) * (settings.repeat + 1) * (settings.prompt_tokens + settings.new_tokens)
     peak, first, threads = peak_rss(), found[0], decoder.threads
@@ -99,7 +103,12 @@ def measure(
 
 
 def measure_at(
-    decoder: Decoder, manifest: Manifest, settings: Settings, context: int, progress: Callable[[], None]
+    decoder: Engine,
+    manifest: Manifest,
+    settings: Settings,
+    context: int,
+    progress: Callable[[], None],
+    engine: str,
 ) -> At:
     decoder.reset()
     if context:
@@ -113,7 +122,7 @@ def measure_at(
             decode.append(1 / step_s)
         progress()
     rate, reached = statistics.median(decode), context + settings.prompt_tokens + settings.new_tokens
-    read = bytes_per_token(manifest, reached - settings.new_tokens // 2)
+    read = bytes_per_token(manifest, reached - settings.new_tokens // 2, engine)
     return At(
         context=context,
         prefill_tok_s=round(statistics.median(prefill), 2),
@@ -122,13 +131,13 @@ def measure_at(
         decode_spread=(round(min(decode), 2), round(max(decode), 2)),
         ttft_s=round(settings.prompt_tokens / statistics.median(prefill), 4),
         peak_rss_bytes=peak_rss(),
-        planned_bytes=plan(manifest, reached).peak,
+        planned_bytes=plan(manifest, reached).peak if engine == "onnx" else 0,
         bytes_per_token=read,
         read_gb_s=round(rate * read / 1e9, 3),
     )
 
 
-def once(decoder: Decoder, settings: Settings, rng: np.random.Generator) -> tuple[float, float]:
+def once(decoder: Engine, settings: Settings, rng: np.random.Generator) -> tuple[float, float]:
     """Seconds to read a prompt and choose a token, and median seconds of a step after it."""
     prompt = rng.integers(0, decoder.model.vocab_size, settings.prompt_tokens)
     begun = time.perf_counter()
@@ -142,14 +151,14 @@ def once(decoder: Decoder, settings: Settings, rng: np.random.Generator) -> tupl
     return prompt_s, statistics.median(steps)
 
 
-def bytes_per_token(manifest: Manifest, position: int) -> int:
+def bytes_per_token(manifest: Manifest, position: int, engine: str = DEFAULT) -> int:
     """All weights of the graph, and the keys and values that every layer reads at a position."""
     model = manifest.model
     caches = {cache.layer: cache for cache in model.caches}
     read = [caches[source] for source in model.sources if source in caches]
     rows = {"sliding": min(position, model.window), "full": position}
     held = sum(2 * WIDTHS[one.dtype] * one.kv_heads * one.head_dim * rows[one.kind] for one in read)
-    return manifest.files[manifest.artifacts["onnx"].data].size + held
+    return manifest.files[manifest.artifacts[engine].weights].size + held
 
 
 def peak_rss() -> int:

@@ -17,6 +17,7 @@ from .bench_cache import cache_folder, cached, clean
 from .bench_page import page, spread
 from .bench_page import table as page_table
 from .bundle import Bundle
+from .engine import DEFAULT, ENGINES, longest
 from .errors import GemmaError
 from .memory_plan import check_room
 from .page import check_page, write
@@ -53,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens read before the prompt, one number or several (default: 0)",
     )
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions (default: %(default)s)")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
+    )
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with a table and plots too")
     parser.add_argument("--json", action="store_true", help="print the JSON line only")
 
@@ -66,9 +70,9 @@ def run(args: argparse.Namespace) -> int:
     if args.html:
         check_page(args.html)
     folder = bundle_folder(args)
-    check_context(settings, contexts[-1], Bundle.open(folder))
+    check_context(settings, contexts[-1], Bundle.open(folder), args.engine)
     with Progress("measuring", len(contexts) * (settings.repeat + 1)) as progress:
-        figures = measure(folder, settings, contexts, lambda: progress.advance(1))
+        figures = measure(folder, settings, contexts, lambda: progress.advance(1), args.engine)
     if args.html:
         write(args.html, page(folder.name, figures))
     if not args.json:
@@ -141,12 +145,13 @@ def check_numbers(settings: Settings) -> None:
         raise GemmaError(f"--threads {settings.threads}: not a number from 0 up")
 
 
-def check_context(settings: Settings, context: int, bundle: Bundle) -> None:
+def check_context(settings: Settings, context: int, bundle: Bundle, engine: str) -> None:
     """Raises GemmaError for more tokens than the model can read, or than memory holds."""
-    needed = context + settings.prompt_tokens + settings.new_tokens
-    if needed > bundle.manifest.model.context:
-        raise GemmaError(f"{needed} tokens: the model's context is {bundle.manifest.model.context}", "ask for fewer")
-    check_room(bundle.manifest, needed, available())
+    needed, most = context + settings.prompt_tokens + settings.new_tokens, longest(bundle.manifest, engine)
+    if needed > most:
+        raise GemmaError(f"{needed} tokens: the model's context is {most}", "ask for fewer")
+    if engine == "onnx":
+        check_room(bundle.manifest, needed, available())
 
 
 def table(figures: Figures) -> str:
@@ -156,7 +161,7 @@ def table(figures: Figures) -> str:
         ("decode", f"{figures.decode_tok_s:.1f} tokens/s", spread(figures.decode_spread)),
         ("time to first token", f"{figures.ttft_s:.3f} s", f"prompt of {s.prompt_tokens} tokens"),
         ("load", f"{figures.load_s:.2f} s", ""),
-        ("peak memory", f"{figures.peak_rss_bytes / 1e6:.0f} MB", f"{planned(figures)} MB planned"),
+        ("peak memory", f"{figures.peak_rss_bytes / 1e6:.0f} MB", planned(figures)),
         ("reads of a step", f"{figures.contexts[0].read_gb_s:.2f} GB/s", limit(figures)),
         ("rows", f"{figures.flash_bytes_per_token / 1e3:.1f} kB/token", f"{figures.flash_faults_per_token:g} faults"),
         ("settings", f"{s.threads} threads", f"context {s.context}, {s.new_tokens} new tokens, {s.repeat} repetitions"),
@@ -173,7 +178,9 @@ def columns(rows: list[list[str]]) -> list[str]:
 
 
 def planned(figures: Figures) -> str:
-    return f"{max(one.planned_bytes for one in figures.contexts) / 1e6:.0f}"
+    """Nothing for an engine without a memory plan."""
+    most = max(one.planned_bytes for one in figures.contexts)
+    return f"{most / 1e6:.0f} MB planned" if most else ""
 
 
 def limit(figures: Figures) -> str:

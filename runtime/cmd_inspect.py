@@ -77,9 +77,9 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
 
 
 def sizes(manifest: Manifest) -> dict[str, int]:
-    """On disk, resident (the graph's weights), and flash-mapped (the row files)."""
+    """On disk, resident (the weights of the largest graph), and flash-mapped (the row files)."""
     mapped = sum(manifest.files[table.file].size for table in manifest.tables.values())
-    resident = sum(manifest.files[artifact.data].size for artifact in manifest.artifacts.values())
+    resident = max(manifest.files[artifact.weights].size for artifact in manifest.artifacts.values())
     return {"disk": sum(f.size for f in manifest.files.values()), "resident": resident, "flash-mapped": mapped}
 
 

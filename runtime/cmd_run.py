@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .bundle import Bundle
+from .context_length import chosen_context
+from .engine import DEFAULT, ENGINES
 from .errors import GemmaError
 from .events import End, Event, Token
-from .memory_plan import chosen_context
 from .sampler import Sampling
 from .session import Session
 from .structured import JsonSchema
@@ -47,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
     )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON instead of streaming text")
 
 
@@ -57,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     prompt = None if chatting else read_prompt(args.prompt)
     schema = read_schema(args.json_schema) if args.json_schema else None
     bundle = Bundle.open(args.bundle)
-    session = Session(bundle, args.threads, chosen_context(bundle.manifest, args.context))
+    context = chosen_context(bundle.manifest, args.context, args.engine)
+    session = Session(bundle, args.threads, context, args.engine)
     sampling = chosen_sampling(session, args)
     if prompt is None:
         return converse(Chat(session, sampling, args.max_new_tokens, schema, args.system))

@@ -11,8 +11,8 @@ from pathlib import Path
 import uvicorn
 
 from .bundle import Bundle
+from .context_length import chosen_context
 from .errors import GemmaError
-from .memory_plan import chosen_context
 from .serve_app import Limits, Server, make_app
 from .session import Session
 

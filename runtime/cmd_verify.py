@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from .bundle import Bundle
-from .decoder import Decoder
+from .engine import first_engine, open_decoder
 from .errors import GemmaError
 from .golden import Check, Goldens, check
 from .progress import Progress
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def repeat(bundle: Bundle, goldens: Goldens, threads: int) -> list[Check]:
-    decoder = Decoder(bundle, threads)
+    decoder = open_decoder(first_engine(bundle.manifest), bundle, threads)
     with Progress("golden answers", len(goldens.prompts)) as progress:
         checks = []
         for golden in goldens.prompts:

@@ -263,8 +263,6 @@ def open_head(bundle: Bundle, tables: dict[str, RowTable]) -> Head | None:
 def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, RowTable]) -> None:
     """Raises GemmaError unless graph and row files have the sizes that the manifest gives."""
     model = bundle.manifest.model
-    per_layer = {"per_layer": [model.layers, model.per_layer_dim]} if model.per_layer_dim else {}
-    rows = {name: [table.format.layers, table.format.dim] for name, table in tables.items()}
     last = {tensor.name: tensor.shape[-1:] for tensor in [*session.get_inputs(), *session.get_outputs()]}
     widths = {
         "inputs_embeds": model.hidden_size,
@@ -274,10 +272,21 @@ def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, R
         "hidden": model.hidden_size,
     }
     wrong = [name for name, width in widths.items() if width and last.get(name) != [width]]
-    if wrong or rows != {"tokens": [1, model.hidden_size], **per_layer}:
+    if wrong:
         raise GemmaError(
-            f"{bundle.folder}: {', '.join(wrong) or 'the row files'} are not of the sizes in bundle.json",
-            "export the bundle again",
+            f"{bundle.folder}: {', '.join(wrong)} are not of the sizes in bundle.json", "export the bundle again"
+        )
+    check_tables(bundle, tables)
+
+
+def check_tables(bundle: Bundle, tables: dict[str, RowTable]) -> None:
+    """Raises GemmaError unless the row files have the sizes that the manifest gives."""
+    model = bundle.manifest.model
+    per_layer = {"per_layer": [model.layers, model.per_layer_dim]} if model.per_layer_dim else {}
+    rows = {name: [table.format.layers, table.format.dim] for name, table in tables.items()}
+    if rows != {"tokens": [1, model.hidden_size], **per_layer}:
+        raise GemmaError(
+            f"{bundle.folder}: the row files are not of the sizes in bundle.json", "export the bundle again"
         )
 
 

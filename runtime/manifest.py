@@ -96,9 +96,15 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     outputs: list[Tensor]
     operators: dict[str, int]
     memory: Memory = Memory()
+    context: Count = 0  # most positions; 0: the model's
     functions: dict[str, int] = {}  # tokens of a call, by name, if there are several
     states: list[Tensor] = []  # keys and values that the engine owns; none: the host does, as `caches` say
     scale_error: float = 0.0  # most that a scale had to move, of itself
+
+    @property
+    def weights(self) -> str:
+        """The file that holds the weights."""
+        return self.data or self.file
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):

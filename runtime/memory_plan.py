@@ -6,10 +6,8 @@ manifest, computed by the exporter from the graph's own tensors.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
-from .available_memory import available
 from .cache import SLACK, STEP, TURNS, WIDTHS
 from .errors import GemmaError
 from .manifest import Artifact, Cache, Manifest, Model
@@ -64,7 +62,7 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
     return Plan(
         context=reached,
         base=BASE,
-        weights=artifact.memory.weights or manifest.files[artifact.data].size,
+        weights=artifact.memory.weights or manifest.files[artifact.weights].size,
         loading=artifact.memory.loading,
         rows=head_rows(model),
         tokenizer=TEXT * model.vocab_size if text else 0,
@@ -124,18 +122,3 @@ def check_room(manifest: Manifest, context: int, room: int, *, text: bool = Fals
     raise GemmaError(
         f"a context of {context} tokens needs {needed / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are available", hint
     )
-
-
-def chosen_context(manifest: Manifest, asked: int | None) -> int:
-    """Raises GemmaError for a context that the model does not have, or that memory does not hold."""
-    most, room = manifest.model.context, available()  # what this process has already counts twice: a margin
-    if asked is None:
-        context = min(most, max(1, longest_context(manifest, room, text=True)))
-    elif 1 <= asked <= most:
-        context = asked
-    else:
-        raise GemmaError(f"--context {asked}: not a number from 1 to {most}", "leave it out for what fits the memory")
-    check_room(manifest, context, room, text=True)
-    if asked is None and context < most:
-        print(f"memory for {context} of {most} tokens of context", file=sys.stderr)
-    return context

@@ -14,7 +14,8 @@ from .answer_reader import AnswerReader
 from .bundle import Bundle
 from .cache import TURNS
 from .control_tokens import ControlTokens
-from .decoder import CHUNK, Cancelled, Decoder, Floats, State
+from .decoder import CHUNK, Cancelled, Decoder, Floats
+from .engine import DEFAULT, Mark, open_decoder
 from .errors import GemmaError
 from .events import End, Event, Stop, Token
 from .messages import checked, with_responses
@@ -29,17 +30,17 @@ from .tool_schema import Tool, call_problem, chosen_tools, declarations, for_tem
 class Session:
     """One conversation.  Not for two threads at once, except `cancel`."""
 
-    def __init__(self, bundle: Bundle, threads: int = 0, context: int = 0) -> None:
-        """`context` limits the tokens of prompt and answer; 0: to what the model can.
+    def __init__(self, bundle: Bundle, threads: int = 0, context: int = 0, engine: str = DEFAULT) -> None:
+        """`context` limits the tokens of prompt and answer; 0: to what the model, or the artifact, can.
 
         Raises GemmaError if a part of the bundle can not be loaded.
         """
         self.bundle = bundle
         self.manifest = bundle.manifest
-        self.context = min(context or self.manifest.model.context, self.manifest.model.context)
-        self.decoder = Decoder(bundle, threads, self._load_tokenizer)
+        self.decoder = open_decoder(engine, bundle, threads, self._load_tokenizer)
+        self.context = min(context or self.decoder.model.context, self.decoder.model.context)
         self.ids: list[int] = []  # what the caches hold
-        self._checkpoints: list[State] = []  # at the ends of turns, from the first to the last
+        self._checkpoints: list[Mark] = []  # at the ends of turns, from the first to the last
         self._cancelled = threading.Event()
 
     @classmethod
@@ -142,18 +143,28 @@ class Session:
             yield replace(event, stop=stop, thought_tokens=reader.thought_tokens)
 
     def save(self, path: Path) -> None:
-        """Write what was read and said so far to a file, for `load` of a session with the same bundle."""
-        write_session(path, self.bundle, self.ids, self.decoder)
+        """Write what was read and said so far to a file, for `load` of a session with the same bundle.
+
+        Raises GemmaError for another engine than onnxruntime.
+        """
+        write_session(path, self.bundle, self.ids, self._open_caches())
 
     def load(self, path: Path) -> None:
         """Go on where the saved session was: what a next prompt shares with it is not read again.
 
         Raises GemmaError for a file that is damaged, or of another bundle; the session is then as before.
         """
+        decoder = self._open_caches()
         ids, arrays = read_session(path, self.bundle, self.context)
         self.reset()
-        self.decoder.fill(len(ids), arrays)
+        decoder.fill(len(ids), arrays)
         self.ids = ids
+
+    def _open_caches(self) -> Decoder:
+        """The decoder, if it keeps its caches itself."""
+        if not isinstance(self.decoder, Decoder):
+            raise GemmaError("sessions are saved and loaded with the engine onnx only", "leave --engine out")
+        return self.decoder
 
     def generate(
         self, prompt: Sequence[int], sampling: Sampling | None = None, max_new_tokens: int | None = None

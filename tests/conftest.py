@@ -87,7 +87,7 @@ def coreml_bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.Te
             made[name, recipe] = tmp_path_factory.mktemp("coreml") / f"{name}-{recipe}.bundle"
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(to_coreml, "TOKENS", 16)
-                patch.setattr(verify, "KEPT", 2)
+                patch.setattr(pipeline, "MANY", 2)
                 for module in (pipeline, verify):
                     patch.setattr(module, "lengths", lambda window, limit: [5, window + 1])
                 export_bundle(checkpoint(name), made[name, recipe], ["coreml"], RECIPES[recipe])

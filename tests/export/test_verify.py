@@ -218,10 +218,12 @@ def test_external_data_is_one_file_with_aligned_tensors(bundle):
 )
 @pytest.mark.slow
 def test_families_and_recipes_pass_their_gates(bundle, name, recipe):
-    (report,) = Bundle.open(bundle(name, recipe)).json("parity.json", Reports).reports
-    assert report.against["quantized"].positions > 100
-    assert report.against["quantized"].mean_divergence < 0.03
-    assert report.artifact == "onnx"
+    exact, shipped = Bundle.open(bundle(name, recipe)).json("parity.json", Reports).reports
+    assert (exact.artifact, shipped.artifact) == ("onnx exact", "onnx")
+    assert shipped.against["quantized"].positions > 100
+    assert shipped.against["quantized"].mean_divergence < 0.03
+    assert exact.against["quantized"].worst_relative <= 1e-3
+    assert exact.greedy.steps == 320
 
 
 @pytest.mark.parametrize(

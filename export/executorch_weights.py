@@ -1,0 +1,163 @@
+"""Our integers in the containers that XNNPACK takes, exactly.
+
+XNNPACK takes 8 bits with one float32 scale a row, and 4 bits with one a row or one bfloat16 scale for a
+block of a multiple of 32; its scales are positive.  So
+
+- 2 bits go into 4;
+- a block is cut into equal ones of a width that it takes;
+- 8 bits in blocks c are two matrices of 4 bits: c = 16 · high + low + 8;
+- under a negative scale the codes change sign; where the lowest code, which has no positive twin, is
+  among them, they are stored less 1.
+
+The 8 and the 1 are the same for a whole block: `offsets` has scale times that for each, and multiplies
+the sum of the block's inputs.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantize.affine import SMALLEST_SCALE, Quantized
+from runtime.errors import GemmaError
+
+from .weights import ArrayFile
+
+Floats = NDArray[np.float32]
+Codes = NDArray[np.int8]
+XNNPACK_BLOCK = 32
+HALF = 4  # bits of a byte's halves
+PIECE_BYTES = 32 << 20
+PART_SEP = "/"  # between a parameter and one of PARTS in the names of a .pte file
+PARTS = ("codes", "high", "low", "offsets")
+
+
+@dataclass(frozen=True)
+class Part:
+    """codes (N, K) int8, mapped; scales (N, G) float32, positive."""
+
+    codes: Codes
+    scales: Floats
+    bits: int
+
+
+@dataclass(frozen=True)
+class Container:
+    """One matrix: the sum of its parts, and of `offsets` (N, G) times the sums of inputs, by block."""
+
+    parts: dict[str, Part]
+    offsets: Floats | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in a file."""
+        scale = 4 if self.row_scales else 2
+        parts = sum(one.codes.size * one.bits // 8 + one.scales.size * scale for one in self.parts.values())
+        return parts + (0 if self.offsets is None else self.offsets.nbytes)
+
+    @property
+    def kind(self) -> str:
+        """For people: "int4/row", "int4/32", "2 int4/32 + offsets"."""
+        one = next(iter(self.parts.values()))
+        width = "row" if self.row_scales else str(one.codes.shape[1] // one.scales.shape[1])
+        count = f"{len(self.parts)} " if len(self.parts) > 1 else ""
+        return f"{count}int{one.bits}/{width}{'' if self.offsets is None else ' + offsets'}"
+
+    @property
+    def row_scales(self) -> bool:
+        one = next(iter(self.parts.values()))
+        return bool(one.scales.shape[1] == 1)
+
+
+def contained(stored: Quantized, name: str, scratch: Path) -> Container:
+    """Integers and scales as XNNPACK takes them; codes are written below `scratch`, and mapped.
+
+    Raises GemmaError if there is no exact way.
+    """
+    width, bits = block_width(stored, name), container_bits(stored)
+    scales = spread(stored, width)
+    check_scales(scales, name)
+    names = ["high", "low"] if bits == 8 and scales.shape[1] > 1 else ["codes"]
+    offsets = write_codes(stored, scales, bits, [scratch / f"{name}.{part}.npy" for part in names])
+    size = np.where(scales == 0, np.float32(SMALLEST_SCALE), np.abs(scales))
+    factors = {"codes": np.float32(1), "high": np.float32(1 << HALF), "low": np.float32(1)}
+    parts = {
+        part: Part(np.load(scratch / f"{name}.{part}.npy", mmap_mode="c"), size * factors[part], bits // len(names))
+        for part in names
+    }
+    return Container(parts, offsets * size if offsets.any() else None)
+
+
+def write_codes(stored: Quantized, scales: Floats, bits: int, paths: list[Path]) -> Floats:
+    """The codes of each part, in pieces of rows; what they are stored less, by block (N, G)."""
+    offsets, step = np.zeros_like(scales), max(1, PIECE_BYTES // stored.inputs)
+    with ExitStack() as stack:
+        files = [stack.enter_context(ArrayFile(str(path), (stored.rows, stored.inputs), np.int8)) for path in paths]
+        for start in range(0, stored.rows, step):
+            piece, codes = slice(start, start + step), stored.part(start, start + step).codes()
+            shifted, offsets[piece] = positive(codes, scales[piece], bits, middle=8 if len(files) > 1 else 0)
+            for file, part in zip(files, nibbles(shifted) if len(files) > 1 else [shifted], strict=True):
+                file.write(part.astype(np.int8))
+    return offsets
+
+
+def container_bits(stored: Quantized) -> int:
+    """Four bits need two inputs to a byte."""
+    return 8 if stored.scheme.bits == 8 or stored.inputs % 2 else 4
+
+
+def block_width(stored: Quantized, name: str) -> int:
+    """Inputs that share a scale in the file.  Raises GemmaError if XNNPACK has no such block."""
+    if stored.scales.shape[1] == 1:
+        return stored.inputs
+    width = gcd(stored.scheme.width(stored.inputs), stored.inputs)
+    if width % XNNPACK_BLOCK:
+        raise GemmaError(
+            f"{name}: {stored.inputs} inputs in blocks of {stored.scheme.block} are not blocks of a multiple of "
+            f"{XNNPACK_BLOCK}, which XNNPACK asks for",
+            "choose another recipe, or another target",
+        )
+    return width
+
+
+def spread(stored: Quantized, width: int) -> Floats:
+    """Scales for blocks of `width`, (N, inputs / width)."""
+    scales = np.asarray(stored.scales)
+    if scales.shape[1] == 1:
+        return scales
+    return np.repeat(scales, stored.scheme.width(stored.inputs) // width, 1)[:, : stored.inputs // width]
+
+
+def check_scales(scales: Floats, name: str) -> None:
+    """Raises GemmaError for scales that XNNPACK can not hold as they are."""
+    size = np.abs(scales)
+    if not np.isfinite(size).all() or ((size > 0) & (size < np.finfo(np.float32).tiny)).any():
+        raise GemmaError(f"{name}: a scale is not a normal number, which XNNPACK asks for", "choose another target")
+    if scales.shape[1] > 1 and (scales.view(np.uint32) & 0xFFFF).any():
+        raise GemmaError(
+            f"{name}: scales of blocks are not bfloat16 values, and XNNPACK holds no others",
+            "choose a recipe that decides the scales, or another target",
+        )
+
+
+def positive(codes: Codes, scales: Floats, bits: int, middle: int) -> tuple[NDArray[np.int16], Floats]:
+    """Codes (n, K) under scales (n, G) of either sign, to those under positive ones, and the offsets (n, G).
+
+    `middle` is subtracted from all; 1 more where a code has no place else.
+    """
+    blocks = codes.reshape(*scales.shape, -1).astype(np.int16)  # (n, G, width)
+    blocks = np.where(scales[..., None] < 0, -blocks, blocks)
+    blocks[scales == 0] = 0
+    offsets = (blocks.max(-1) > (1 << (bits - 1)) - 1).astype(np.int16) + np.int16(middle)
+    return (blocks - offsets[..., None]).reshape(codes.shape), offsets.astype(np.float32)
+
+
+def nibbles(codes: NDArray[np.int16]) -> list[NDArray[np.int16]]:
+    """Codes of -136 to 119 as 16 · high + low, both of -8 to 7."""
+    high = (codes + 8) >> HALF
+    return [high, codes - (high << HALF)]

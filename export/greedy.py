@@ -1,0 +1,51 @@
+"""What an artifact answers when it always takes the best token, against a reference that reads the same."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.decoder import Decodes
+
+from .reference import Source, hidden_states, logits
+
+PROMPTS, LENGTH, STEPS = 5, 12, 64
+TIE = 1e-3  # of the largest logit: two that are nearer may change places
+
+
+class Greedy(msgspec.Struct, frozen=True):
+    """Steps over all prompts: those with the reference's token, and those where its best two are as good as equal."""
+
+    steps: int
+    equal: int
+    ties: int
+
+    def line(self) -> str:
+        ties = f", {self.ties} ties" if self.ties else ""
+        return f"greedy tokens {self.equal} of {self.steps} equal{ties}"
+
+
+def compare_greedy(decoder: Decodes, source: Source, ids: NDArray[np.int64]) -> Greedy:
+    """Prompts from places along a text, ids (T,).
+
+    A reference need not answer by itself: its answers are the same if it has chosen every token before.
+    """
+    steps = min(STEPS, decoder.model.context - LENGTH)
+    starts = np.linspace(0, len(ids) - LENGTH, PROMPTS).astype(int)
+    answers = np.stack([answer(decoder, ids[start : start + LENGTH], steps) for start in starts])
+    hidden = hidden_states(source, answers[:, :-1])[:, LENGTH - 1 :]
+    found, expected = answers[:, LENGTH:].reshape(-1), logits(source, hidden.reshape(-1, hidden.shape[-1]))
+    best = np.partition(expected, -2)[:, -2:]
+    equal = found == expected.argmax(-1)
+    near = best[:, 1] - best[:, 0] <= TIE * np.abs(expected).max()
+    return Greedy(len(found), int(equal.sum()), int((~equal & near).sum()))
+
+
+def answer(decoder: Decodes, prompt: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+    """The prompt and the tokens after it, (len(prompt) + steps,)."""
+    decoder.reset()
+    ids = [*prompt.tolist(), int(decoder.prefill(prompt).logits[-1].argmax())]
+    for _ in range(steps - 1):
+        ids.append(int(decoder.forward(np.array(ids[-1:])).logits[-1].argmax()))
+    return np.array(ids, np.int64)

@@ -1,0 +1,376 @@
+"""The .pte of tiny models: exact weights, the numbers of the same forms in torch, nothing outside XNNPACK."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+pytest.importorskip("executorch", reason="the extra executorch is not installed")
+
+from export import executorch_methods, targets, to_executorch  # noqa: E402
+from export.capture import capture  # noqa: E402
+from export.checkpoint import Checkpoint  # noqa: E402
+from export.config import GemmaConfig  # noqa: E402
+from export.pipeline import export_bundle  # noqa: E402
+from export.read_executorch import File, stored_weights  # noqa: E402
+from export.reference import QuantizedSource, hidden_states, logits  # noqa: E402
+from export.verify import Reports, check_weights  # noqa: E402
+from export.weights import Weights, quantize_weights  # noqa: E402
+from quantize import affine  # noqa: E402
+from quantize.recipe import Gate, Recipe, rules  # noqa: E402
+from quantize.scheme import Scheme  # noqa: E402
+from runtime.bundle import Bundle  # noqa: E402
+from runtime.cli import main  # noqa: E402
+from runtime.decoder import open_tables  # noqa: E402
+from runtime.errors import GemmaError  # noqa: E402
+from runtime.executorch_decoder import ExecutorchDecoder  # noqa: E402
+
+pytestmark = pytest.mark.slow
+NEAR = 5e-3  # of the largest logit
+TOKENS = 16  # of a call of prefill: more than a tiny window
+# In layer 0 and the head a container of every kind.  The rest is plain, which is half the time to lower.
+MIXED = Recipe(
+    "mixed", "every container",
+    rules(("rows.*", Scheme(8)), ("*per_layer_*", Scheme(8)), ("head", Scheme(4, 32)),
+          ("layers.0.*.q_proj", Scheme(2)), ("layers.0.*.k_proj", Scheme(4, 32)), ("layers.0.*.o_proj", Scheme(8, 32)),
+          ("layers.0.*.up_proj", Scheme(2, 32)), ("layers.0.*.down_proj", Scheme(4, 32)), ("*", Scheme(4))),
+    Gate(0, 100), scales="absmax",
+)  # fmt: skip
+FLIPS = 0.05  # of the largest logit: what one activation does that is rounded to the next integer
+
+
+def signed_in_blocks(groups, scheme, importance=None):
+    """Scales of either sign in blocks, positive ones of rows."""
+    return (affine.least_squares_scales if scheme.block else affine.absmax_scales)(groups, scheme, importance)
+
+
+S, F = tiny.SLIDING, tiny.FULL
+SHORT = {  # lowering takes seconds a layer
+    "e2b": {"num_hidden_layers": 3, "layer_types": [S, F, F], "num_kv_shared_layers": 1},
+    "e4b": {"num_hidden_layers": 4, "layer_types": [S, F, S, F], "num_kv_shared_layers": 2},
+    "31b": {"num_hidden_layers": 2, "layer_types": [S, F]},
+    "gemma3": {"num_hidden_layers": 2, "layer_types": [S, F]},
+}
+
+
+@dataclass(frozen=True)
+class Lowered:
+    folder: Path
+    config: GemmaConfig
+    weights: Weights
+    bundle: Bundle
+    eager: ExecutorchDecoder  # the same methods, run by torch
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A tiny checkpoint of few layers."""
+
+    def make(name: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(tiny.CONFIGS, name, tiny.CONFIGS[name] | SHORT[name])
+            return tiny.write(name, tmp_path_factory.mktemp("short") / name)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def lowered(short, tmp_path_factory):
+    made: dict[str, Lowered] = {}
+
+    def make(name: str) -> Lowered:
+        if name not in made:
+            made[name] = make_lowered(short(name), tmp_path_factory.mktemp(name) / "x.bundle")
+        return made[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(to_executorch, "TOKENS", TOKENS)
+        patch.setitem(affine.SCALES, "absmax", signed_in_blocks)
+        yield make
+
+
+def make_lowered(source: Path, destination: Path) -> Lowered:
+    """A bundle by the whole pipeline, which compares it with both references; what it was made of is kept."""
+    kept: dict[str, object] = {}
+
+    def lower(graph, weights, folder):
+        shutil.copytree(weights.folder, destination.with_suffix(".weights"))
+        kept["config"] = graph.config
+        kept["weights"] = Weights(destination.with_suffix(".weights"), weights.schemes)
+        return to_executorch.lower(graph, weights, folder)
+
+    def methods(*arguments):
+        kept["methods"] = made_methods(*arguments)
+        return kept["methods"]
+
+    made_methods = to_executorch.methods
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.pipeline.load_targets", lambda names: {"executorch": lower})
+        patch.setattr(to_executorch, "methods", methods)
+        export_bundle(source, destination, ["executorch"], MIXED)
+    bundle = Bundle.open(destination)
+    eager = ExecutorchDecoder(bundle, threads=1)
+    eager._methods = {name: Eager(module) for name, module in kept["methods"].items()}
+    return Lowered(destination, kept["config"], kept["weights"], bundle, eager)
+
+
+class Eager:
+    """A method run by torch, with the surface of ExecuTorch's."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module = self._method = module
+
+    def execute(self, inputs):
+        return [one.clone() for one in self.module(*inputs)]
+
+
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+NAMES = ["e2b", "31b", *(pytest.param(name, marks=pytest.mark.long) for name in ("e4b", "gemma3"))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_are_those_of_the_same_forms_in_torch(lowered, name):
+    """Of prompts around the window, over several calls of prefill, and of steps after them.
+
+    To the last bits, but where sums in another order move an activation across the middle of two integers.
+    """
+    made = lowered(name)
+    decoder = ExecutorchDecoder(made.bundle, threads=1)
+    ids = np.random.default_rng(1).integers(3, tiny.VOCAB, 80)
+    differences: list[float] = []
+    for prompt in (1, tiny.WINDOW, tiny.WINDOW + 1, 3 * TOKENS + 5):
+        for one in (decoder, made.eager):
+            one.reset()
+        found, expected = [decoder.prefill(ids[:prompt])], [made.eager.prefill(ids[:prompt])]
+        for token in range(prompt, prompt + 6):
+            found.append(decoder.forward(ids[token : token + 1]))
+            expected.append(made.eager.forward(ids[token : token + 1]))
+        pairs = list(zip(found, expected, strict=True))
+        differences += [relative(a.logits, b.logits) for a, b in pairs] + [
+            relative(a.hidden, b.hidden) for a, b in pairs
+        ]
+    assert max(differences) <= FLIPS
+    assert np.mean(np.array(differences) <= NEAR) >= 0.75
+    assert np.median(differences) <= 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prefill_and_steps_give_what_steps_alone_give(lowered, name):
+    """Across the window's end, and across calls that are full and that are not."""
+    made = lowered(name)
+    decoder = ExecutorchDecoder(made.bundle, threads=1)
+    ids = np.random.default_rng(2).integers(3, tiny.VOCAB, 3 * TOKENS + 11)
+    alone = np.concatenate([decoder.forward(ids[i : i + 1]).logits for i in range(len(ids))])
+    for cuts in ([len(ids)], [TOKENS + 1, 10, 9, 2], [13, 1, 30]):
+        decoder.reset()
+        at = 0
+        for size in [*cuts, len(ids) - sum(cuts)]:
+            if size:
+                at += size
+                assert relative(decoder.forward(ids[at - size : at]).logits[-1], alone[at - 1]) <= FLIPS
+        assert at == len(ids)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_integers_and_scales_read_back_bit_for_bit(lowered, name):
+    made = lowered(name)
+    path = made.folder / "executorch" / "decoder.pte"
+    check_weights(made.folder, made.weights, "executorch", "executorch/decoder.pte")
+    read = {names[0]: np.concatenate([piece for _, piece in pieces]) for names, pieces in stored_weights(path)}
+    assert all(np.array_equal(values, made.weights.floats(parameter)) for parameter, values in read.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pipeline_has_compared_it_with_both_references(lowered, name):
+    (report,) = lowered(name).bundle.json("parity.json", Reports).reports
+    assert report.artifact == "executorch"
+    assert report.against["quantized"].positions > 100
+    assert report.against["quantized"].mean_divergence < 0.03
+
+
+def test_only_the_caches_are_written_outside_xnnpack(lowered):
+    operators = lowered("e2b").bundle.manifest.artifacts["executorch"].operators
+    outside = {name for name in operators if name.startswith(("decode", "prefill"))}
+    assert outside == {
+        f"{method} {name}"
+        for method in ("decode", "prefill")
+        for name in ("aten.index_put.default", "executorch_call_delegate")
+    }
+    assert {"int4/row", "int8/row", "int4/32 + offsets", "2 int4/32 + offsets"} <= operators.keys()
+
+
+def test_methods_share_weights_in_the_file(lowered):
+    made = lowered("e2b")
+    file = File(made.folder / "executorch" / "decoder.pte")
+    held = sum(file.segments[index][1] for index in set(file.keys.values()))
+    codes = [index for key, index in file.keys.items() if key.endswith(("/codes", "/high", "/low"))]
+    assert len(codes) == len(set(codes))  # each once, though prefill reads a part of them too
+    assert held < 1.1 * sum(file.segments[index][1] for index in {*codes}) + 200_000
+
+
+def damaged(made: Lowered, folder: Path, parameter: str, at: int = -1) -> Path:
+    """A copy with another byte in the codes of a parameter."""
+    shutil.copytree(made.folder, folder)
+    path = folder / "executorch" / "decoder.pte"
+    file = File(path)
+    key = next(key for key in file.keys if key.startswith(f"{parameter}/") and not key.endswith("/offsets"))
+    offset, size = file.segments[file.keys[key]]
+    data = bytearray(path.read_bytes())
+    data[file.base + offset + at % size] ^= 0x11
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("part", ["head", "layers.0.self_attn.o_proj", "layers.1.mlp.up_proj"])
+def test_one_changed_code_is_found(lowered, tmp_path, part):
+    made = lowered("e2b")
+    damaged(made, tmp_path / "x.bundle", f"{part}.weight")
+    with pytest.raises(GemmaError, match=f"{part}.weight in the artifact is not what was quantized"):
+        check_weights(tmp_path / "x.bundle", made.weights, "executorch", "executorch/decoder.pte")
+
+
+def test_a_changed_scale_is_found(lowered, tmp_path):
+    made = lowered("e2b")
+    shutil.copytree(made.folder, tmp_path / "x.bundle")
+    path = tmp_path / "x.bundle" / "executorch" / "decoder.pte"
+    file = File(path)
+    data = bytearray(path.read_bytes())
+    for key, index in file.keys.items():
+        if key.startswith("scale_"):
+            offset, size = file.segments[index]
+            data[file.base + offset + size - 1] ^= 1  # an exponent's bit
+            break
+    path.write_bytes(data)
+    with pytest.raises(GemmaError, match="is not what was quantized|is no multiple|do not agree"):
+        check_weights(tmp_path / "x.bundle", made.weights, "executorch", "executorch/decoder.pte")
+
+
+def test_verify_fails_for_a_damaged_file(lowered, tmp_path, capsys):
+    damaged(lowered("e2b"), tmp_path / "x.bundle", "layers.0.mlp.gate_proj.weight")
+    assert main(["verify", str(tmp_path / "x.bundle")]) == 1
+    assert "decoder.pte" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cut", [0, 20, 5000, 200_000])
+def test_a_file_that_ends_early_is_one_sentence(lowered, tmp_path, cut):
+    path = tmp_path / "decoder.pte"
+    path.write_bytes((lowered("e2b").folder / "executorch" / "decoder.pte").read_bytes()[:cut])
+    with pytest.raises(GemmaError, match="not a sound ExecuTorch file"):
+        list(stored_weights(path))
+
+
+def test_verify_and_run_and_bench_use_the_engine(lowered, capsys):
+    folder = str(lowered("e2b").folder)
+    assert main(["verify", folder, "--threads", "1"]) == 0
+    words = ["--engine", "executorch", "--threads", "1"]
+    assert main(["run", folder, "hello", *words, "--max-new-tokens", "5", "--json", "--seed", "1"]) == 0
+    assert main(["bench", folder, *words, "--prompt-tokens", "20", "--new-tokens", "3", "--repeat", "1"]) == 0
+    assert main(["inspect", folder]) == 0
+    assert main(["run", folder, "hello"]) == 1
+    assert "no ONNX artifact, only executorch" in capsys.readouterr().err
+
+
+def test_a_state_is_come_back_to(lowered):
+    decoder = ExecutorchDecoder(lowered("e2b").bundle, threads=1)
+    ids = np.random.default_rng(3).integers(3, tiny.VOCAB, 90)
+    decoder.prefill(ids[:50])
+    state = decoder.save()
+    first = [decoder.forward(ids[i : i + 1]).logits for i in range(50, 80)]
+    decoder.restore(state)
+    again = [decoder.forward(ids[i : i + 1]).logits for i in range(50, 80)]
+    assert np.array_equal(first, again)
+
+
+def test_rewinding_ends_where_the_ring_has_forgotten(lowered):
+    decoder = ExecutorchDecoder(lowered("e2b").bundle, threads=1)
+    ids = np.random.default_rng(4).integers(3, tiny.VOCAB, 70)
+    expected = [decoder.forward(ids[i : i + 1]).logits for i in range(70)]
+    assert not decoder.rewind(40)
+    assert decoder.position == 70
+    assert decoder.rewind(70 - TOKENS)
+    assert np.array_equal(decoder.forward(ids[70 - TOKENS : 71 - TOKENS]).logits, expected[70 - TOKENS])
+
+
+def test_the_context_limit_is_said_before_anything_is_read(lowered):
+    decoder = ExecutorchDecoder(lowered("31b").bundle, threads=1)
+    with pytest.raises(GemmaError, match="300 tokens: the context of this artifact is 256"):
+        decoder.prefill(np.full(300, 7))
+    assert decoder.position == 0
+
+
+def test_greedy_tokens_are_those_of_the_quantized_reference(lowered):
+    """Where the best two logits are further apart than roundings of activations."""
+    made = lowered("31b")
+    decoder = ExecutorchDecoder(made.bundle, threads=1)
+    ids = np.random.default_rng(5).integers(3, tiny.VOCAB, 60)
+    source = QuantizedSource(made.config, made.weights, open_tables(made.bundle))
+    reference = logits(source, hidden_states(source, ids[None])[0])
+    decoder.reset()
+    found = decoder.prefill(ids, kept=40).logits
+    expected = reference[-40:]
+    gaps = np.sort(expected, -1)
+    clear = gaps[:, -1] - gaps[:, -2] > 2 * np.abs(found - expected).max()
+    assert clear.mean() > 0.1
+    assert (found.argmax(-1) == expected.argmax(-1))[clear].all()
+
+
+class Strange(torch.nn.Module):
+    def forward(self, x):
+        return torch.erfinv(x * 0.5)
+
+
+def test_an_operator_that_xnnpack_does_not_take_is_named(checkpoint):
+    config = Checkpoint.open(checkpoint("gemma3")).config
+    edge = to_executorch.delegated({"decode": Strange()}, {"decode": {"x": torch.zeros(1, 4)}})
+    with pytest.raises(GemmaError, match=r"XNNPACK does not take decode aten\.erfinv\.default"):
+        to_executorch.census(edge, config)
+
+
+def test_an_operator_that_lowering_does_not_know_is_named(short, tmp_path, monkeypatch):
+    monkeypatch.delitem(executorch_methods.TRANSLATIONS, torch.ops.gemma_edge.gelu_tanh.default)
+    with pytest.raises(GemmaError, match="gelu_tanh"):
+        lower_alone(short("gemma3"), tmp_path)
+
+
+def lower_alone(source: Path, folder: Path) -> None:
+    (folder / "weights").mkdir()
+    found = Checkpoint.open(source)
+    weights, _ = quantize_weights(found, MIXED, folder / "weights")
+    to_executorch.lower(capture(found.config), weights, folder)
+
+
+def test_a_file_larger_than_its_weights_is_refused(checkpoint, tmp_path):
+    config = Checkpoint.open(checkpoint("gemma3")).config
+    path = tmp_path / "decoder.pte"
+    path.write_bytes(bytes(110_000_000))
+    to_executorch.check_size(path, 108_000_000, config)
+    with pytest.raises(GemmaError, match="110,000,000 bytes for 100,000,000"):
+        to_executorch.check_size(path, 100_000_000, config)
+
+
+def test_a_missing_extra_is_one_sentence(lowered, monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(name="executorch")
+
+    monkeypatch.setattr("runtime.executorch_decoder.import_module", missing)
+    with pytest.raises(GemmaError, match="executorch, which is not installed"):
+        ExecutorchDecoder(lowered("e2b").bundle)
+    monkeypatch.setattr(targets, "import_module", lambda *names: missing(names))
+    with pytest.raises(GemmaError, match="target executorch needs the package executorch") as raised:
+        targets.load_targets(["executorch"])
+    assert "gemma-edge[executorch]" in raised.value.hint
+
+
+def test_what_it_will_take_is_said(lowered, capsys):
+    made = lowered("e2b")
+    to_executorch.announce(made.config, made.weights)
+    assert capsys.readouterr().err == "lowering for XNNPACK: about 0.7 GB of memory, 2 minutes\n"
