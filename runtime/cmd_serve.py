@@ -16,6 +16,7 @@ from .memory_plan import chosen_context
 from .serve_app import Limits, Server, make_app
 from .session import Session
 
+CONNECTIONS = 256  # at once; more get 503
 CLOSING = 3  # seconds for answers that run when the server closes
 
 
@@ -97,11 +98,17 @@ def model_name(folder: Path) -> str:
 def serve(server: Server, listener: socket.socket) -> None:
     """Answer until control-C."""
     host, port = listener.getsockname()[:2]
-    loopback = ip_address(host).is_loopback
-    if not loopback:
+    if not ip_address(host).is_loopback:
         print(f"{host}: whoever reaches this machine can ask; there is no password", file=sys.stderr)
     name = f"[{host}]" if ":" in host else host
     print(f"{server.model} at http://{name}:{port}", flush=True)
+    try:
+        web_server(server, ip_address(host).is_loopback).run(sockets=[listener])
+    except KeyboardInterrupt:  # uvicorn has closed, and passes the signal on
+        print("closed", file=sys.stderr)
+
+
+def web_server(server: Server, loopback: bool) -> uvicorn.Server:
     config = uvicorn.Config(
         make_app(server, loopback),
         http="h11",
@@ -111,9 +118,6 @@ def serve(server: Server, listener: socket.socket) -> None:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=CLOSING,
-        limit_concurrency=256,
+        limit_concurrency=CONNECTIONS,
     )
-    try:
-        uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn has closed, and passes the signal on
-        print("closed", file=sys.stderr)
+    return uvicorn.Server(config)
