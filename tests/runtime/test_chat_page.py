@@ -141,10 +141,16 @@ def test_a_tool_call_is_shown_and_answered(page):
     wait(page, lambda: not element(page, "dialog").is_displayed())
     if element(page, "tools").get_attribute("aria-pressed") != "true":
         element(page, "tools").click()
-    ask(page, "What is the population of Norway? Use the tool.")
-    wait(page, lambda: idle(page))
+    ask(page, "What is the population of Norway?")
+    wait(page, lambda: idle(page) and page.find_elements(By.CSS_SELECTOR, ".call"))
     shot(page, "tool-call")
-    assert "lookup" in shown(page, "talk")
+    call = page.find_element(By.CSS_SELECTOR, ".call")
+    assert "lookup" in call.find_element(By.CSS_SELECTOR, "h3").text
+    assert "Norway" in call.find_element(By.CSS_SELECTOR, "pre").text
+    call.find_element(By.CSS_SELECTOR, "input").send_keys("5,000,000", Keys.ENTER)
+    wait(page, lambda: idle(page) and "tokens/s" in page.find_elements(By.CSS_SELECTOR, ".model")[-1].text)
+    shot(page, "tool-answered")
+    assert "5,000,000" in page.find_element(By.CSS_SELECTOR, ".call .answered").text
 
 
 def test_settings_that_can_not_be_are_refused_in_place(page):
@@ -160,7 +166,7 @@ def test_settings_that_can_not_be_are_refused_in_place(page):
 def test_what_the_model_says_is_text_not_markup(page):
     page.execute_script("""
         turns = [{role: "user", content: "<img src=x onerror=alert(1)>"},
-                 {role: "assistant", content: "<b>no</b> **yes** `code`\\n\\n- a\\n- b\\n\\n```py\\nprint(1)\\n```"}]
+                 {role: "assistant", reasoning: "<i>hm</i>", calls: [], note: null, wrong: "", content: "<b>no</b> **yes** `code`\\n\\n- a\\n- b\\n\\n```py\\nprint(1)\\n```"}]
         redraw()""")
     talk = element(page, "talk")
     assert talk.find_elements(By.CSS_SELECTOR, "img") == []
