@@ -166,7 +166,8 @@ def test_settings_that_can_not_be_are_refused_in_place(page):
 def test_what_the_model_says_is_text_not_markup(page):
     page.execute_script("""
         turns = [{role: "user", content: "<img src=x onerror=alert(1)>"},
-                 {role: "assistant", reasoning: "<i>hm</i>", calls: [], note: null, wrong: "", content: "<b>no</b> **yes** `code`\\n\\n- a\\n- b\\n\\n```py\\nprint(1)\\n```"}]
+                 {role: "assistant", reasoning: "<i>hm</i>", calls: [], note: null, wrong: "",
+                  content: "<b>no</b> **yes** `code`\\n\\n- a\\n- b\\n\\n```py\\nprint(1)\\n```"}]
         redraw()""")
     talk = element(page, "talk")
     assert talk.find_elements(By.CSS_SELECTOR, "img") == []
