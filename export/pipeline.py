@@ -48,6 +48,7 @@ from .verify import (
     LARGE,
     MANY,
     STEPS,
+    Floats,
     Reading,
     Report,
     Reports,
@@ -216,17 +217,19 @@ def verify(
     reports: list[Report] = []
     with Progress("verifying", len(ways) * (1 + len(lengths(config.window, len(ids))))) as progress:
         for name, runner in ways:
-            against = {"float": reading, "quantized": own(0 if manifest.artifacts[name].states else config.cache_bits)}
+            bits = 0 if manifest.artifacts[name].states else config.cache_bits
+            against = {"float": reading, "quantized": own(bits, runner.exact)}
             progress.advance(1)
             give_back()
             decoder = runner.open(unsealed)  # after the reading: not in memory with a layer of floats
+            decoder.head = None if runner.exact else decoder.head
             places = (few_lengths if runner.slow and large else lengths)(config.window, len(ids))
             kept = KEPT if large else MANY
             report = compare(decoder, ids, against, progress.advance, runner.name, places, kept)
             if runner.exact and not large:
                 greedy = compare_greedy(decoder, against["quantized"].source, ids)
                 report = msgspec.structs.replace(report, greedy=greedy)
-            judge(report, recipe, exact=runner.exact, gated=runner.gated)
+            judge(report, recipe, exact=runner.exact, half=runner.half)
             if (name, runner) == golden:
                 (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
             reports.append(report)
@@ -237,18 +240,24 @@ def verify(
 
 def own_readings(
     ids: NDArray[np.int64], config: GemmaConfig, quantized: weights.Weights, bundle: Bundle
-) -> Callable[[int], Reading]:
-    """What the bundle's integers stand for, by bits of the caches; each is read once, when it is asked for."""
+) -> Callable[[int, bool], Reading]:
+    """What the bundle's integers stand for, by bits of the caches, and without the head's second stage if asked.
+
+    Each text is read once, when it is asked for.
+    """
     tables = open_tables(bundle)
     head = open_head(bundle, tables)
     beginning = ids[None, : lengths(config.window, len(ids))[-1] + STEPS]
 
     @cache
-    def read(bits: int) -> Reading:
-        source = QuantizedSource(dataclasses.replace(config, cache_bits=bits), quantized, tables, head)
-        return Reading(source, hidden_states(source, beginning)[0])
+    def hidden(bits: int) -> Floats:
+        states: Floats = hidden_states(source(bits, True), beginning)[0]
+        return states
 
-    return read
+    def source(bits: int, first: bool) -> QuantizedSource:
+        return QuantizedSource(dataclasses.replace(config, cache_bits=bits), quantized, tables, None if first else head)
+
+    return lambda bits, first: Reading(source(bits, first), hidden(bits))
 
 
 def passage(checkpoint: Checkpoint, pieces: Pieces) -> NDArray[np.int64]:

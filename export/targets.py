@@ -28,8 +28,9 @@ EXTRAS = {
 class Runner:
     """One way to run an artifact: a line of parity.json.
 
-    exact: it computes in float32, and differs from its integers by no more than rounding
-    gated: a recipe's gates hold for it; else it is a second look at what another runner has shown
+    exact: it computes in float32: without the second stage of a head, whose choice of what to compute again
+        is no matter of rounding, it differs from its integers by no more than that; what ships has the gates
+    half: it computes in float16, which a gate allows for
     slow: every call makes floats of all weights, so that a large model is compared in few places
     small: for a large model it costs more than it tells
     """
@@ -37,7 +38,7 @@ class Runner:
     name: str
     open: Callable[[Bundle], Decodes]
     exact: bool = False
-    gated: bool = True
+    half: bool = False
     slow: bool = False
     small: bool = False
 
@@ -70,11 +71,11 @@ def runners(name: str) -> list[Runner]:
         decoder = load(name, "coreml_decoder").CoreMLDecoder
         return [
             Runner("coreml float32", partial(decoder, precision="float32"), exact=True, slow=True),
-            Runner("coreml float16", partial(decoder, precision="float16"), gated=False, slow=True),
+            Runner("coreml float16", partial(decoder, precision="float16"), half=True, slow=True),
         ]
     if name == "onnx":
         exact = load(name, "onnx_exact").open_exact
-        return [Runner("onnx exact", exact, exact=True, gated=False, small=True), Runner(name, Decoder)]
+        return [Runner("onnx exact", exact, exact=True, small=True), Runner(name, Decoder)]
     return [Runner(name, partial(open_decoder, name))]
 
 

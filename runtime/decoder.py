@@ -62,6 +62,7 @@ class Decodes(Protocol):
 
     model: Model
     position: int
+    head: Head | None  # the second stage; None: logits are the graph's
 
     def reset(self) -> None: ...
     def prefill(self, ids: Ids, kept: int = 1) -> Step: ...

@@ -319,7 +319,7 @@ def test_greedy_tokens_are_those_of_the_quantized_reference(lowered):
     expected = reference[-40:]
     gaps = np.sort(expected, -1)
     clear = gaps[:, -1] - gaps[:, -2] > 2 * np.abs(found - expected).max()
-    assert clear.mean() > 0.1
+    assert clear.sum() >= 3
     assert (found.argmax(-1) == expected.argmax(-1))[clear].all()
 
 

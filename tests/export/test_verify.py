@@ -14,6 +14,7 @@ import torch
 from export import onnx_lowering, pipeline, to_onnx, verify
 from export.capture import capture
 from export.checkpoint import Checkpoint
+from export.greedy import Greedy
 from export.pipeline import export_bundle
 from export.read_onnx import mapped, stored_weights
 from export.reference import FloatSource, QuantizedSource
@@ -246,6 +247,26 @@ def test_an_artifact_that_leaves_its_own_integers_is_refused():
     bad = msgspec.structs.replace(good, mean_divergence=0.2)
     with pytest.raises(GemmaError, match="divergence from its own integers"):
         judge(Report("onnx", [1], 8, {"float": good, "quantized": bad}), RECIPES["int4"])
+
+
+def test_what_computes_exactly_is_held_to_rounding_and_to_the_same_tokens():
+    good = Parity(100, 0.5, 9.0, 9.0, 1e-4, 1e-4)  # without the second stage its logits may be far from the model's
+    report = Report("onnx exact", [1], 8, {"float": good, "quantized": good}, Greedy(320, 319, 1))
+    judge(report, RECIPES["int4"], exact=True)
+    far = {"float": good, "quantized": msgspec.structs.replace(good, worst_relative=0.002)}
+    with pytest.raises(GemmaError, match="largest relative difference from its own integers is 0.002"):
+        judge(msgspec.structs.replace(report, against=far), RECIPES["int4"], exact=True)
+    with pytest.raises(GemmaError, match="greedy tokens that its own integers would not choose is 1"):
+        judge(msgspec.structs.replace(report, greedy=Greedy(320, 318, 1)), RECIPES["int4"], exact=True)
+
+
+def test_float16_is_allowed_a_little_more_than_a_gate():
+    gate = RECIPES["int4"].gate
+    near = Parity(100, gate.agreement - 0.03, gate.divergence, 0.0, 0.0, 0.0)
+    report = Report("coreml float16", [1], 8, {"float": near, "quantized": msgspec.structs.replace(near)})
+    judge(report, RECIPES["int4"], half=True)
+    with pytest.raises(GemmaError, match="top-1 agreement"):
+        judge(report, RECIPES["int4"])
 
 
 def test_divergence_is_zero_for_equals_and_known_for_a_pair():

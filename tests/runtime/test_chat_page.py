@@ -54,6 +54,7 @@ def page(chromium, served):
     chromium.get_log("browser")
     chromium.get(served.url)
     wait(chromium, lambda: shown(chromium, "model") == served.model)
+    chromium.execute_script("options.temperature = '0'")
     yield chromium
     noise = [one["message"] for one in chromium.get_log("browser") if one["level"] == "SEVERE"]
     assert [one for one in noise if "favicon" not in one and "status of" not in one] == []
