@@ -17,6 +17,7 @@ from .errors import GemmaError
 COMMANDS = {
     "export": ("export.cmd_export", "make a bundle of a checkpoint"),
     "run": ("runtime.cmd_run", "answer a prompt, or chat"),
+    "serve": ("runtime.cmd_serve", "serve OpenAI's clients, and a chat page"),
     "bench": ("runtime.cmd_bench", "measure a bundle on this machine"),
     "eval": ("runtime.cmd_eval", "measure what a bundle lost: perplexity, divergence"),
     "inspect": ("runtime.cmd_inspect", "explain a checkpoint or a bundle"),
@@ -81,7 +82,7 @@ def import_command(name: str) -> Any:
     except ModuleNotFoundError as error:
         raise GemmaError(
             f"{name} needs the package {error.name}, which is not installed",
-            "pip install 'gemma-edge[export]'",
+            f"pip install 'gemma-edge[{'serve' if name == 'serve' else 'export'}]'",
         ) from error
 
 

@@ -8,13 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .available_memory import available
 from .bundle import Bundle
-from .engine import DEFAULT, ENGINES, longest
+from .context_length import chosen_context
+from .engine import DEFAULT, ENGINES
 from .errors import GemmaError
 from .events import End, Event, Token
-from .manifest import Manifest
-from .memory_plan import check_room, longest_context
 from .sampler import Sampling
 from .session import Session
 from .structured import JsonSchema
@@ -116,20 +114,6 @@ def read_prompt(given: str | None) -> str:
     if not prompt.strip():
         raise GemmaError("the prompt is empty", "give a PROMPT, or text on standard input")
     return prompt
-
-
-def chosen_context(manifest: Manifest, asked: int | None, engine: str) -> int:
-    """Raises GemmaError for a context that the model does not have, or that memory does not hold."""
-    most, room = longest(manifest, engine), available()  # what this process has already counts twice: a margin
-    if asked is not None and not 1 <= asked <= most:
-        raise GemmaError(f"--context {asked}: not a number from 1 to {most}", "leave it out for what fits the memory")
-    if engine != "onnx":
-        return asked or most  # its caches are of one size, whatever the context
-    context = min(most, max(1, longest_context(manifest, room, text=True))) if asked is None else asked
-    check_room(manifest, context, room, text=True)
-    if asked is None and context < most:
-        print(f"memory for {context} of {most} tokens of context", file=sys.stderr)
-    return context
 
 
 def chosen_sampling(session: Session, args: argparse.Namespace) -> Sampling:

@@ -24,7 +24,7 @@ from .saved_session import read_session, write_session
 from .steering import Steering
 from .structured import Grammars, ResponseFormat
 from .tokenizer import Message, Tokenizer
-from .tool_schema import Tool, call_problem, declarations, for_template
+from .tool_schema import Tool, call_problem, chosen_tools, declarations, for_template
 
 
 class Session:
@@ -78,6 +78,7 @@ class Session:
         thinking_budget: int | None = None,
         response_format: ResponseFormat | None = None,
         constrain_calls: bool = False,
+        tool_choice: str = "auto",
     ) -> Iterator[Event]:
         """Answer messages: text, thoughts and tool calls as they come, then one End.
 
@@ -86,10 +87,14 @@ class Session:
         thinking_budget: the thought is closed after so many tokens.
         response_format: what the text must be; thoughts and calls are free.
         constrain_calls: only declared names, and arguments by their schemas.
+        tool_choice: "auto", "none" for no calls, "required" for a call, or the name of the tool to call;
+        calls that are asked for are constrained.
         Raises GemmaError, before anything runs, for messages, tools or a format that can not be used.
         """
         declared = declarations(tools)
         self._check_abilities(declared, thinking, thinking_budget)
+        chosen = chosen_tools(declared, tool_choice)
+        must_call = tool_choice not in ("auto", "none")
         turns = checked(messages)
         if "tool_responses" in self.tokenizer.template:
             turns = with_responses(turns)
@@ -98,7 +103,7 @@ class Session:
         )
         self._check(prompt, max_new_tokens)
         reader = AnswerReader(
-            self.tokenizer, self.control, prompt, lambda name, arguments: call_problem(declared, name, arguments)
+            self.tokenizer, self.control, prompt, lambda name, arguments: call_problem(chosen, name, arguments)
         )
         steering = Steering(
             Sampler(sampling or self.defaults()),
@@ -108,12 +113,14 @@ class Session:
             self.manifest.generation.stop,
             budget=thinking_budget,
             thinking=thinking,
-            calling=bool(declared),
+            calling=bool(chosen),
+            must_call=must_call,
             response=self.grammars.response(response_format) if response_format else None,
-            calls=self.grammars.calls(declared, self.control.call_end, self.control.quote)
-            if constrain_calls and declared
+            calls=self.grammars.calls(chosen, self.control.call_end, self.control.quote)
+            if chosen and (constrain_calls or must_call)
             else None,
         )
+        self._begin()
         return self._events(self._generate(prompt, steering, max_new_tokens), reader, steering)
 
     def _check_abilities(self, declared: Sequence[object], thinking: bool, budget: int | None) -> None:
@@ -168,7 +175,13 @@ class Session:
         is not part of the stream.  Raises GemmaError for an empty prompt, or one over the context.
         """
         self._check(prompt, max_new_tokens)
+        self._begin()
         return self._generate(list(prompt), Sampler(sampling or self.defaults()), max_new_tokens)
+
+    def _begin(self) -> None:
+        """Forget an earlier `cancel`.  One that comes from here on counts, also before the first token is asked for."""
+        self._cancelled.clear()
+        self.decoder.resume()
 
     def _check(self, prompt: Sequence[int], max_new_tokens: int | None) -> None:
         if not prompt:
@@ -179,8 +192,6 @@ class Session:
             raise GemmaError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")
 
     def _generate(self, prompt: list[int], choose: Callable[[Floats], int], limit: int | None) -> Iterator[Token | End]:
-        self._cancelled.clear()
-        self.decoder.resume()
         stream = self.tokenizer.stream()
         started, reused = time.perf_counter(), self._reuse(prompt)
         first = spent = 0.0

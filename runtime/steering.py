@@ -30,12 +30,13 @@ class Steering:
         thinking: bool,
         budget: int | None,
         calling: bool,
+        must_call: bool,
         response: Matcher | None,
         calls: Callable[[], Matcher] | None,
     ) -> None:
         self._sampler, self._reader, self._tokenizer, self._control = sampler, reader, tokenizer, control
         self._stops, self._thinking, self._budget, self._calling = list(stops), thinking, budget, calling
-        self._response, self._calls = response, calls
+        self._must_call, self._response, self._calls = must_call, response, calls
         self._call = calls() if calls else None
         self._before = reader.part
 
@@ -70,26 +71,32 @@ class Steering:
         """The tokens, ascending, from the grammar that is at work, if one is."""
         if self._reader.part == "call" and self._call:
             return self._call.allowed()
+        if self._reader.part == "text" and self._must_call and not self._reader.calls:
+            return np.array(sorted([*self._thought_mark(), self._control.call]), np.int64)
         if self._reader.part == "text" and self._response:
             return self._response_or_marks(self._response)
         return None
 
     def _forbidden(self) -> list[int]:
-        """No calls where there are no tools, no thought behind its budget, no end before the answer of a form."""
+        """No calls where there are no tools, no thought behind its budget, no end before what was asked for."""
         part, control = self._reader.part, self._control
         tokens = [] if self._calling else [control.call]
         if part == "text" and self._spent() and self._reader.thoughts:
             tokens.append(control.channel)
-        if part == "thought" and self._response:
+        if part == "thought" and (self._response or self._must_call):
             tokens += self._stops
         return [token for token in tokens if token >= 0]
+
+    def _thought_mark(self) -> list[int]:
+        """What opens a thought, where there may be one before the answer."""
+        return [self._control.channel] if self._thinking and not (self._reader.thoughts or self._reader.calls) else []
 
     def _response_or_marks(self, response: Matcher) -> Ids:
         """Before the first word of the response a thought or calls may come; one thought, else some never answer."""
         allowed = response.allowed()
         if response.started or not (self._thinking or self._calling):
             return allowed
-        marks = [self._control.channel] if self._thinking and not (self._reader.thoughts or self._reader.calls) else []
+        marks = self._thought_mark()
         if self._calling:
             marks += [self._control.call, *([self._control.response] if self._reader.calls else [])]
         return np.union1d(allowed, np.array(marks, np.int64))

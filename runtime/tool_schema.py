@@ -33,6 +33,16 @@ def declarations(tools: Sequence[Tool]) -> list[Declaration]:
     return made
 
 
+def chosen_tools(declared: Sequence[Declaration], choice: str) -> list[Declaration]:
+    """Those that may be called: all for "auto" and "required", none for "none", or the one of that name."""
+    names = [tool["function"]["name"] for tool in declared]
+    if choice in ("auto", "none") or (choice == "required" and declared):
+        return [] if choice == "none" else list(declared)
+    if choice not in names:
+        raise GemmaError(f"the tool to call is {choice!r}; there are {', '.join(names) or 'none'}", "declare it")
+    return [declared[names.index(choice)]]
+
+
 def of_mapping(tool: Mapping[str, Any]) -> Declaration:
     function = tool.get("function", tool)
     if not isinstance(function, Mapping) or not NAME.fullmatch(str(function.get("name", ""))):

@@ -191,7 +191,7 @@ def test_make_targets_are_those_there_are(path):
 @pytest.mark.parametrize("room", ["export", "quantize", "runtime"])
 def test_a_room_readme_has_a_line_for_every_file(room):
     listed = [row[0].strip("`") for row in cells((ROOT / room / "README.md").read_text()) if row[0].startswith("`")]
-    present = [path.name for path in (ROOT / room).iterdir() if path.suffix in (".py", ".txt")]
+    present = [path.name for path in (ROOT / room).iterdir() if path.suffix in (".py", ".txt", ".html")]
     assert sorted(listed) == sorted(set(present) - {"__init__.py"})
 
 

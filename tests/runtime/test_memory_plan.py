@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from runtime import cli, cmd_run
+from runtime import cli, context_length
 from runtime.available_memory import available, group_rooms
 from runtime.bundle import Bundle
 from runtime.cache import STEP
@@ -155,12 +155,12 @@ def test_run_refuses_a_context_that_the_model_does_not_have(sample, asked, capsy
 
 def test_run_refuses_a_context_that_does_not_fit(sample, manifest, monkeypatch, capsys):
     room = plan(manifest, 2048, text=True).peak
-    monkeypatch.setattr(cmd_run, "available", lambda: room)
+    monkeypatch.setattr(context_length, "available", lambda: room)
     assert cli.main(["run", sample, "hi", "--context", "4096"]) == 1
     assert "2048 tokens fit" in capsys.readouterr().err
     assert cli.main(["run", sample, "hi", "--max-new-tokens", "1"]) == 0
     assert "memory for 2048 of 4096 tokens of context" in capsys.readouterr().err
-    monkeypatch.setattr(cmd_run, "available", lambda: 1000)
+    monkeypatch.setattr(context_length, "available", lambda: 1000)
     assert cli.main(["run", sample, "hi"]) == 1
     assert "0 MB are available" in capsys.readouterr().err
 

@@ -1,0 +1,49 @@
+"""A bundle served in a thread, for tests that ask over the network."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.cmd_serve import bound, model_name, web_server
+from runtime.serve_app import Limits, Server
+from runtime.session import Session
+
+LIMITS = Limits(waiting=16, tokens=512, seconds=60, body=64 * 1024)
+
+
+@dataclass(frozen=True)
+class Served:
+    url: str
+    model: str
+    session: Session
+    server: Server
+
+
+@contextmanager
+def serving(folder: Path, limits: Limits = LIMITS) -> Iterator[Served]:
+    """On a free port of 127.0.0.1, until the context is left."""
+    with bound("127.0.0.1", 0) as listener:
+        session = Session.open(folder, threads=1)
+        server = Server(session, model_name(folder), limits)
+        web = web_server(server, loopback=True)
+        thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            until(lambda: web.started)
+            yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", server.model, session, server)
+        finally:
+            web.should_exit = True
+            thread.join()
+
+
+def until(true: object, seconds: float = 30.0) -> None:
+    """Waits for a condition; an assertion that it comes."""
+    end = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.005)
