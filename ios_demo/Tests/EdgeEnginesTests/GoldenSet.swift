@@ -2,12 +2,14 @@ import EdgeCore
 import EdgeEngines
 import Foundation
 
-/// The golden set that `tests/mobile/write_golden.py` wrote, and onnxruntime: EDGE_GOLDEN and EDGE_ONNXRUNTIME.
+/// The golden sets that `tests/mobile/write_golden.py` wrote of an int4 and of a float bundle, and onnxruntime:
+/// EDGE_GOLDEN, EDGE_GOLDEN_FLOAT and EDGE_ONNXRUNTIME.
 enum GoldenSet {
   static let folder = URL(fileURLWithPath: ProcessInfo.processInfo.environment["EDGE_GOLDEN"] ?? "")
+  static let float = URL(fileURLWithPath: ProcessInfo.processInfo.environment["EDGE_GOLDEN_FLOAT"] ?? "")
   static let library = ProcessInfo.processInfo.environment["EDGE_ONNXRUNTIME"] ?? "libonnxruntime.so.1"
 
-  static func lines<T: Decodable>(_ name: String, _ type: T.Type) throws -> [T] {
+  static func lines<T: Decodable>(_ name: String, _ type: T.Type, of folder: URL = folder) throws -> [T] {
     let raw = try Data(contentsOf: folder.appendingPathComponent(name))
     return try raw.split(separator: UInt8(ascii: "\n")).map { try JSONDecoder().decode(T.self, from: $0) }
   }
