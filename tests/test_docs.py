@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 import tiny
+import uvicorn
 
 from export import targets
 from export.capture import input_names, output_names
@@ -75,8 +76,17 @@ def test_a_command_of_the_readme_runs(line, bundle, checkpoint, generated, capsy
         words = [*words, "--force", "--dry-run"]  # the stand-in bundle is what this command makes
     if words[0] == "eval":
         words = [*words, "--window-tokens", "64", "--windows", "2"]  # the stand-in's context is short
+    if words[0] == "serve":
+        words = [*words, "--port", "0"]
+        serve = uvicorn.Server.run
+        monkeypatch.setattr(uvicorn.Server, "run", lambda self, **given: closing(self) or serve(self, **given))
     assert main(words) == 0
     assert capsys.readouterr().out
+
+
+def closing(server):
+    """It starts, and closes as after control-C."""
+    server.should_exit = True
 
 
 def test_every_command_is_in_the_readme():
