@@ -101,9 +101,18 @@ class Stream:
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
         self._stream = DecodeStream(skip_special_tokens=True)
+        self._held: list[int] = []  # tokens since the last text
 
     def push(self, token: int) -> str:
-        return self._stream.step(self._pieces, token) or ""
+        self._held.append(token)
+        try:
+            text = self._stream.step(self._pieces, token) or ""
+        except Exception:  # the library raises Exception itself: bytes that are no text, after some that are
+            text = self._pieces.decode(self._held)
+            self._stream = DecodeStream(skip_special_tokens=True)
+        if text:
+            self._held.clear()
+        return text
 
     def push_all(self, tokens: Iterable[int]) -> str:
         return "".join(self.push(token) for token in tokens)

@@ -75,6 +75,13 @@ def test_half_a_character_waits_for_the_rest(ours):
     assert [stream.push(token) for token in ids] == [""] * (len(ids) - 1) + ["🙂"]
 
 
+def test_bytes_that_are_no_text_do_not_end_a_stream(ours):
+    """The library raises where it would have to take a character back."""
+    ids = [ours.pieces.token_to_id(piece) for piece in ("<0xC3>", "<0xA9>", "<0xE2>", "a", "b")]
+    stream = ours.stream()
+    assert [stream.push(token) for token in ids] == ["", "é", "", "\ufffda", "b"]
+
+
 def test_a_template_that_refuses_says_why(ours, monkeypatch):
     monkeypatch.setattr(ours, "template", "{{ raise_exception('roles must alternate') }}")
     with pytest.raises(GemmaError, match="roles must alternate"):
