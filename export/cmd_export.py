@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = calibrated_recipe(named_recipe(args.recipe or default_recipe(checkpoint)), args.calibrate)
     if args.dry_run:
         return dry_run(args, checkpoint, recipe, names)
-    from runtime.bench import peak_rss
+    from runtime.resident_memory import peak_rss
 
     from .calibration_text import AUTO, Text
     from .pipeline import export_bundle

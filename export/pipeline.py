@@ -19,12 +19,12 @@ from tokenizers import Tokenizer as Pieces
 from quantize.affine import Loss
 from quantize.recipe import Recipe as QuantizeRecipe
 from runtime import manifest as m
-from runtime.bench import peak_rss
 from runtime.bundle import Bundle, check_destination, created, describe, seal
 from runtime.decoder import open_head, open_tables
 from runtime.engine import ENGINES
 from runtime.errors import GemmaError
 from runtime.progress import Progress
+from runtime.resident_memory import peak_rss
 from runtime.tokenizer import Tokenizer
 
 from . import split, weights

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from .cache import WIDTHS
 from .engine import DEFAULT, Engine, open_decoder
 from .manifest import Manifest
 from .memory_plan import plan
+from .resident_memory import peak_rss
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -159,15 +158,3 @@ def bytes_per_token(manifest: Manifest, position: int, engine: str = DEFAULT) ->
     rows = {"sliding": min(position, model.window), "full": position}
     held = sum(2 * WIDTHS[one.dtype] * one.kv_heads * one.head_dim * rows[one.kind] for one in read)
     return manifest.files[manifest.artifacts[engine].weights].size + held
-
-
-def peak_rss() -> int:
-    """Bytes; the largest the process has been.
-
-    On Linux VmHWM: what getrusage says begins with the size of the process that started this one.
-    """
-    if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

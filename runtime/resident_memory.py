@@ -1,4 +1,4 @@
-"""How much memory this process holds now."""
+"""How much memory this process holds now, and held at the most."""
 
 from __future__ import annotations
 
@@ -12,5 +12,16 @@ def resident() -> int:
     """Bytes of memory this process holds; outside Linux the most that it ever held."""
     if sys.platform == "linux":
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return peak_rss()
+
+
+def peak_rss() -> int:
+    """Bytes; the largest the process has been.
+
+    On Linux VmHWM: what getrusage says begins with the size of the process that started this one.
+    """
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -21,7 +21,7 @@ from export.reference import FloatSource, load_layer
 from export.shapes import named_shape
 from export.synth_bundle import generated
 from quantize.recipe import RECIPES
-from runtime.bench import peak_rss
+from runtime.resident_memory import peak_rss
 
 tokens, recipe, rng = 2048, RECIPES["int4"], np.random.default_rng(0)
 with generated(named_shape("e2b")) as checkpoint, torch.no_grad():

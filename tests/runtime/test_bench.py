@@ -11,10 +11,11 @@ import pytest
 
 from runtime import cli, cmd_bench
 from runtime.bandwidth import read_bandwidth
-from runtime.bench import Figures, bytes_per_token, peak_rss
+from runtime.bench import Figures, bytes_per_token
 from runtime.bench_page import page, table
 from runtime.bundle import Bundle
 from runtime.decoder import Decoder
+from runtime.resident_memory import peak_rss
 
 SHORT = ["--prompt-tokens", "8", "--new-tokens", "3", "--repeat", "2", "--threads", "1"]
 

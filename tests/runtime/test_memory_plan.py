@@ -47,7 +47,7 @@ def test_a_process_takes_what_was_planned(bundle, manifest, context):
 import sys
 from pathlib import Path
 import numpy as np
-from runtime.bench import peak_rss
+from runtime.resident_memory import peak_rss
 from runtime.bundle import Bundle
 from runtime.decoder import Decoder
 decoder = Decoder(Bundle.open(Path(sys.argv[1])), 2)

@@ -6,7 +6,7 @@
 /// base: the process and its libraries; weights: the graph's; loading: more while they are packed; caches: keys and
 /// values; rotary: positions; growing: an old array beside the new one; activations: of a call
 public struct MemoryPlan: Sendable, Equatable {
-  public static let base = 40_000_000  // measured: edge-cli with onnxruntime and a session that has run, less its weights
+  public static let base = 40_000_000  // an estimate of a process with onnxruntime, less its weights: not measured yet
 
   public let context: Int
   public let weights: Int
