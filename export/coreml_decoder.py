@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
-from runtime.cache import rotary_table
 from runtime.decoder import Step, open_head, open_tables
 from runtime.errors import GemmaError
+from runtime.rotary import rotary_table
 
 from .mil_evaluator import Precision, Program, States
 

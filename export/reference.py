@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from runtime.cache import rotary_table
 from runtime.head import Head
 from runtime.manifest import Rope
+from runtime.rotary import rotary_table
 from runtime.row_table import RowTable
 
 from .checkpoint import Checkpoint

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .manifest import Cache, Rope
+from .manifest import Cache
 
-Floats = NDArray[np.float32]
 Rows = NDArray[np.float32] | NDArray[np.int8]
 WIDTHS = {"float32": 4, "int8": 1}  # bytes of a value
-STEP = 1024  # rows by which a full layer's cache and the rotary tables grow
+STEP = 1024  # rows by which a full layer's cache grows
 TURNS = 4  # ends of turns whose windows a session keeps
 SLACK = 64  # rows a window may run over before it is moved to the front
 
@@ -129,15 +128,3 @@ def regrown(array: Rows, spec: Cache, rows: int, length: int) -> Rows:
     grown = empty(spec, rows)
     grown[:, :, :length] = array[:, :, :length]
     return grown
-
-
-def rotary_table(rope: Rope, rows: int) -> tuple[Floats, Floats]:
-    """cos and sin (rows, head_dim / 2) float32 of position * frequency, computed in float32.
-
-    frequency[j] = theta ** (-2 j / head_dim) for the rotated pairs, zero for the others
-    ("proportional" RoPE of Gemma 4's full layers).
-    """
-    pairs = np.arange(rope.head_dim // 2)
-    frequency = np.where(pairs < rope.rotated_pairs, rope.theta ** (-2.0 * pairs / rope.head_dim), 0.0)
-    angle = np.arange(rows, dtype=np.float32)[:, None] * frequency.astype(np.float32)
-    return np.cos(angle), np.sin(angle, out=angle)

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from .bundle import Bundle
-from .cache import FullCache, Rows, Saved, WindowCache, rotary_table
+from .cache import STEP, FullCache, Rows, Saved, WindowCache
 from .errors import GemmaError
 from .head import Head
 from .huge_pages import collapse_later
@@ -19,6 +19,7 @@ from .idle_cores import idle_cores
 from .load_beside import load_beside
 from .manifest import Model
 from .mapped_weights import let_go
+from .rotary import RotaryRows
 from .row_table import RowTable
 
 Floats = NDArray[np.float32]
@@ -104,7 +105,8 @@ class Decoder:
             WindowCache(spec, self.model.window, CHUNK) if spec.kind == "sliding" else FullCache(spec)
             for spec in self.model.caches
         ]
-        self._rope: dict[str, tuple[Floats, Floats]] = {}
+        self._rotary: dict[str, RotaryRows] = {}
+        self._rows = 0  # of the rotary tables
         self._calls.clear()
 
     def rewind(self, position: int) -> bool:
@@ -176,21 +178,19 @@ class Decoder:
 
     def _make_room(self, tokens: int) -> None:
         moved = [cache.make_room(tokens) for cache in self.caches]
-        needed = self.position + tokens
-        grown = not self._rope or needed > len(next(iter(self._rope.values()))[0])
+        needed = max([self.position + tokens, *(cache.key.shape[2] for cache in self.caches)])
+        grown = needed > self._rows
         if any(moved) or grown:
             self._calls.clear()
         if grown:
-            self._rope = {}  # before there are longer ones
-            rows = min(-(-needed // 1024) * 1024, max(self.model.context, needed))
-            rows = max([rows, *(cache.key.shape[2] for cache in self.caches)])
-            self._rope = {kind: rotary_table(rope, rows) for kind, rope in self.model.rope.items()}
+            self._rows = -(-needed // STEP) * STEP
+            self._rotary = {kind: RotaryRows(rope, self._rows) for kind, rope in self.model.rope.items()}
 
     def _bind(self, tokens: int, kept: int) -> Call:
         """Make and bind the arrays of a call; the binding holds pointers, the Call holds the arrays."""
         binding, inputs = self._session.io_binding(), self._arrays(tokens, kept)
-        for kind, tables in self._rope.items():
-            inputs[f"{kind}.cos"], inputs[f"{kind}.sin"] = tables
+        for kind, rows in self._rotary.items():
+            inputs[f"{kind}.cos"], inputs[f"{kind}.sin"] = rows.cos, rows.sin
         for name, array in inputs.items():
             if name in self._inputs:
                 binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
@@ -219,8 +219,8 @@ class Decoder:
             "inputs_embeds": np.empty((1, tokens, self.model.hidden_size), np.float32),
             "per_layer_inputs": np.empty((1, tokens, own * dim), np.float32),
             "per_layer_inputs_kept": np.empty((1, kept, (self.model.layers - own) * dim), np.float32),
-            "positions": np.empty((1, tokens), np.int64),
-            "positions_kept": np.empty((1, kept), np.int64),
+            "positions": np.arange(tokens, dtype=np.int64)[None],  # rows of the rotary tables
+            "positions_kept": np.arange(tokens - kept, tokens, dtype=np.int64)[None],
             "kept": np.arange(tokens - kept, tokens, dtype=np.int64),
         }
         for kind in ("full", "sliding"):
@@ -235,8 +235,8 @@ class Decoder:
             inputs["per_layer_inputs"][0] = table.rows(ids, slice(0, own)).reshape(tokens, -1)
             if own < self.model.layers:
                 inputs["per_layer_inputs_kept"][0] = table.rows(ids[-kept:], slice(own, None)).reshape(kept, -1)
-        positions = np.arange(self.position, self.position + tokens)
-        inputs["positions"][0], inputs["positions_kept"][0] = positions, positions[-kept:]
+        for rotary in self._rotary.values():
+            rotary.fill(np.arange(self.position, self.position + tokens))
         for cache in self.caches:
             total = cache.length + tokens
             inputs[f"{cache.spec.kind}.last"][:], inputs[f"{cache.spec.kind}.total"][...] = total - 1, total

@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Bundle
-from .cache import rotary_table
-from .decoder import Cancelled, Floats, Ids, Step, check_tables, open_head, open_tables
+from .decoder import Cancelled, Ids, Step, check_tables, open_head, open_tables
 from .errors import GemmaError
 from .idle_cores import idle_cores
 from .load_beside import load_beside
+from .rotary import frequencies, rotary_rows
 from .slots import Positions, Slots
 
 FEW = 8  # tokens: as fast one by one as in a call of many
-STEP = 1024  # rows by which the rotary tables grow
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ class ExecutorchDecoder:
             kind: Slots(int(self._inputs[f"{kind}.mask"][-1]), self.model.window if kind == "sliding" else 0)
             for kind in self.model.rope
         }
-        self._rope: dict[str, tuple[Floats, Floats]] = {}
+        self._frequencies = {kind: frequencies(rope) for kind, rope in self.model.rope.items()}
 
     def rewind(self, position: int) -> bool:
         """Forget what comes after `position`; false, and nothing changed, if a window has moved past it."""
@@ -215,18 +214,12 @@ class ExecutorchDecoder:
             rows = self.tables["per_layer"].rows(ids, slice(None) if whole else slice(0, own))
             given["per_layer_inputs"] = rows[:, :own].reshape(1, len(ids), -1)
             given["per_layer_inputs_kept"] = rows[:, own:].reshape(1, len(ids), -1)
-        for kind, (cos, sin) in self._tables(int(positions[-1]) + 1).items():
-            slots = self._slots[kind]
+        for kind, frequency in self._frequencies.items():
+            slots, (cos, sin) = self._slots[kind], rotary_rows(frequency, positions)
             given |= {f"{kind}.slots": slots.take(positions), f"{kind}.mask": slots.mask(positions)}
-            given |= {f"{kind}.cos": cos[positions], f"{kind}.sin": sin[positions]}
+            given |= {f"{kind}.cos": cos, f"{kind}.sin": sin}
         names = [name for name in self._inputs if whole or name != "per_layer_inputs_kept"]
         return [np.ascontiguousarray(given[name]) for name in names]
-
-    def _tables(self, needed: int) -> dict[str, tuple[Floats, Floats]]:
-        if not self._rope or needed > len(next(iter(self._rope.values()))[0]):
-            rows = -(-needed // STEP) * STEP
-            self._rope = {kind: rotary_table(rope, rows) for kind, rope in self.model.rope.items()}
-        return self._rope
 
     def _execute(self, name: str, inputs: list[NDArray[Any]]) -> Any:
         if self._cancelled.is_set():

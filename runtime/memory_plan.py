@@ -24,7 +24,7 @@ class Plan:
 
     base: interpreter and libraries; weights: the graph's, packed; loading: more while they are
     packed; rows: recent rows of the two-stage head; tokenizer: 0 without text; caches: keys and
-    values; tables: rotary positions; growing: an old array beside the new one; activations: of a
+    values; rotary: positions of a call; growing: an old array beside the new one; activations: of a
     chunk of a prompt
     """
 
@@ -35,13 +35,13 @@ class Plan:
     rows: int
     tokenizer: int
     caches: int
-    tables: int
+    rotary: int
     growing: int
     activations: int
 
     @property
     def peak(self) -> int:
-        running = self.tokenizer + self.caches + self.tables + self.growing + self.activations
+        running = self.tokenizer + self.caches + self.rotary + self.growing + self.activations
         return self.base + self.weights + self.rows + max(self.loading, running)
 
 
@@ -67,7 +67,7 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
         rows=head_rows(model),
         tokenizer=TEXT * model.vocab_size if text else 0,
         caches=sum(cache_bytes(model, cache, rows) for cache in model.caches) + TURNS * kept,
-        tables=table_bytes(model, rows),
+        rotary=rotary_bytes(model, min(reached, CHUNK)),
         growing=max((cache_bytes(model, cache, rows - STEP) // 2 for cache in full), default=0),
         activations=activations(model, artifact, min(reached, CHUNK)),
     )
@@ -78,11 +78,9 @@ def cache_bytes(model: Model, cache: Cache, rows: int) -> int:
     return 2 * WIDTHS[cache.dtype] * cache.kv_heads * cache.head_dim * held
 
 
-def table_bytes(model: Model, rows: int) -> int:
-    """Cosines and sines of every kind of layer, as many rows as the longest cache."""
-    sliding = [model.window + CHUNK for cache in model.caches if cache.kind == "sliding"]
-    longest = max([rows, *sliding])
-    return sum(2 * 4 * longest * (rope.head_dim // 2) for rope in model.rope.values())
+def rotary_bytes(model: Model, tokens: int) -> int:
+    """Cosines and sines of a call's positions, for every kind of layer."""
+    return sum(2 * 4 * tokens * (rope.head_dim // 2) for rope in model.rope.values())
 
 
 def head_rows(model: Model) -> int:

@@ -25,11 +25,11 @@ from hostile import CASES  # noqa: E402
 
 from runtime.answer_reader import AnswerReader  # noqa: E402
 from runtime.bundle import Bundle  # noqa: E402
-from runtime.cache import rotary_table  # noqa: E402
 from runtime.decoder import open_tables  # noqa: E402
 from runtime.events import Text, Thought, Token  # noqa: E402
 from runtime.manifest import Manifest  # noqa: E402
 from runtime.memory_plan import longest_context, plan  # noqa: E402
+from runtime.rotary import rotary_table  # noqa: E402
 from runtime.sampler import Sampler, Sampling, SplitMix64  # noqa: E402
 from runtime.session import Session  # noqa: E402
 from runtime.tokenizer import Tokenizer, environment  # noqa: E402

@@ -33,7 +33,7 @@ def test_the_parts_are_what_is_allocated(bundle, manifest, tokens):
     decoder.prefill(np.zeros(tokens, np.int64))
     found = plan(manifest, tokens)
     assert found.caches == sum(cache.key.nbytes + cache.value.nbytes for cache in decoder.caches)
-    assert found.tables == sum(a.nbytes + b.nbytes for a, b in decoder._rope.values())
+    assert found.rotary == sum(2 * one.frequency.nbytes for one in decoder._rotary.values()) * min(tokens, CHUNK)
     assert decoder.head
     rows = decoder.head.rows
     assert found.rows == rows._raw.nbytes + rows._slot.nbytes + rows._id.nbytes
@@ -171,7 +171,7 @@ def test_inspect_shows_the_parts(sample, manifest, checkpoint, capsys):
     planned = found["memory plan"]
     assert planned["peak"] == plan(manifest, 2048, text=True).peak
     parts = sum(planned[name] for name in ("base", "weights", "rows"))
-    running = sum(planned[name] for name in ("tokenizer", "caches", "tables", "growing", "activations"))
+    running = sum(planned[name] for name in ("tokenizer", "caches", "rotary", "growing", "activations"))
     assert planned["peak"] == parts + max(planned["loading"], running)
     assert found["peak bytes of run"]["1024"] == plan(manifest, 1024, text=True).peak
     assert cli.main(["inspect", sample, "--context", "0"]) == 1
