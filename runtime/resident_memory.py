@@ -1,7 +1,8 @@
-"""How much memory this process holds now, and held at the most."""
+"""How much memory this process holds now, and held at the most; and giving back what it holds for later."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import sys
@@ -25,3 +26,9 @@ def peak_rss() -> int:
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def give_back() -> None:
+    """Return to the system what malloc keeps for later, where it can: half a millisecond after an answer."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None:
+        trim(0)

@@ -19,6 +19,7 @@ from .engine import DEFAULT, Mark, open_decoder
 from .errors import GemmaError
 from .events import End, Event, Stop, Token
 from .messages import checked, with_responses
+from .resident_memory import give_back
 from .sampler import Sampler, Sampling
 from .saved_session import read_session, write_session
 from .steering import Steering
@@ -220,6 +221,7 @@ class Session:
                 spent += time.perf_counter() - begun
         except Cancelled:
             stop = "cancelled"
+        give_back()
         yield End(
             stop=stop,
             prompt_tokens=len(prompt),
