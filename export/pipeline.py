@@ -24,7 +24,7 @@ from runtime.decoder import open_head, open_tables
 from runtime.engine import ENGINES
 from runtime.errors import GemmaError
 from runtime.progress import Progress
-from runtime.resident_memory import peak_rss
+from runtime.resident_memory import give_back, peak_rss
 from runtime.tokenizer import Tokenizer
 
 from . import split, weights
@@ -39,7 +39,6 @@ from .config import GemmaConfig
 from .greedy import compare_greedy
 from .reference import FloatSource, QuantizedSource, hidden_states
 from .side_files import check_side_files, copy_tokenizer, generation
-from .spare_memory import give_back
 from .targets import load_targets, runners
 from .tensors import needed, part
 from .verify import (
