@@ -74,7 +74,10 @@ def memory(tensors: Sequence[TensorProto], config: GemmaConfig) -> Memory:
     scales = sum(size for name, size in sizes.items() if name.endswith(".scales"))
     own = config.layers[: config.own_kv_layers]
     wide = 4 * max(layer.intermediate for layer in own) + 4 * config.hidden + 2 * len(own) * config.per_layer_dim
-    return Memory(weights=sum(sizes.values()) + scales, loading=max(sizes.values()) + scales, token=4 * wide)
+    score = 4 * max(layer.heads for layer in config.layers) if config.cache_bits else 0  # others are in tiles
+    return Memory(
+        weights=sum(sizes.values()) + scales, loading=max(sizes.values()) + scales, token=4 * wide, score=score
+    )
 
 
 def described(value: onnx.ValueInfoProto) -> Tensor:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from quantize.affine import Quantized
 from quantize.recipe import Recipe
-from runtime.decoder import CHUNK, Decodes
+from runtime.chunk import CHUNK
+from runtime.decoder import Decodes
 from runtime.errors import GemmaError
 from runtime.golden import Goldens, record
 

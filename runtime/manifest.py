@@ -85,6 +85,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     weights: int = 0  # resident once loaded
     loading: int = 0  # more, while it loads
     token: int = 0  # for each token of a call
+    score: int = 0  # for each token of a call and each position that it sees
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .cache import SLACK, STEP, TURNS, WIDTHS
+from .chunk import CHUNK, chunks
 from .errors import GemmaError
 from .manifest import Artifact, Cache, Manifest, Model
 from .row_cache import ROWS
 
-CHUNK = 256  # prompt tokens a call, as decoder.py reads them
 BASE = 76_000_000  # Python, numpy, and onnxruntime with a session that has run: without its weights
 TEXT = 1_400  # for a token of the vocabulary, while tokenizer.json is read: Gemma's own has two merges for each
 
@@ -69,7 +69,7 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
         caches=sum(cache_bytes(model, cache, rows) for cache in model.caches) + TURNS * kept,
         rotary=rotary_bytes(model, min(reached, CHUNK)),
         growing=max((cache_bytes(model, cache, rows - STEP) // 2 for cache in full), default=0),
-        activations=activations(model, artifact, min(reached, CHUNK)),
+        activations=activations(model, artifact, min(reached, CHUNK)) + artifact.memory.score * scores(reached),
     )
 
 
@@ -94,6 +94,12 @@ def activations(model: Model, artifact: Artifact, tokens: int) -> int:
     """Of a call: what the graph holds at its widest, and rows, raw and as floats."""
     rows = tokens * (2 + 4) * (model.hidden_size + model.layers * model.per_layer_dim)
     return tokens * artifact.memory.token + rows + 4 * 4 * model.vocab_size
+
+
+def scores(context: int) -> int:
+    """The most tokens of a call times positions that they see."""
+    most: int = max((piece.stop - piece.start) * piece.stop for piece in chunks(0, context))
+    return most
 
 
 def longest_context(manifest: Manifest, room: int, *, text: bool = False) -> int:

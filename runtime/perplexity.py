@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .decoder import CHUNK, Decoder
+from .chunk import CHUNK
+from .decoder import Decoder
 from .errors import GemmaError
 
 Floats = NDArray[np.float32]

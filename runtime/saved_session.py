@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from .bundle import MANIFEST, Bundle, sha256
 from .cache import SLACK, Rows
-from .decoder import CHUNK, Decoder
+from .chunk import CHUNK
+from .decoder import Decoder
 from .errors import GemmaError
 from .manifest import Cache
 

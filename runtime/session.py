@@ -13,8 +13,9 @@ import numpy as np
 from .answer_reader import AnswerReader
 from .bundle import Bundle
 from .cache import TURNS
+from .chunk import chunks
 from .control_tokens import ControlTokens
-from .decoder import CHUNK, Cancelled, Decoder, Floats
+from .decoder import Cancelled, Decoder, Floats
 from .engine import DEFAULT, Mark, open_decoder
 from .errors import GemmaError
 from .events import End, Event, Stop, Token
@@ -272,12 +273,11 @@ class Session:
         array = np.array(ids, np.int64)
         for table in self.decoder.tables.values():
             table.prefetch(array)
-        for start in range(0, len(ids), CHUNK):
+        for piece in chunks(self.decoder.position, len(ids)):
             if self._cancelled.is_set():
                 raise Cancelled
-            piece = array[start : start + CHUNK]
-            logits = self.decoder.forward(piece).logits
-            self.ids += piece.tolist()
+            logits = self.decoder.forward(array[piece]).logits
+            self.ids += ids[piece]
         last: Floats = logits[-1]
         return last
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import tiny
@@ -9,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runtime import chunk as chunk_module
 from runtime import decoder as decoder_module
 from runtime.bundle import Bundle
 from runtime.decoder import Decoder
@@ -76,7 +79,8 @@ def test_any_chunks_give_the_logits_of_one_read(pair, chunks):
 
 def test_small_chunks_of_a_long_prompt_keep_the_window_small(pair, monkeypatch):
     model, decoder = pair
-    monkeypatch.setattr(decoder_module, "CHUNK", 16)
+    for module in (decoder_module, chunk_module):
+        monkeypatch.setattr(module, "CHUNK", 16)
     ids = np.random.default_rng(6).integers(3, tiny.VOCAB, 250)
     decoder.reset()
     found = decoder.prefill(ids).logits[-1]
@@ -126,3 +130,20 @@ def test_hidden_states_are_an_output_beside_the_logits(pair):
     step = decoder.forward(ids, kept=20)
     hidden = model.model(torch.from_numpy(ids)[None]).last_hidden_state[0].numpy()
     assert relative(step.hidden, hidden) <= RELATIVE
+
+
+def test_int8_caches_are_read_without_tiles(bundle, monkeypatch):
+    folders = [bundle("sample", recipe) for recipe in ("int4-datafree", "float")]
+    seen, opened = [], decoder_module.opened
+
+    def watched(path, options):
+        seen.append(os.environ.get(decoder_module.TILES))
+        return opened(path, options)
+
+    monkeypatch.setattr(decoder_module, "opened", watched)
+    for folder in folders:
+        Decoder(Bundle.open(folder), threads=1)
+    monkeypatch.setenv(decoder_module.TILES, "0")
+    Decoder(Bundle.open(folders[0]), threads=1)
+    assert seen == ["1", None, "0"]
+    assert os.environ[decoder_module.TILES] == "0"
