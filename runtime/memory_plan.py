@@ -25,7 +25,7 @@ class Plan:
     base: interpreter and libraries; weights: the graph's, packed; loading: more while they are
     packed; rows: recent rows of the two-stage head; tokenizer: 0 without text; caches: keys and
     values; rotary: positions of a call; growing: an old array beside the new one; activations: of a
-    chunk of a prompt
+    chunk of a prompt; scores: what attention holds of it
     """
 
     context: int
@@ -38,10 +38,11 @@ class Plan:
     rotary: int
     growing: int
     activations: int
+    scores: int
 
     @property
     def peak(self) -> int:
-        running = self.tokenizer + self.caches + self.rotary + self.growing + self.activations
+        running = self.tokenizer + self.caches + self.rotary + self.growing + self.activations + self.scores
         return self.base + self.weights + self.rows + max(self.loading, running)
 
 
@@ -69,7 +70,8 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
         caches=sum(cache_bytes(model, cache, rows) for cache in model.caches) + TURNS * kept,
         rotary=rotary_bytes(model, min(reached, CHUNK)),
         growing=max((cache_bytes(model, cache, rows - STEP) // 2 for cache in full), default=0),
-        activations=activations(model, artifact, min(reached, CHUNK)) + artifact.memory.score * scores(reached),
+        activations=activations(model, artifact, min(reached, CHUNK)),
+        scores=artifact.memory.score * scores(reached),
     )
 
 

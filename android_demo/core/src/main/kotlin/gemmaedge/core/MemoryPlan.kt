@@ -4,7 +4,7 @@ private const val BASE = 76_000_000L // as the Python runtime has measured: an i
 private const val TEXT = 1_400L // for a token of the vocabulary, where tokenizer.json is read
 private const val RECENT_ROWS = 4096L // that the Python runtime keeps for the two-stage head
 
-/** Bytes at the peak of a process that reads [context] tokens, by part; the parts are the Python runtime's. */
+/** Bytes at the peak of a process that reads [context] tokens, by part; the parts are the Python runtime's, but for whole rotary tables. */
 data class MemoryPlan(
     val context: Int,
     val base: Long,
