@@ -7,6 +7,7 @@ let package = Package(
   products: [
     .library(name: "EdgeCore", targets: ["EdgeCore"]),
     .library(name: "EdgeEngines", targets: ["EdgeEngines"]),
+    .library(name: "EdgeChat", targets: ["EdgeChat"]),
   ],
   targets: [
     .target(name: "Jinja"),
@@ -15,8 +16,10 @@ let package = Package(
     .target(
       name: "EdgeEngines",
       dependencies: ["EdgeCore", .target(name: "COnnxruntime", condition: .when(platforms: [.linux, .macOS]))]),
+    .target(name: "EdgeChat", dependencies: ["EdgeCore"]),
     .executableTarget(name: "edge-cli", dependencies: ["EdgeCore", "EdgeEngines"]),
     .testTarget(name: "EdgeCoreTests", dependencies: ["EdgeCore", "Jinja"]),
     .testTarget(name: "EdgeEnginesTests", dependencies: ["EdgeCore", "EdgeEngines"]),
+    .testTarget(name: "EdgeChatTests", dependencies: ["EdgeChat", "EdgeCore", "EdgeEngines"]),
   ]
 )

@@ -44,6 +44,11 @@ public struct Bundle: Sendable {
     return found
   }
 
+  /// The hash of the manifest, which holds those of all files: 64 hex digits.
+  ///
+  /// Throws GemmaError if the manifest can not be read.
+  public func key() throws -> String { try SHA256.hex(file: folder.appendingPathComponent(Bundle.manifestName)) }
+
   /// Hash every file.  Throws GemmaError at the first that differs.
   public func checkHashes(progress: (String, Int) -> Void = { _, _ in }) throws {
     for (name, entry) in manifest.files.sorted(by: { $0.key < $1.key }) {
@@ -75,7 +80,7 @@ public struct Bundle: Sendable {
   private var manifestPath: String { folder.appendingPathComponent(Bundle.manifestName).path }
 
   /// Throws GemmaError unless the seal holds, the version is known, and the fields are right.
-  private static func readManifest(_ folder: URL) throws -> Manifest {
+  static func readManifest(_ folder: URL) throws -> Manifest {
     let path = folder.appendingPathComponent(manifestName)
     guard isPlainFile(path) else {
       throw GemmaError("\(folder.path): not a bundle, it has no \(manifestName)", notABundleHint(folder))

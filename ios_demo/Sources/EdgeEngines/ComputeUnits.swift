@@ -1,0 +1,4 @@
+/// What Core ML may compute on.
+public enum ComputeUnits: String, Sendable, CaseIterable {
+  case all, cpu, gpu, neuralEngine
+}
