@@ -80,7 +80,11 @@ final class BundleStore {
     work = Task {
       let task = Task.detached(operation: job)
       do {
-        try await withTaskCancellationHandler { try await task.value } onCancel: { task.cancel() }
+        try await withTaskCancellationHandler {
+          try await task.value
+        } onCancel: {
+          task.cancel()
+        }
       } catch is CancellationError {
         problem = nil
       } catch {

@@ -26,7 +26,12 @@ done
 library=$("$bin/python" -c 'import glob, os, onnxruntime
 print(glob.glob(os.path.join(os.path.dirname(onnxruntime.__file__), "capi", "libonnxruntime.so*"))[0])')
 export EDGE_BINDS="$PWD/$golden:/golden $(dirname "$library"):/onnxruntime"
-# Optimized: without it the hashes alone take minutes.  Swift 6.0's Observation on Linux names a function that is nowhere.
-ios_demo/ci/in_swift_root.sh "$root" env EDGE_GOLDEN=/golden/int4 \
-  EDGE_GOLDEN_FLOAT=/golden/float EDGE_GOLDEN_COREML=/golden/coreml EDGE_ONNXRUNTIME="/onnxruntime/$(basename "$library")" \
-  swift test -Xswiftc -O -Xswiftc -warnings-as-errors -Xlinker --allow-shlib-undefined --enable-index-store --disable-xctest --no-parallel
+inside() { ios_demo/ci/in_swift_root.sh "$root" "$@"; }
+inside /usr/libexec/swift/bin/swift-format lint --strict -r Sources Tests App Package.swift ci/declarations
+# Optimized: without it the hashes alone take minutes.  Swift 6.0's Observation on Linux names a function that is
+# nowhere, which the linker is told to let pass.
+inside env EDGE_GOLDEN=/golden/int4 EDGE_GOLDEN_FLOAT=/golden/float EDGE_GOLDEN_COREML=/golden/coreml \
+  EDGE_ONNXRUNTIME="/onnxruntime/$(basename "$library")" \
+  swift test -Xswiftc -O -Xswiftc -warnings-as-errors -Xlinker --allow-shlib-undefined --enable-index-store \
+  --disable-xctest --no-parallel
+inside ci/type_check.sh

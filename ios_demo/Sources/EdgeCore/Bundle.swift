@@ -7,7 +7,8 @@ import Foundation
 public struct Bundle: Sendable {
   public static let manifestName = "bundle.json"
   public static let sealName = "bundle.sha256"
-  public static let hashedAtOpen = 64 << 20  // larger files are mapped: their size is checked, `checkHashes` hashes them
+  /// Larger files are mapped: their size is checked, `checkHashes` hashes them.
+  public static let hashedAtOpen = 64 << 20
   static let fetchAgain = "the copy may be incomplete or damaged; fetch or export the bundle again"
 
   public let folder: URL

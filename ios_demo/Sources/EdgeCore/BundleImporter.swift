@@ -28,7 +28,8 @@ public enum BundleImporter {
   private static func read(_ source: URL, _ name: String) throws -> Data {
     let file = source.appendingPathComponent(name)
     guard Bundle.isPlainFile(file) else {
-      throw GemmaError("\(source.lastPathComponent): not a bundle, it has no \(name)", "pick the folder that was exported")
+      throw GemmaError(
+        "\(source.lastPathComponent): not a bundle, it has no \(name)", "pick the folder that was exported")
     }
     return try FileReader.all(file)
   }

@@ -73,7 +73,8 @@ public struct Tables {
       throw GemmaError("\(bundle.folder.path): the row files are not those of the model", "export the bundle again")
     }
     (self.model, self.tokens, perLayer) = (model, tokens, opened["per_layer"])
-    let sizes = [(tokens.format.layers, tokens.format.dim)] + (perLayer.map { [($0.format.layers, $0.format.dim)] } ?? [])
+    let sizes =
+      [(tokens.format.layers, tokens.format.dim)] + (perLayer.map { [($0.format.layers, $0.format.dim)] } ?? [])
     let expected = [(1, model.hiddenSize), (model.layers, model.perLayerDim)].prefix(sizes.count)
     guard zip(sizes, expected).allSatisfy({ $0 == $1 }), opened.values.allSatisfy({ $0.format.rows == model.vocabSize })
     else {

@@ -2,7 +2,9 @@ import Foundation
 
 /// Arrays of keys or values, (1, heads, rows, dim).
 extension HostArray {
-  convenience init(_ cache: Cache, rows: Int) throws { try self.init(cache.dtype, [1, cache.kvHeads, rows, cache.headDim]) }
+  convenience init(_ cache: Cache, rows: Int) throws {
+    try self.init(cache.dtype, [1, cache.kvHeads, rows, cache.headDim])
+  }
 
   public var rows: Int { shape[2] }
 

@@ -18,7 +18,9 @@ public struct Tokenizer: Sendable {
 
   init(_ vocabulary: Vocabulary, bos: Int) {
     (self.vocabulary, self.bos) = (vocabulary, bos)
-    let named = vocabulary.addedIds.map { (Array(String(decoding: vocabulary.piece($0), as: UTF8.self).unicodeScalars), $0) }
+    let named = vocabulary.addedIds.map {
+      (Array(String(decoding: vocabulary.piece($0), as: UTF8.self).unicodeScalars), $0)
+    }
     added = Dictionary(named.filter { !$0.0.isEmpty }) { _, last in last }
     lengths = Dictionary(grouping: added.keys) { $0[0] }.mapValues { Set($0.map(\.count)).sorted(by: >) }
     bytes = vocabulary.bytesById

@@ -115,7 +115,9 @@ public struct Vocabulary: Sendable {
   private func isSound() -> Bool {
     raw.withUnsafeBytes { bytes in
       func array(_ place: Int, _ count: Int) -> [Int] {
-        (0..<count).map { Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: place + 4 * $0, as: UInt32.self))) }
+        (0..<count).map {
+          Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: place + 4 * $0, as: UInt32.self)))
+        }
       }
       let most = max(pieces, 1)
       let (starts, firsts) = (array(offsets, pieces + 1), array(first, pieces + 1))

@@ -135,7 +135,8 @@
         throw error
       } catch {
         let place = bundle.map { "\($0.folder.path): " } ?? ""
-        throw GemmaError("\(place)Core ML: \(error.localizedDescription)", "try other compute units, or export it again")
+        throw GemmaError(
+          "\(place)Core ML: \(error.localizedDescription)", "try other compute units, or export it again")
       }
     }
   }

@@ -85,7 +85,8 @@
       let positions = (position..<position + tokens).map(Int64.init)
       var fed = [
         "inputs_embeds": try HostArray(tables.embeddings(ids), [1, tokens, model.hiddenSize]),
-        "positions": try HostArray(positions, [1, tokens]), "positions_kept": try HostArray(positions.suffix(1), [1, 1]),
+        "positions": try HostArray(positions, [1, tokens]),
+        "positions_kept": try HostArray(positions.suffix(1), [1, 1]),
         "kept": try HostArray([Int64(tokens - 1)], [1]),
       ]
       if dim > 0 {
@@ -108,7 +109,8 @@
       var (past, present): ([String: HostArray], [String: HostArray]) = ([:], [:])
       for layer in caches.layers {
         let own = layer.cache.layer
-        let readers = model.sources.indices.filter { model.sources[$0] == own }.map { "present.\($0)" } + ["kept.\(own)"]
+        let readers =
+          model.sources.indices.filter { model.sources[$0] == own }.map { "present.\($0)" } + ["kept.\(own)"]
         for (part, array) in [("key", layer.key), ("value", layer.value)] {
           past["past.\(own).\(part)"] = array
           for reader in readers where outputs.contains("\(reader).\(part)") { present["\(reader).\(part)"] = array }
@@ -128,7 +130,8 @@
       let wrong = widths.merging(caches) { $1 }.filter { $1 > 0 && engine.width($0) != $1 }
       guard wrong.isEmpty else {
         let names = wrong.keys.sorted().joined(separator: ", ")
-        throw GemmaError("\(bundle.folder.path): \(names) are not of the sizes in bundle.json", "export the bundle again")
+        throw GemmaError(
+          "\(bundle.folder.path): \(names) are not of the sizes in bundle.json", "export the bundle again")
       }
     }
   }

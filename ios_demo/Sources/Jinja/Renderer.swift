@@ -42,7 +42,9 @@ final class Renderer {
   }
 
   private func write(_ text: String) throws {
-    guard out.utf8.count + text.utf8.count <= Renderer.longest else { throw TemplateError("the template writes too much") }
+    guard out.utf8.count + text.utf8.count <= Renderer.longest else {
+      throw TemplateError("the template writes too much")
+    }
     out += text
   }
 
@@ -127,7 +129,9 @@ final class Renderer {
     depth += 1
     defer { depth -= 1 }
     guard depth <= Renderer.deepest else { throw TemplateError("macros call each other too deep") }
-    guard given.ordered.count <= macro.parameters.count else { throw TemplateError("too many arguments for \(macro.name)") }
+    guard given.ordered.count <= macro.parameters.count else {
+      throw TemplateError("too many arguments for \(macro.name)")
+    }
     if let unknown = given.named.keys.first(where: { name in !macro.parameters.contains { $0.0 == name } }) {
       throw TemplateError("\(macro.name) has no argument \(unknown)")
     }
@@ -174,7 +178,8 @@ final class Renderer {
       let called = try evaluate(of, scope)
       guard case .callable(let callable) = called else { throw TemplateError("\(called.typeName) can not be called") }
       return try callable.call(arguments(given, scope, []))
-    case .filter(let of, let name, let given): return try filter(name).call(arguments(given, scope, [evaluate(of, scope)]))
+    case .filter(let of, let name, let given):
+      return try filter(name).call(arguments(given, scope, [evaluate(of, scope)]))
     case .test(let of, let name, let given): return try test(name).call(arguments(given, scope, [evaluate(of, scope)]))
     default: throw TemplateError("an expression that is none")
     }

@@ -54,7 +54,9 @@ private struct Reader {
     case "null": return Value.none
     case "true": return .bool(true)
     case "false": return .bool(false)
-    default: return try Int(word).map(Value.int) ?? (word.contains { ".eE".contains($0) } ? .double(#require(Double(word))) : .big(word))
+    default:
+      return try Int(word).map(Value.int)
+        ?? (word.contains { ".eE".contains($0) } ? .double(#require(Double(word))) : .big(word))
     }
   }
 }

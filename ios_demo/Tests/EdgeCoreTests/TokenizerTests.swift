@@ -23,7 +23,9 @@ private struct Streamed: Decodable {
     let text = String(decoding: Data(base64Encoded: line.bytes) ?? Data(), as: UTF8.self)
     let ids = try tokenizer.encode(text, bos: false)
     let decoded = tokenizer.decode(line.ids)
-    if ids != line.ids || !decoded.unicodeScalars.elementsEqual(line.decoded.unicodeScalars) { wrong.append(line.bytes) }
+    if ids != line.ids || !decoded.unicodeScalars.elementsEqual(line.decoded.unicodeScalars) {
+      wrong.append(line.bytes)
+    }
   }
   #expect(wrong == [])
 }

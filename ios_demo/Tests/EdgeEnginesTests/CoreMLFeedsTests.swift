@@ -39,7 +39,8 @@ private func package() throws -> [String: Function] {
   for (name, function) in functions {
     let ids = name == CoreMLFeeds.decode ? [5] : [5, 6, 7]
     let fed = try feeds.call(name, ids, at: 40).mapValues { Feature(dtype: $0.dtype.rawValue, shape: $0.shape) }
-    let asked = name == CoreMLFeeds.decode ? function.inputs.filter { !["kept", "tokens"].contains($0.key) } : function.inputs
+    let asked =
+      name == CoreMLFeeds.decode ? function.inputs.filter { !["kept", "tokens"].contains($0.key) } : function.inputs
     #expect(fed == asked, "\(name)")
   }
 }

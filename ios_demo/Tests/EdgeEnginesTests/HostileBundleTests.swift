@@ -17,7 +17,8 @@ private func use(_ folder: URL, until stage: String) async throws {
     try bundle.checkHashes()
     let goldens = try Goldens(bundle)
     let decoder = try OnnxDecoder(bundle, library: GoldenSet.library)
-    for golden in goldens.prompts where !(try golden.check(decoder, tolerance: goldens.tolerance).passes(goldens.tolerance)) {
+    for golden in goldens.prompts
+    where !(try golden.check(decoder, tolerance: goldens.tolerance).passes(goldens.tolerance)) {
       throw GemmaError("golden answers differ")
     }
     return

@@ -64,7 +64,9 @@ private func compare(_ found: (ids: [Int], end: End), _ turn: Turn, _ name: Stri
   let session = try GoldenSet.session(GoldenSet.bundle())
   let talk = try #require(try GoldenSet.lines("sessions.jsonl", Talk.self).first { $0.turns[0].messages != nil })
   let turn = talk.turns[0]
-  let messages = try #require(turn.messages).map { Message(role: Message.Role(rawValue: $0.role)!, content: $0.content) }
+  let messages = try #require(turn.messages).map {
+    Message(role: Message.Role(rawValue: $0.role)!, content: $0.content)
+  }
   var (text, ended) = ("", false)
   for try await event in try session.chat(messages, sampling: turn.sampling(), maxNewTokens: turn.max_new_tokens) {
     if case .text(let more) = event { text += more }
@@ -96,7 +98,9 @@ private func compare(_ found: (ids: [Int], end: End), _ turn: Turn, _ name: Stri
   let bundle = try GoldenSet.bundle()
   let goldens = try Goldens(bundle)
   let decoder = try OnnxDecoder(bundle, library: GoldenSet.library)
-  for golden in goldens.prompts { #expect(try golden.check(decoder, tolerance: goldens.tolerance).passes(goldens.tolerance)) }
+  for golden in goldens.prompts {
+    #expect(try golden.check(decoder, tolerance: goldens.tolerance).passes(goldens.tolerance))
+  }
 }
 
 @Test func whatCanNotBeReadIsRefused() throws {

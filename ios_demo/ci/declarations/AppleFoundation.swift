@@ -17,6 +17,12 @@ extension NotificationCenter {
 
 extension URLSessionConfiguration {
   public class func background(withIdentifier: String) -> URLSessionConfiguration { fatalError() }
-  public var isDiscretionary: Bool { get { fatalError() } set {} }
-  public var sessionSendsLaunchEvents: Bool { get { fatalError() } set {} }
+  public var isDiscretionary: Bool {
+    get { fatalError() }
+    set {}
+  }
+  public var sessionSendsLaunchEvents: Bool {
+    get { fatalError() }
+    set {}
+  }
 }

@@ -46,7 +46,10 @@ public struct EnvironmentValues { public var scenePhase: ScenePhase { fatalError
 @propertyWrapper public struct State<Value> {
   public init(wrappedValue: Value) {}
   public init() where Value: ExpressibleByNilLiteral {}
-  public var wrappedValue: Value { get { fatalError() } nonmutating set {} }
+  public var wrappedValue: Value {
+    get { fatalError() }
+    nonmutating set {}
+  }
   public var projectedValue: Binding<Value> { fatalError() }
 }
 
@@ -54,7 +57,10 @@ public struct EnvironmentValues { public var scenePhase: ScenePhase { fatalError
   public init(get: @escaping () -> Value, set: @escaping (Value) -> Void) {}
   public init(projectedValue: Binding<Value>) {}
   public static func constant(_ value: Value) -> Binding<Value> { fatalError() }
-  public var wrappedValue: Value { get { fatalError() } nonmutating set {} }
+  public var wrappedValue: Value {
+    get { fatalError() }
+    nonmutating set {}
+  }
   public var projectedValue: Binding<Value> { fatalError() }
 }
 
@@ -141,12 +147,14 @@ public struct ForEach: View {
 public enum HorizontalAlignment: Sendable { case leading, center, trailing }
 
 public struct VStack: View {
-  public init(alignment: HorizontalAlignment = .center, spacing: Double? = nil, @ViewBuilder content: () -> some View) {}
+  public init(alignment: HorizontalAlignment = .center, spacing: Double? = nil, @ViewBuilder content: () -> some View) {
+  }
   public var body: Never { return fatalError() }
 }
 
 public struct LazyVStack: View {
-  public init(alignment: HorizontalAlignment = .center, spacing: Double? = nil, @ViewBuilder content: () -> some View) {}
+  public init(alignment: HorizontalAlignment = .center, spacing: Double? = nil, @ViewBuilder content: () -> some View) {
+  }
   public var body: Never { return fatalError() }
 }
 
