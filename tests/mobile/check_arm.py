@@ -1,4 +1,4 @@
-"""The golden answers of a bundle on this processor: `check_arm.py BUNDLE [--plain]`, one line a prompt, then one of JSON.
+"""The golden answers of a bundle on this processor: `check_arm.py BUNDLE [--plain]`; its last line is JSON.
 
 --plain: without KleidiAI, whatever the bundle says.  check_arm.sh runs it on an emulated ARM processor too.
 """
