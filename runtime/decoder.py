@@ -27,6 +27,7 @@ from .row_table import RowTable
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
+PLAIN_ARM = "mlas.disable_kleidiai"
 TILES = "ORT_GQA_DISABLE_FLASH_ATTENTION"
 
 
@@ -305,6 +306,8 @@ def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.Infe
     options.log_severity_level = 4
     # A per-run memory plan would keep the largest chunk's activations for the life of the session.
     options.enable_mem_pattern = False
+    if not artifact.kleidiai:
+        options.add_session_config_entry(PLAIN_ARM, "1")
     path = bundle.path(artifact.file)
     with plain_attention(whole=any(cache.dtype == "int8" for cache in bundle.manifest.model.caches)):
         return load_beside(lambda: opened(str(path), options), beside)[0]

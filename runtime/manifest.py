@@ -101,6 +101,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     functions: dict[str, int] = {}  # tokens of a call, by name, if there are several
     states: list[Tensor] = []  # keys and values that the engine owns; none: the host does, as `caches` say
     scale_error: float = 0.0  # most that a scale had to move, of itself
+    kleidiai: bool = True  # whether onnxruntime may use KleidiAI on ARM, which rounds activations by row
 
     @property
     def weights(self) -> str:

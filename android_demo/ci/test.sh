@@ -15,9 +15,13 @@ if ! mvn -q -B -N -f android_demo/ci org.apache.maven.plugins:maven-dependency-p
     exit 0
 fi
 mkdir -p "$golden"
-for recipe in float int4; do
-    "$bin/gemma-edge" export tests/sample/checkpoint --to onnx --recipe $recipe --calibrate none -o "$golden/$recipe.bundle" --force >/dev/null 2>&1
-    "$bin/python" tests/mobile/write_golden.py "$golden/$recipe.bundle" "$golden/$recipe"
-done
+write() {
+    "$bin/gemma-edge" export tests/sample/checkpoint --to onnx --recipe "$1" --calibrate none -o "$golden/$1.bundle" --force >/dev/null 2>&1
+    "$bin/python" tests/mobile/write_golden.py "$golden/$1.bundle" "$golden/$1"
+}
+write float &
+float=$!
+write int4
+wait $float
 mvn -q -B -f android_demo/ci test "-Dgemma.golden=$golden" </dev/null
 echo "android: tested, screenshots are in android_demo/ci/app/target/screenshots"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 import numpy as np
 import pytest
 import tiny
@@ -147,3 +148,21 @@ def test_int8_caches_are_read_without_tiles(bundle, monkeypatch):
     Decoder(Bundle.open(folders[0]), threads=1)
     assert seen == ["1", None, "0"]
     assert os.environ[decoder_module.TILES] == "0"
+
+
+@pytest.mark.parametrize(("kleidiai", "entry"), [(False, "1"), (True, "")])
+def test_a_bundle_may_do_without_kleidiai(bundle, monkeypatch, kleidiai, entry):
+    opened_bundle, seen, opened = Bundle.open(bundle("gemma3")), [], decoder_module.opened
+    artifacts = opened_bundle.manifest.artifacts
+    artifacts["onnx"] = msgspec.structs.replace(artifacts["onnx"], kleidiai=kleidiai)
+
+    def watched(path, options):
+        try:
+            seen.append(options.get_session_config_entry(decoder_module.PLAIN_ARM))
+        except RuntimeError:  # there is no such entry
+            seen.append("")
+        return opened(path, options)
+
+    monkeypatch.setattr(decoder_module, "opened", watched)
+    Decoder(opened_bundle, threads=1)
+    assert seen == [entry]

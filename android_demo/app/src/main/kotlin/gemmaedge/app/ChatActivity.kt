@@ -3,7 +3,6 @@ package gemmaedge.app
 import android.app.Activity
 import android.content.Intent
 import android.os.Bundle
-import android.os.Debug
 import android.text.InputType
 import android.view.Gravity
 import android.view.View
@@ -152,7 +151,7 @@ class ChatActivity : Activity() {
     }
 
     private fun figures(end: gemmaedge.core.End): String {
-        val memory = megabytes(Debug.getPss() * 1000)
+        val memory = megabytes(residentMemory())
         val format = if (end.stop == Stop.CANCELLED) R.string.stopped else if (end.stop == Stop.CONTEXT) R.string.full else R.string.done
         return getString(format, end.newTokens, end.tokensPerSecond, end.firstTokenSeconds, memory)
     }

@@ -25,11 +25,16 @@ class GemmaApplication : Application() {
     /** Internal flash: other places go through a slower file system. It is not backed up. */
     val imported get() = File(noBackupFilesDir, "bundle")
 
-    /** Where `adb push` puts a bundle; read in place, by debug builds only. */
-    private val pushed = File("/data/local/tmp/gemma-edge.bundle")
+    /** Where `adb push` puts a bundle; read in place, by debug builds only. A test may name another. */
+    var pushed = File("/data/local/tmp/gemma-edge.bundle")
 
     override fun onCreate() {
         super.onCreate()
+        loadStored()
+    }
+
+    /** Open the imported bundle, or else the pushed one. */
+    fun loadStored() {
         val debug = applicationInfo.flags and ApplicationInfo.FLAG_DEBUGGABLE != 0
         if (File(imported, MANIFEST).isFile) chat.load(imported) else if (debug && File(pushed, MANIFEST).canRead()) chat.load(pushed)
     }

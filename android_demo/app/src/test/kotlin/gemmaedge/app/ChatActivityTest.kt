@@ -4,6 +4,7 @@ import android.app.Activity
 import android.app.ActivityManager
 import android.content.ComponentCallbacks2
 import android.content.Intent
+import android.content.pm.ApplicationInfo
 import android.widget.EditText
 import gemmaedge.core.Engine
 import gemmaedge.core.GoldenSet
@@ -98,7 +99,7 @@ class ChatActivityTest {
         assertEquals(emptyList<String>(), clipped(page.window.decorView))
         ask(QUESTION)
         assertTrue(state.turns.last().text, state.turns.last().text.isNotBlank())
-        assertTrue(screen.text(R.id.status), Regex("\\d+ tokens · .* tokens/s · first after .* s · \\d+ MB").matches(screen.text(R.id.status)))
+        assertTrue(screen.text(R.id.status), Regex("\\d+ tokens · .* tokens/s · first after .* s · [1-9][\\d,]* MB").matches(screen.text(R.id.status)))
         ask("And of Peru?")
         assertTrue(state.end!!.reused > 0)
         screen.screenshot("$name-3-answers")
@@ -186,6 +187,26 @@ class ChatActivityTest {
         ask("And of Peru?")
         assertEquals(said, state.turns.take(2))
         assertEquals(4, state.turns.size)
+    }
+
+    private fun restart(debug: Boolean) {
+        val flag = ApplicationInfo.FLAG_DEBUGGABLE
+        app.applicationInfo.flags = app.applicationInfo.flags.let { if (debug) it or flag else it and flag.inv() }
+        app.pushed = GoldenSet.INT4.bundle
+        app.loadStored()
+    }
+
+    @Test fun aDebugBuildReadsAPushedBundleInPlace() {
+        restart(debug = true)
+        until("the model") { state.phase == Phase.READY }
+        ask(QUESTION)
+        assertFalse(app.imported.exists())
+    }
+
+    @Test fun aReleaseBuildLeavesAPushedBundleAlone() {
+        restart(debug = false)
+        main.idle()
+        assertEquals(Phase.NO_MODEL, state.phase)
     }
 
     @Test fun aDamagedBundleIsRefusedInOneSentence() {

@@ -84,6 +84,7 @@ data class Artifact(
     val weightBytes: Long,
     val loadingBytes: Long,
     val tokenBytes: Long,
+    val kleidiai: Boolean,
 )
 
 /** Reads the fields of [at], or throws a [JsonError] that names the path. */
@@ -217,6 +218,7 @@ private fun artifact(fields: Fields): Artifact {
         weightBytes = bytes("weights"),
         loadingBytes = bytes("loading"),
         tokenBytes = bytes("token"),
+        kleidiai = fields.flag("kleidiai", true),
     )
 }
 

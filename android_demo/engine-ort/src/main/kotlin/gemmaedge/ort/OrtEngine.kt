@@ -287,15 +287,16 @@ class OrtEngine private constructor(
             )
             bundle.path(artifact.data)
             val tables = bundle.manifest.tables.mapValues { (_, table) -> RowTable(bundle.path(table.file), table.multiplier.toFloat()) }
-            return OrtEngine(bundle, artifact, session(bundle.path(artifact.file).path, threads), tables)
+            return OrtEngine(bundle, artifact, session(bundle.path(artifact.file).path, threads, artifact.kleidiai), tables)
         }
 
-        private fun session(path: String, threads: Int): OrtSession = try {
+        private fun session(path: String, threads: Int, kleidiai: Boolean): OrtSession = try {
             OrtSession.SessionOptions().use { options ->
                 options.setIntraOpNumThreads(threads)
                 options.setSessionLogLevel(ai.onnxruntime.OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL)
                 // A plan of a run's memory would keep the largest chunk's activations for the life of the session.
                 options.setMemoryPatternOptimization(false)
+                if (!kleidiai) options.addConfigEntry("mlas.disable_kleidiai", "1")
                 OrtEnvironment.getEnvironment().createSession(path, options)
             }
         } catch (failure: OrtException) {
