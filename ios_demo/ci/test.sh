@@ -23,14 +23,21 @@ done
 "$bin/gemma-edge" export tests/sample/checkpoint --to coreml --recipe int4 --calibrate none \
   -o build/ios-coreml.bundle --force
 "$bin/python" tests/mobile/write_coreml.py build/ios-coreml.bundle "$golden/coreml" 2>/dev/null
+# A program is lowered for minutes: of a small model.
+"$bin/gemma-edge" synth e2b-tiny build/ios-tiny --force >/dev/null
+"$bin/gemma-edge" export build/ios-tiny --to executorch --recipe int4-datafree -o build/ios-executorch.bundle --force
+"$bin/python" tests/mobile/write_executorch.py build/ios-executorch.bundle "$golden/executorch"
+executorch=$("$bin/python" -c 'import importlib.util
+print(importlib.util.find_spec("executorch").submodule_search_locations[0])')
 library=$("$bin/python" -c 'import glob, os, onnxruntime
 print(glob.glob(os.path.join(os.path.dirname(onnxruntime.__file__), "capi", "libonnxruntime.so*"))[0])')
-export EDGE_BINDS="$PWD/$golden:/golden $(dirname "$library"):/onnxruntime"
+export EDGE_BINDS="$PWD/$golden:/golden $(dirname "$library"):/onnxruntime $executorch:/executorch"
 inside() { ios_demo/ci/in_swift_root.sh "$root" "$@"; }
 inside /usr/libexec/swift/bin/swift-format lint --strict -r Sources Tests App Package.swift ci/declarations
 # Optimized: without it the hashes alone take minutes.  Swift 6.0's Observation on Linux names a function that is
 # nowhere, which the linker is told to let pass.
 inside env EDGE_GOLDEN=/golden/int4 EDGE_GOLDEN_FLOAT=/golden/float EDGE_GOLDEN_COREML=/golden/coreml \
+  EDGE_EXECUTORCH=/executorch EDGE_GOLDEN_EXECUTORCH=/golden/executorch \
   EDGE_ONNXRUNTIME="/onnxruntime/$(basename "$library")" \
   swift test -Xswiftc -O -Xswiftc -warnings-as-errors -Xlinker --allow-shlib-undefined --enable-index-store \
   --disable-xctest --no-parallel

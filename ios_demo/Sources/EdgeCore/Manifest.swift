@@ -128,6 +128,7 @@ public struct Artifact: Sendable, Equatable {
   public let inputs: [Tensor]
   public let outputs: [Tensor]
   public let memory: Memory
+  public let context: Int  // most positions; 0: the model's
   public let functions: [String: Int]  // tokens of a call, by name, if there are several
   public let states: [Tensor]  // keys and values that the engine owns; none: the host does, as `caches` say
 }

@@ -109,6 +109,7 @@ extension Artifact {
     inputs = try fields.each("inputs") { try Tensor(Fields($0, at: $1)) }
     outputs = try fields.each("outputs") { try Tensor(Fields($0, at: $1)) }
     memory = try Memory(fields.has("memory") ? fields.object("memory") : Fields(.object([:]), at: fields.path))
+    context = try fields.has("context") ? fields.int("context", in: Manifest.count) : 0
     functions = try fields.has("functions") ? fields.map("functions") { try Fields.int($0, Manifest.length, $1) } : [:]
     states = try fields.has("states") ? fields.each("states") { try Tensor(Fields($0, at: $1)) } : []
     guard states.count <= 1024, states.allSatisfy({ $0.byteCount != nil }) else {
