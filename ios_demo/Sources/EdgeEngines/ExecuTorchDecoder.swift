@@ -36,7 +36,9 @@
     }
 
     /// Rows of the caches of a kind of layer.
-    private func rows(_ kind: Kind) -> Int { inputs.first { $0.name == "\(kind).mask" }?.shape.last.flatMap { $0 } ?? 0 }
+    private func rows(_ kind: Kind) -> Int {
+      inputs.first { $0.name == "\(kind).mask" }?.shape.last.flatMap { $0 } ?? 0
+    }
 
     private func needed(_ kind: Kind) -> Int { kind == .sliding ? model.window + chunk - 1 : context }
 

@@ -5,12 +5,13 @@ import Foundation
 @main
 struct EdgeCLI {
   static let usage = """
-    usage: edge-cli run BUNDLE [PROMPT] [--raw] [--thinking] [--engine onnx] [--temperature T] [--top-k K] [--top-p P]
+    usage: edge-cli run BUNDLE [PROMPT] [--raw] [--thinking] [--engine E] [--temperature T] [--top-k K] [--top-p P]
                     [--seed N] [--max-new-tokens N] [--context N] [--threads N]
-           edge-cli verify BUNDLE [--engine onnx] [--threads N]    every hash, then the golden answers
-           edge-cli plan BUNDLE [--engine onnx] [--context N]      peak memory, before anything is loaded
+           edge-cli verify BUNDLE [--engine E] [--threads N]       every hash, then the golden answers
+           edge-cli plan BUNDLE [--engine E] [--context N]         peak memory, before anything is loaded
            edge-cli rows BUNDLE TABLE SEED COUNT                   hash of random rows, and the memory they took
-    Without PROMPT, standard input is the prompt.  Engines: onnx (its library: EDGE_ONNXRUNTIME), executorch, coreml.
+    Without PROMPT, standard input is the prompt.  Engines: onnx (its library: EDGE_ONNXRUNTIME), executorch (a build
+    with EDGE_EXECUTORCH), coreml (macOS).
     """
 
   static func main() async {
@@ -28,7 +29,7 @@ struct EdgeCLI {
     let rest = Array(words.dropFirst())
     switch command {
     case "run": try await RunCommand(Arguments(rest, RunCommand.options)).run()
-    case "verify": try VerifyCommand(Arguments(rest, VerifyCommand.options)).run()
+    case "verify": try await VerifyCommand(Arguments(rest, VerifyCommand.options)).run()
     case "plan": try PlanCommand(Arguments(rest, PlanCommand.options)).run()
     case "rows": try RowsCommand(Arguments(rest, [:])).run()
     case "--help", "-h": print(usage)

@@ -4,18 +4,16 @@ import Foundation
 
 /// The engine that a command line asks for.
 struct Engine: Sendable {
+  typealias Opener = @Sendable (EdgeCore.Bundle) throws -> any EdgeCore.Decoder
+
   private let name: String
-  private let threads: Int
+  private let threads: Int?
   private let library: String
 
-  /// Throws GemmaError for an engine that this build does not have.
   init(_ arguments: Arguments) throws {
     name = arguments.text("--engine") ?? "onnx"
-    threads = try arguments.number("--threads", Int.self) ?? 1
+    threads = try arguments.number("--threads", Int.self)
     library = ProcessInfo.processInfo.environment["EDGE_ONNXRUNTIME"] ?? Engine.standardLibrary
-    guard name == "onnx" else {
-      throw GemmaError("engine '\(name)': not in this build", "use --engine onnx")
-    }
   }
 
   #if os(macOS)
@@ -24,7 +22,21 @@ struct Engine: Sendable {
     private static let standardLibrary = "libonnxruntime.so.1"
   #endif
 
-  var open: @Sendable (EdgeCore.Bundle) throws -> any EdgeCore.Decoder {
-    { [library, threads] in try OnnxDecoder($0, library: library, threads: threads) }
+  /// What loads the bundle's artifact; Core ML compiles it first.
+  ///
+  /// Throws GemmaError for an engine that this build does not have, and for threads of one that chooses its own.
+  func opener(_ bundle: EdgeCore.Bundle) async throws -> Opener {
+    if name == "onnx" { return { [library, threads] in try OnnxDecoder($0, library: library, threads: threads ?? 1) } }
+    guard threads == nil else { throw GemmaError("--threads: engine \(name) chooses its own", "leave it out") }
+    #if canImport(CExecuTorch)
+      if name == "executorch" { return { try ExecuTorchDecoder($0) } }
+    #endif
+    #if canImport(CoreML)
+      if name == "coreml" {
+        let compiled = try await CompiledModel.of(bundle, caches: .cachesDirectory)
+        return { try CoreMLDecoder($0, compiled: compiled) }
+      }
+    #endif
+    throw GemmaError("engine '\(name)': not in this build", "use --engine onnx")
   }
 }

@@ -9,12 +9,12 @@ struct VerifyCommand {
 
   init(_ arguments: Arguments) { self.arguments = arguments }
 
-  func run() throws {
+  func run() async throws {
     try arguments.count(1, 1)
     let bundle = try arguments.bundle()
     try bundle.checkHashes { name, size in print("\(name): \(size) bytes, hash holds") }
     let goldens = try Goldens(bundle)
-    let decoder = try Engine(arguments).open(bundle)
+    let decoder = try await Engine(arguments).opener(bundle)(bundle)
     for golden in goldens.prompts {
       let check = try golden.check(decoder, tolerance: goldens.tolerance)
       print("golden of \(golden.prompt.count) tokens: \(check.steps) steps, largest difference \(check.worst)")
