@@ -3,35 +3,43 @@ import Foundation
 
 /// Fetches a bundle, a file at a time, in a session of the system that lives on when the app is away.
 ///
-/// A file that was fetched is hashed before the next begins; one that was interrupted goes on where it ended, if the
-/// server can.
+/// One is made when the app starts: files that came while it was not there are put in their places then.  A file that
+/// was interrupted goes on where it ended, if the server can; each is hashed before the next begins.
 final class BundleDownload: NSObject, URLSessionDownloadDelegate, @unchecked Sendable {
   private static let identifier = "gemma-edge.bundle"
-  private let progress: @Sendable (Double) -> Void
+
+  /// What the running `run` waits for.
+  private struct Waiting {
+    let place: URL
+    let continuation: CheckedContinuation<Void, any Error>
+    var failure: (any Error)?
+  }
+
   private let lock = NSLock()
-  private var waiting: CheckedContinuation<Void, any Error>?  // under the lock, like all below
-  private var place: URL?
-  private var failure: (any Error)?
+  private var waiting: Waiting?  // under the lock, like all below
   private var before = 0
   private var all = 1
-  private lazy var session: URLSession = {
+  private var progress: @Sendable (Double) -> Void = { _ in }
+  private var session: URLSession!
+
+  override init() {
+    super.init()
     let configuration = URLSessionConfiguration.background(withIdentifier: BundleDownload.identifier)
     configuration.isDiscretionary = false
     configuration.sessionSendsLaunchEvents = true
-    return URLSession(configuration: configuration, delegate: self, delegateQueue: nil)
-  }()
+    session = URLSession(configuration: configuration, delegate: self, delegateQueue: nil)
+  }
 
-  init(progress: @escaping @Sendable (Double) -> Void) { self.progress = progress }
-
-  /// `address` is the web folder that holds bundle.json.
+  /// `address` is the web folder that holds bundle.json; `progress` gets the share that is there.
   ///
-  /// Throws GemmaError if it is no bundle or a file differs, and what the network throws.
-  func run(from address: URL, to folder: URL) async throws {
-    defer { session.finishTasksAndInvalidate() }
+  /// Throws GemmaError if it is no bundle or a file differs, CancellationError after `cancel`, and what the network
+  /// throws.
+  func run(from address: URL, to folder: URL, progress: @escaping @Sendable (Double) -> Void) async throws {
     let incoming = try IncomingBundle(
       folder, manifest: await small(address, "bundle.json"), seal: await small(address, "bundle.sha256"))
     let missing = try incoming.missing()
     lock.withLock {
+      self.progress = progress
       all = incoming.bytes
       before = incoming.bytes - missing.reduce(0) { $0 + $1.size }
     }
@@ -44,6 +52,7 @@ final class BundleDownload: NSObject, URLSessionDownloadDelegate, @unchecked Sen
     _ = try incoming.finish()
   }
 
+  /// What has come stays, and a later `run` goes on.
   func cancel() { session.getAllTasks { tasks in tasks.forEach { $0.cancel() } } }
 
   /// Manifest and seal: a few kilobytes, not worth the background.
@@ -56,60 +65,75 @@ final class BundleDownload: NSObject, URLSessionDownloadDelegate, @unchecked Sen
   }
 
   private func fetch(_ address: URL, to place: URL) async throws {
+    let note = BundleDownload.note(place)
+    let task: URLSessionDownloadTask
+    if FileManager.default.fileExists(atPath: note.path) {
+      task = session.downloadTask(withResumeData: try Data(contentsOf: note))
+      try FileManager.default.removeItem(at: note)
+    } else {
+      task = session.downloadTask(with: address)
+    }
+    task.taskDescription = place.path  // the system keeps it, also when the app has ended
     try await withCheckedThrowingContinuation { continuation in
-      lock.withLock { (waiting, self.place, failure) = (continuation, place, nil) }
-      let kept = resumeData(place)
-      let task = kept.map { session.downloadTask(withResumeData: $0) } ?? session.downloadTask(with: address)
+      lock.withLock { waiting = Waiting(place: place, continuation: continuation) }
       task.resume()
     }
   }
 
-  /// What the system wrote down of an interrupted file.
-  private func resumeData(_ place: URL) -> Data? {
-    let note = BundleDownload.note(place)
-    defer { try? FileManager.default.removeItem(at: note) }
-    return try? Data(contentsOf: note)
-  }
-
+  /// Where the system's notes on an interrupted file are kept.
   private static func note(_ place: URL) -> URL { place.appendingPathExtension("resume") }
 
   // ---- what the system tells, on a queue of its own ----
 
   func urlSession(_: URLSession, downloadTask task: URLSessionDownloadTask, didFinishDownloadingTo file: URL) {
-    lock.withLock {
-      guard let place else { return }
-      do {
-        guard (task.response as? HTTPURLResponse).map({ 200..<300 ~= $0.statusCode }) ?? false else {
-          throw GemmaError("\(place.lastPathComponent): the server does not have it", "give another address")
-        }
-        if FileManager.default.fileExists(atPath: place.path) { try FileManager.default.removeItem(at: place) }
-        try FileManager.default.moveItem(at: file, to: place)
-      } catch {
-        failure = error
-      }
+    guard let path = task.taskDescription else { return }
+    do {
+      try BundleDownload.put(file, URL(fileURLWithPath: path), task.response)
+    } catch {
+      lock.withLock { waiting?.failure = error }
     }
+  }
+
+  private static func put(_ file: URL, _ place: URL, _ response: URLResponse?) throws {
+    guard let status = (response as? HTTPURLResponse)?.statusCode, 200..<300 ~= status else {
+      throw GemmaError("\(place.lastPathComponent): the server does not have it", "give another address")
+    }
+    if FileManager.default.fileExists(atPath: place.path) { try FileManager.default.removeItem(at: place) }
+    try FileManager.default.moveItem(at: file, to: place)
   }
 
   func urlSession(
     _: URLSession, downloadTask: URLSessionDownloadTask, didWriteData: Int64, totalBytesWritten written: Int64,
     totalBytesExpectedToWrite: Int64
   ) {
-    progress(lock.withLock { Double(before + Int(written)) / Double(max(all, 1)) })
+    let (tell, share) = lock.withLock { (progress, Double(before + Int(written)) / Double(max(all, 1))) }
+    tell(share)
   }
 
   func urlSession(_: URLSession, task: URLSessionTask, didCompleteWithError error: (any Error)?) {
-    let (continuation, place, failure) = lock.withLock {
+    var found = error
+    if let error, let path = task.taskDescription,
+      let kept = (error as NSError).userInfo[NSURLSessionDownloadTaskResumeData] as? Data
+    {
+      do {
+        try kept.write(to: BundleDownload.note(URL(fileURLWithPath: path)))
+      } catch let unwritten {
+        found = unwritten
+      }
+    }
+    end(found)
+  }
+
+  private func end(_ error: (any Error)?) {
+    let ended = lock.withLock {
       defer { waiting = nil }
-      return (waiting, self.place, self.failure)
+      return waiting
     }
-    if let error, let place, let kept = (error as NSError).userInfo[NSURLSessionDownloadTaskResumeData] as? Data {
-      try? kept.write(to: BundleDownload.note(place))
-    }
-    if let found = failure ?? error {
-      let cancelled = (found as? URLError)?.code == .cancelled
-      continuation?.resume(throwing: cancelled ? CancellationError() : found)
-    } else {
-      continuation?.resume()
+    switch ended?.failure ?? error {
+    case nil: ended?.continuation.resume()
+    case let found? where (found as? URLError)?.code == .cancelled:
+      ended?.continuation.resume(throwing: CancellationError())
+    case let found?: ended?.continuation.resume(throwing: found)
     }
   }
 }

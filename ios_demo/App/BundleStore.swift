@@ -26,7 +26,7 @@ final class BundleStore {
   var units = ComputeUnits.all
   private let folder = URL.documentsDirectory.appending(path: "model.bundle")
   private var work: Task<Void, Never>?
-  private var download: BundleDownload?
+  private let download = BundleDownload()  // made at the start: it takes what came while the app was away
 
   init() { open() }
 
@@ -61,17 +61,17 @@ final class BundleStore {
 
   /// Fetch a bundle's files from a web folder; it goes on while the app is away, and after it was ended.
   func downloadBundle(from address: URL) {
-    let folder = folder
-    let download = BundleDownload { [weak self] share in
-      Task { @MainActor in self?.told("Downloading", share) }
+    let (folder, download) = (folder, download)
+    begin("Downloading") { [weak self] in
+      try await download.run(from: address, to: folder) { share in
+        Task { @MainActor in self?.told("Downloading", share) }
+      }
     }
-    self.download = download
-    begin("Downloading") { try await download.run(from: address, to: folder) }
   }
 
   /// What has come stays, and is gone on with.
   func stopComing() {
-    download?.cancel()
+    download.cancel()
     work?.cancel()
   }
 
