@@ -19,7 +19,9 @@ from runtime.chunk import CHUNK
 from runtime.decoder import Decoder
 from runtime.errors import GemmaError
 from runtime.manifest import Manifest
-from runtime.memory_plan import check_room, longest_context, plan
+from runtime.memory_plan import check_room, longest_context, plan, scores
+
+HEADS = 4  # of the sample
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,17 @@ def test_the_parts_are_what_is_allocated(bundle, manifest, tokens):
     assert decoder.head
     rows = decoder.head.rows
     assert found.rows == rows._raw.nbytes + rows._slot.nbytes + rows._id.nbytes
+
+
+@pytest.mark.parametrize(("context", "most"), [(1, 1), (256, 65_536), (1500, 330_000), (32_768, 1 << 20)])
+def test_scores_are_those_of_the_call_that_sees_most(context, most):
+    assert scores(context) == most
+
+
+def test_scores_of_int8_caches_are_planned(bundle, manifest):
+    assert manifest.artifacts["onnx"].memory.score == 4 * HEADS
+    assert plan(manifest, 1500).scores == 4 * HEADS * 330_000
+    assert Bundle.open(bundle("sample", "float")).manifest.artifacts["onnx"].memory.score == 0
 
 
 @pytest.mark.slow
