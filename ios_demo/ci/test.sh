@@ -38,4 +38,7 @@ inside env EDGE_GOLDEN=/golden/int4 EDGE_GOLDEN_FLOAT=/golden/float EDGE_GOLDEN_
   EDGE_ONNXRUNTIME="/onnxruntime/$(basename "$library")" \
   swift test -Xswiftc -O -Xswiftc -warnings-as-errors -Xlinker --allow-shlib-undefined --enable-index-store \
   --disable-xctest --no-parallel
+answer=$(inside env EDGE_ONNXRUNTIME="/onnxruntime/$(basename "$library")" \
+  .build/debug/edge-cli run /golden/float/bundle "What is the capital of Norway?" --temperature 0)
+case $answer in *Oslo*) ;; *) echo "edge-cli run answers: $answer" >&2 && exit 1 ;; esac
 inside ci/type_check.sh
