@@ -53,8 +53,9 @@ def test_scores_of_int8_caches_are_planned(bundle, manifest):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("context", [512, 4000])
-def test_a_process_takes_what_was_planned(bundle, manifest, context):
+@pytest.mark.parametrize(("context", "over"), [(512, 0.1), (4000, 0.15)])
+def test_a_process_takes_what_was_planned(bundle, manifest, context, over):
+    """Far in, part of the scores takes memory that was freed before, so less than the sum is seen."""
     code = """
 import sys
 from pathlib import Path
@@ -68,7 +69,8 @@ print(peak_rss())
 """
     words = [sys.executable, "-c", code, str(bundle("sample", "int4-datafree")), str(context)]
     done = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
-    assert plan(manifest, context).peak == pytest.approx(int(done.stdout), rel=0.1)
+    seen = int(done.stdout)
+    assert 0.95 * seen < plan(manifest, context).peak < (1 + over) * seen
 
 
 def test_more_tokens_take_more_and_the_longest_that_fits_fits(manifest):
