@@ -15,7 +15,7 @@ SAMPLE := tests/sample/checkpoint
 BUNDLE := build/sample.bundle
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-android test-ios fast format golden test-long test-real clean
+.PHONY: help demo test check golden-sets test-android test-ios fast format golden test-long test-real clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -8
@@ -44,10 +44,13 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pytest -q
 
-test-android: $(READY)
+golden-sets: $(READY)
+	@sh tests/mobile/golden_sets.sh $(abspath $(BIN))
+
+test-android: golden-sets
 	@sh android_demo/ci/test.sh $(BIN)
 
-test-ios: $(READY)
+test-ios: golden-sets
 	@ios_demo/ci/test.sh $(abspath $(BIN))
 
 fast: $(READY)

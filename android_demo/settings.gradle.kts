@@ -14,4 +14,4 @@ dependencyResolutionManagement {
 }
 
 rootProject.name = "gemma-edge"
-include(":core", ":engine-ort", ":app")
+include(":core", ":engine-ort", ":engine-executorch", ":app")

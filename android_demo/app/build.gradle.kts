@@ -28,5 +28,6 @@ android {
 
 dependencies {
     implementation(project(":engine-ort"))
+    implementation(project(":engine-executorch"))
     implementation(libs.onnxruntime.android)
 }

@@ -1,9 +1,9 @@
 #!/bin/sh
-# The JVM's part of `make test`: bundles and golden sets of the sample, then Maven.  `test.sh BIN`, BIN with python in it.
+# The JVM's part of `make test`, on what tests/mobile/golden_sets.sh wrote.  `test.sh BIN`, BIN with python in it.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 bin=$(cd "$1" && pwd)
-golden=$root/build/mobile
+golden=$root/build/golden
 cd "$root"
 if ! command -v mvn >/dev/null; then
     echo "android: NOT TESTED, Maven is not installed"
@@ -14,14 +14,7 @@ if ! mvn -q -B -N -f android_demo/ci org.apache.maven.plugins:maven-dependency-p
     echo "android: NOT TESTED, Maven Central does not answer"
     exit 0
 fi
-mkdir -p "$golden"
-write() {
-    "$bin/gemma-edge" export tests/sample/checkpoint --to onnx --recipe "$1" --calibrate none -o "$golden/$1.bundle" --force >/dev/null 2>&1
-    "$bin/python" tests/mobile/write_golden.py "$golden/$1.bundle" "$golden/$1"
-}
-write float &
-float=$!
-write int4
-wait $float
-mvn -q -B -f android_demo/ci test "-Dgemma.golden=$golden" </dev/null
+executorch=$(sh android_demo/ci/executorch_library.sh "$bin")
+mvn -q -B -f android_demo/ci test "-Dgemma.golden=$golden" "-Dgemma.executorch=$executorch" </dev/null
+[ -n "$executorch" ] || echo "android: the .pte was NOT RUN, there is no C++ compiler or no jni.h"
 echo "android: tested, screenshots are in android_demo/ci/app/target/screenshots"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the package and run its tests on the golden set, in a Debian root that has Swift.
+# Build the package and run its tests, in a Debian root that has Swift, on what tests/mobile/golden_sets.sh wrote.
 # Usage: test.sh BIN, the folder of the environment's python and gemma-edge.
 # Where the root can not be built it says so in one line, and nothing is tested.
 set -euo pipefail
@@ -11,19 +11,7 @@ root=$(ios_demo/ci/swift_root.sh) || status=$?
 [ "$status" != 3 ] || exit 0
 [ "$status" = 0 ] || exit "$status"
 
-golden=build/ios-golden
-mkdir -p "$golden"
-# Sampled answers are compared of the float bundle: where activations are rounded to int8, the last bit of a cosine
-# can change a token.
-for recipe in float int4; do
-  "$bin/gemma-edge" export tests/sample/checkpoint --to onnx --recipe $recipe --calibrate none \
-    -o "build/ios-$recipe.bundle" --force
-  "$bin/python" tests/mobile/write_golden.py "build/ios-$recipe.bundle" "$golden/$recipe"
-done
-"$bin/gemma-edge" export tests/sample/checkpoint --to coreml --recipe int4 --calibrate none \
-  -o build/ios-coreml.bundle --force
-"$bin/python" tests/mobile/write_coreml.py build/ios-coreml.bundle "$golden/coreml" 2>/dev/null
-"$bin/python" tests/mobile/write_executorch.py "$golden/executorch"
+golden=build/golden
 executorch=$("$bin/python" -c 'import importlib.util
 print(importlib.util.find_spec("executorch").submodule_search_locations[0])')
 library=$("$bin/python" -c 'import glob, os, onnxruntime

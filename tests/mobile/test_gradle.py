@@ -20,8 +20,13 @@ def test_a_version_is_that_of_the_maven_build(name):
     assert VERSIONS["versions"][name] == re.search(rf"<{name}.version>(.+)</{name}.version>", POM)[1]
 
 
+def test_executorch_is_of_the_version_that_exports():
+    lowest = re.search(r'"executorch>=([\d.]+),', (DEMO.parent / "pyproject.toml").read_text())[1]
+    assert VERSIONS["versions"]["executorch"] == lowest
+
+
 def test_every_module_has_sources_and_is_in_the_maven_build():
-    assert set(MODULES) | {"androidx-test"} == set(re.findall(r"<module>(.+)</module>", POM))
+    assert set(MODULES) | {"androidx-test", "executorch-declarations"} == set(re.findall(r"<module>(.+)</module>", POM))
     for module in MODULES:
         assert list((DEMO / module / "src" / "main" / "kotlin").rglob("*.kt"))
         assert f"../../{module}/src/main/kotlin" in (DEMO / "ci" / module / "pom.xml").read_text()

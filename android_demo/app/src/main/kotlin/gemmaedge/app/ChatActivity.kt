@@ -1,8 +1,6 @@
 package gemmaedge.app
 
-import android.app.Activity
 import android.content.Intent
-import android.os.Bundle
 import android.text.InputType
 import android.view.Gravity
 import android.view.View
@@ -19,10 +17,8 @@ import android.widget.TextView
 import gemmaedge.core.Stop
 
 /** The conversation. */
-class ChatActivity : Activity() {
-    private val chat get() = (application as GemmaApplication).chat
+class ChatActivity : ScreenActivity() {
     private val turns by lazy { TurnAdapter(this) }
-    private val listener: (ChatState) -> Unit = ::render
     private lateinit var model: TextView
     private lateinit var empty: TextView
     private lateinit var status: TextView
@@ -31,22 +27,7 @@ class ChatActivity : Activity() {
     private lateinit var send: View
     private lateinit var stop: View
 
-    override fun onCreate(savedInstanceState: Bundle?) {
-        super.onCreate(savedInstanceState)
-        show(build())
-    }
-
-    override fun onStart() {
-        super.onStart()
-        chat.listen(listener)
-    }
-
-    override fun onStop() {
-        chat.forget(listener)
-        super.onStop()
-    }
-
-    private fun build() = LinearLayout(this).apply {
+    override fun build() = LinearLayout(this).apply {
         orientation = LinearLayout.VERTICAL
         addView(header())
         addView(conversation(), LinearLayout.LayoutParams(MATCH_PARENT, 0, 1f))
@@ -125,7 +106,7 @@ class ChatActivity : Activity() {
         input.text.clear()
     }
 
-    private fun render(state: ChatState) {
+    override fun render(state: ChatState) {
         turns.show(state.turns)
         val answering = state.phase == Phase.ANSWERING
         send.visibility = if (answering) View.INVISIBLE else View.VISIBLE

@@ -9,6 +9,8 @@ import android.os.Looper
 import gemmaedge.core.Bundle
 import gemmaedge.core.Engine
 import gemmaedge.core.MANIFEST
+import gemmaedge.executorch.ExecutorchEngine
+import gemmaedge.executorch.ModuleProgram
 import gemmaedge.ort.OrtEngine
 import java.io.File
 import java.util.concurrent.Executors
@@ -19,7 +21,7 @@ class GemmaApplication : Application() {
     val worker = Executors.newSingleThreadExecutor { Thread(it, "model") }!!
 
     /** A test may put another engine here. */
-    var openEngine: (Bundle) -> Engine = { OrtEngine.open(it, threads()) }
+    var openEngine: (Bundle) -> Engine = ::engine
     val chat = ChatModel(worker, { delay, action -> handler.postDelayed(action, delay) }, ::freeMemory) { openEngine(it) }
 
     /** Internal flash: other places go through a slower file system. It is not backed up. */
@@ -57,6 +59,11 @@ class GemmaApplication : Application() {
         getSystemService(ActivityManager::class.java).getMemoryInfo(info)
         return info.availMem - info.threshold
     }
+
+    /** onnxruntime where a bundle has an artifact for it: it reads prompts many tokens at a time. */
+    private fun engine(bundle: Bundle): Engine =
+        if ("onnx" in bundle.manifest.artifacts) OrtEngine.open(bundle, threads())
+        else ExecutorchEngine.open(bundle) { ModuleProgram.open(it, threads()) }
 
     /** As many as a phone has big cores: the small ones would slow every call down. */
     private fun threads() = (Runtime.getRuntime().availableProcessors() / 2).coerceIn(1, 4)

@@ -1,8 +1,6 @@
 package gemmaedge.app
 
-import android.app.Activity
 import android.content.Intent
-import android.os.Bundle
 import android.view.View
 import android.widget.LinearLayout
 import android.widget.ProgressBar
@@ -10,10 +8,7 @@ import android.widget.ScrollView
 import android.widget.TextView
 
 /** The model's page: what it takes of flash and memory, import, removal. */
-class ModelActivity : Activity() {
-    private val app get() = application as GemmaApplication
-    private val chat get() = app.chat
-    private val listener: (ChatState) -> Unit = ::render
+class ModelActivity : ScreenActivity() {
     private lateinit var facts: LinearLayout
     private lateinit var note: TextView
     private lateinit var progress: ProgressBar
@@ -21,22 +16,7 @@ class ModelActivity : Activity() {
     private lateinit var delete: View
     private lateinit var cancel: View
 
-    override fun onCreate(savedInstanceState: Bundle?) {
-        super.onCreate(savedInstanceState)
-        show(build())
-    }
-
-    override fun onStart() {
-        super.onStart()
-        chat.listen(listener)
-    }
-
-    override fun onStop() {
-        chat.forget(listener)
-        super.onStop()
-    }
-
-    private fun build(): View {
+    override fun build(): View {
         val title = label(20f, bold = true).apply { setText(R.string.model) }
         val back = button(R.id.back, R.string.back, filled = false) { finish() }
         facts = column().apply { id = R.id.facts }
@@ -63,7 +43,7 @@ class ModelActivity : Activity() {
         }
     }
 
-    private fun render(state: ChatState) {
+    override fun render(state: ChatState) {
         facts.removeAllViews()
         state.model?.let { model ->
             fact(R.string.name, model.name)

@@ -42,6 +42,8 @@ class ChatActivityTest {
     private val controller by lazy { Robolectric.buildActivity(ChatActivity::class.java).setup() }
     private val screen get() = controller.get()
 
+    private val openAsShipped = app.openEngine
+
     @Before fun oneThreadAndMuchMemory() {
         memory(8_000_000_000)
         app.openEngine = { Gated(OrtEngine.open(it, 1), permits) }
@@ -216,6 +218,14 @@ class ChatActivityTest {
         assertTrue(page.text(R.id.note), page.text(R.id.note).startsWith("onnx/decoder.data: "))
         assertFalse(app.imported.exists())
         page.screenshot("light-damaged")
+    }
+
+    /** The library itself is for phones: what is tested is that the application asks for it, and says what is missing. */
+    @Test fun aBundleForExecuTorchAloneIsGivenToItsEngine() {
+        app.openEngine = openAsShipped
+        app.chat.load(GoldenSet.EXECUTORCH.bundle)
+        until("the refusal") { state.phase == Phase.FAILED }
+        assertTrue(state.error, state.error.startsWith("ExecuTorch is not in this application"))
     }
 
     @Test fun aBundleTooLargeIsRefusedBeforeItIsCopied() {

@@ -18,6 +18,9 @@ class GoldenSet private constructor(name: String) {
         /** Of the sample with float weights: its tokens are the same whatever the version of onnxruntime. */
         val FLOAT by lazy { GoldenSet("float") }
 
+        /** A program of three small layers for ExecuTorch, as tests/mobile/write_executorch.py wrote it. */
+        val EXECUTORCH by lazy { GoldenSet("executorch") }
+
         /** Of the sample at int4, whose activations are rounded a little differently by other versions. */
         val INT4 by lazy { GoldenSet("int4") }
     }

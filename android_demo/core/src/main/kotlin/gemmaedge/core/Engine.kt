@@ -15,6 +15,9 @@ interface Engine : Closeable {
     val name: String
     val position: Int
 
+    /** The most tokens that it can hold. */
+    val context: Int
+
     /** Forget everything read so far. */
     fun reset()
 
@@ -27,7 +30,8 @@ interface Engine : Closeable {
     /** What was read so far, to come back to; for this engine, until it is reset. */
     fun save(): EngineState
 
-    fun restore(state: EngineState)
+    /** False, and nothing changed, if that is not to be had any more. */
+    fun restore(state: EngineState): Boolean
 
     /** Stop the running call, from any thread. */
     fun cancel()

@@ -28,7 +28,12 @@ data class Manifest(
         }
 
     val diskBytes get() = files.values.sumOf { it.size }
-    val residentBytes get() = artifacts.values.sumOf { files.getValue(it.data).size }
+
+    /** What an application for Android runs. Throws [GemmaError] if there is none. */
+    val artifact: Artifact
+        get() = artifacts["onnx"] ?: artifacts["executorch"] ?: throw GemmaError(
+            "no artifact for Android, only ${artifacts.keys.joinToString().ifEmpty { "nothing" }}", "export it with --to onnx",
+        )
     val flashBytes get() = tables.values.sumOf { files.getValue(it.file).size }
 }
 
@@ -74,7 +79,9 @@ data class Generation(
 data class Table(val file: String, val multiplier: Double)
 
 /** A size that varies is -1. */
-data class TensorSpec(val name: String, val dtype: String, val shape: List<Int>)
+data class TensorSpec(val name: String, val dtype: String, val shape: List<Int>) {
+    val bytes get() = shape.fold(if (dtype == "int8") 1L else if (dtype == "float16") 2L else 4L) { all, size -> all * size }
+}
 
 data class Artifact(
     val file: String,
@@ -85,7 +92,12 @@ data class Artifact(
     val loadingBytes: Long,
     val tokenBytes: Long,
     val kleidiai: Boolean,
-)
+    val context: Int, // tokens, where it is less than the model's; 0: the model's
+    val functions: Map<String, Int>, // tokens of a call, by name
+    val states: List<TensorSpec>, // that the engine keeps between calls
+) {
+    val weightFile get() = data.ifEmpty { file }
+}
 
 /** Reads the fields of [at], or throws a [JsonError] that names the path. */
 internal class Fields(private val values: Map<*, *>, private val at: String) {
@@ -219,6 +231,9 @@ private fun artifact(fields: Fields): Artifact {
         loadingBytes = bytes("loading"),
         tokenBytes = bytes("token"),
         kleidiai = fields.flag("kleidiai", true),
+        context = if (fields.has("context")) fields.count("context") else 0,
+        functions = if (fields.has("functions")) fields.map("functions", ::integer) else emptyMap(),
+        states = if (fields.has("states")) fields.list("states") { value, at -> tensor(Fields.of(value, at)) } else emptyList(),
     )
 }
 

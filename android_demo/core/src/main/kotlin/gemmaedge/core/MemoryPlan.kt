@@ -20,26 +20,28 @@ data class MemoryPlan(
     val peak get() = base + weights + rows + maxOf(loading, tokenizer + caches + tables + growing + activations)
 
     companion object {
-        /** [text]: with tokenizer.json and the ends of turns. Throws [GemmaError] for a bundle without an ONNX artifact. */
+        /**
+         * [text]: with tokenizer.json and the ends of turns. An artifact that owns its caches has them whole from the
+         * beginning. Throws [GemmaError] for a bundle without an artifact for Android.
+         */
         fun of(manifest: Manifest, context: Int, text: Boolean): MemoryPlan {
             val model = manifest.model
-            val artifact = manifest.artifacts["onnx"] ?: throw GemmaError(
-                "no ONNX artifact, only ${manifest.artifacts.keys.joinToString().ifEmpty { "nothing" }}", "export it with --to onnx",
-            )
-            val reached = minOf(context, model.context)
+            val artifact = manifest.artifact
+            val reached = minOf(context, model.context, if (artifact.context > 0) artifact.context else model.context)
             val rows = (reached + STEP - 1) / STEP * STEP
+            val owned = artifact.states.sumOf { it.bytes }
             val kept = if (text) model.caches.filter { it.kind == "sliding" }.sumOf { cacheBytes(model, it, 0) } else 0L
             return MemoryPlan(
                 context = reached,
                 base = BASE,
-                weights = if (artifact.weightBytes > 0) artifact.weightBytes else manifest.files.getValue(artifact.data).size,
+                weights = if (artifact.weightBytes > 0) artifact.weightBytes else manifest.files.getValue(artifact.weightFile).size,
                 loading = artifact.loadingBytes,
                 rows = headRows(model),
                 tokenizer = if (text) TEXT * model.vocabSize else 0,
-                caches = model.caches.sumOf { cacheBytes(model, it, rows) } + TURNS * kept,
+                caches = if (owned > 0) owned else model.caches.sumOf { cacheBytes(model, it, rows) } + TURNS * kept,
                 tables = tableBytes(model, rows),
-                growing = model.caches.filter { it.kind == "full" }.maxOfOrNull { cacheBytes(model, it, rows - STEP) / 2 } ?: 0,
-                activations = activations(model, artifact, minOf(reached, CHUNK)),
+                growing = if (owned > 0) 0 else growing(model, rows),
+                activations = activations(model, artifact, minOf(reached, artifact.functions["prefill"] ?: CHUNK)),
             )
         }
 
@@ -58,6 +60,10 @@ data class MemoryPlan(
         }
     }
 }
+
+/** The old array of a full layer, beside the new one. */
+private fun growing(model: Model, rows: Int): Long =
+    model.caches.filter { it.kind == "full" }.maxOfOrNull { cacheBytes(model, it, rows - STEP) / 2 } ?: 0
 
 private fun cacheBytes(model: Model, cache: CacheSpec, rows: Int): Long {
     val held = if (cache.kind == "sliding") model.window + maxOf(CHUNK, SLACK) else rows

@@ -7,7 +7,7 @@ class Session(val bundle: Bundle, private val engine: Engine, context: Int = 0) 
     private val manifest = bundle.manifest
     val tokenizer = openTokenizer(bundle)
     val control = ControlTokens(tokenizer)
-    val context = minOf(if (context > 0) context else manifest.model.context, manifest.model.context)
+    val context = minOf(if (context > 0) context else engine.context, engine.context)
     private val template = openTemplate(bundle)
     private var ids = IntArray(0) // what the caches hold
     private val checkpoints = ArrayList<EngineState>() // at the ends of turns, from the first to the last
@@ -123,7 +123,7 @@ class Session(val bundle: Bundle, private val engine: Engine, context: Int = 0) 
     private fun goBack(position: Int): Int {
         if (engine.rewind(position)) return position
         for (state in checkpoints.reversed()) {
-            engine.restore(state)
+            if (!engine.restore(state)) continue
             if (state.position <= position) return state.position
             if (engine.rewind(position)) return position
         }

@@ -32,6 +32,15 @@ class MemoryPlanTest {
         assertEquals(plan.base + plan.weights + plan.rows + maxOf(plan.loading, running), plan.peak)
     }
 
+    @Test fun cachesThatTheEngineOwnsAreThereFromTheBeginning() {
+        val owner = Bundle.open(GoldenSet.EXECUTORCH.bundle).manifest
+        val (short, long) = listOf(1, 100_000).map { MemoryPlan.ofApplication(owner, it) }
+        val floats = owner.artifacts.getValue("executorch").states.sumOf { it.shape.fold(1L) { all, size -> all * size } }
+        assertEquals(listOf(4 * floats, 4 * floats), listOf(short.caches, long.caches))
+        assertEquals(listOf(0L, owner.files.getValue("executorch/decoder.pte").size), listOf(long.growing, long.weights))
+        assertEquals(owner.model.context, long.context)
+    }
+
     @Test fun anApplicationDoesWithoutTheTokenizer() {
         val python = MemoryPlan.of(manifest, 1024, text = true)
         assertEquals(python.peak - python.tokenizer, MemoryPlan.ofApplication(manifest, 1024).peak)

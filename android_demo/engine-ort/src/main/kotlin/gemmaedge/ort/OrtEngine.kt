@@ -48,6 +48,7 @@ class OrtEngine private constructor(
     private var bound: Map<Int, Call> = emptyMap() // by tokens: of one token only
 
     override val name = "onnxruntime ${environment.version}"
+    override val context get() = model.context
     override var position = 0
         private set
 
@@ -75,10 +76,11 @@ class OrtEngine private constructor(
 
     override fun save(): EngineState = State(position, caches.map { it.save() })
 
-    override fun restore(state: EngineState) {
+    override fun restore(state: EngineState): Boolean {
         check(state is State) { "a state of another engine" }
         position = state.position
         caches.zip(state.caches) { cache, saved -> cache.restore(saved) }
+        return true
     }
 
     override fun cancel() = synchronized(lock) {
