@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-from quantize.recipe import DEFAULT, RECIPES, RELEASED, Recipe
+from quantize.recipe import DEFAULT, RECIPES, RELEASED
+from runtime.bundle import Bundle
 from runtime.errors import GemmaError
 
 from . import targets
-from .checkpoint import Checkpoint
-from .inspect_checkpoint import facts_of
-from .side_files import check_side_files
+from .apart import export_apart, is_large
+from .choose_recipe import choose_recipe, named_recipe
+from .verify import Report
+
+if not find_spec("torch"):  # which is imported later, and for a large model in another process
+    raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,47 +56,39 @@ def run(args: argparse.Namespace) -> int:
     names = [name.strip() for name in args.to.split(",")]
     if args.output is None and not args.dry_run:
         raise GemmaError("no place for the bundle", "name it with -o BUNDLE")
-    checkpoint = Checkpoint.open(args.checkpoint)
-    recipe = calibrated_recipe(named_recipe(args.recipe or default_recipe(checkpoint)), args.calibrate)
     if args.dry_run:
-        return dry_run(args, checkpoint, recipe, names)
-    from runtime.resident_memory import peak_rss
-
-    from .calibration_text import AUTO, Text
-    from .pipeline import export_bundle
-
-    text = Text.of(args.calibrate or "auto") if recipe.calibrated else AUTO
-    for report in export_bundle(checkpoint, args.output, names, recipe, replace=args.force, text=text):
+        return dry_run(args, names)
+    for report in reports(args, names):
         print(*report.lines(), sep="\n", file=sys.stderr)
-    print(f"peak memory {peak_rss() / 1e6:,.0f} MB", file=sys.stderr)
+    peak = Bundle.open(args.output).manifest.provenance.peak_rss_bytes
+    print(f"peak memory {peak / 1e6:,.0f} MB", file=sys.stderr)
     print(args.output)
     return 0
 
 
-def default_recipe(checkpoint: Checkpoint) -> str:
-    return RELEASED if checkpoint.is_packed or checkpoint.on_grid else DEFAULT
+def reports(args: argparse.Namespace, names: list[str]) -> list[Report]:
+    if is_large(args.checkpoint):
+        return export_apart(args.checkpoint, args.output, names, args.recipe, args.calibrate, replace=args.force)
+    from .calibration_text import AUTO, Text
+    from .checkpoint import Checkpoint
+    from .pipeline import export_bundle
+
+    checkpoint = Checkpoint.open(args.checkpoint)
+    recipe = choose_recipe(checkpoint, args.recipe, args.calibrate)
+    text = Text.of(args.calibrate or "auto") if recipe.calibrated else AUTO
+    return export_bundle(checkpoint, args.output, names, recipe, replace=args.force, text=text)
 
 
-def named_recipe(name: str) -> Recipe:
-    if name not in RECIPES:
-        raise GemmaError(f"unknown recipe: {name}", f"choose from {', '.join(RECIPES)}")
-    return RECIPES[name]
-
-
-def calibrated_recipe(recipe: Recipe, choice: str | None) -> Recipe:
-    """Raises GemmaError for a text that the recipe has no use for."""
-    if choice == "none":
-        return dataclasses.replace(recipe, calibration="none")
-    if choice is not None and not recipe.calibrated:
-        calibrated = ", ".join(other.name for other in RECIPES.values() if other.calibrated)
-        raise GemmaError(f"--calibrate {choice}: recipe {recipe.name} is not calibrated", f"choose from {calibrated}")
-    return recipe
-
-
-def dry_run(args: argparse.Namespace, checkpoint: Checkpoint, recipe: Recipe, names: list[str]) -> int:
+def dry_run(args: argparse.Namespace, names: list[str]) -> int:
     from runtime.bundle import check_destination
     from runtime.cmd_inspect import text
 
+    from .checkpoint import Checkpoint
+    from .inspect_checkpoint import facts_of
+    from .side_files import check_side_files
+
+    checkpoint = Checkpoint.open(args.checkpoint)
+    recipe = choose_recipe(checkpoint, args.recipe, args.calibrate)
     targets.load_targets(names)
     if args.output is not None:
         check_destination(args.output, replace=args.force)

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.decoder import Decodes
 
+from .greedy_figures import Greedy
 from .reference import Source, hidden_states, logits
 
 PROMPTS, LENGTH, STEPS = 5, 12, 64
 TIE = 1e-3  # of the largest logit: two that are nearer may change places
-
-
-class Greedy(msgspec.Struct, frozen=True):
-    """Steps over all prompts: those with the reference's token, and those where its best two are as good as equal."""
-
-    steps: int
-    equal: int
-    ties: int
-
-    def line(self) -> str:
-        ties = f", {self.ties} ties" if self.ties else ""
-        return f"greedy tokens {self.equal} of {self.steps} equal{ties}"
 
 
 def compare_greedy(decoder: Decodes, source: Source, ids: NDArray[np.int64]) -> Greedy:

@@ -1,17 +1,15 @@
-"""The story: read, quantize, split, capture, lower, verify, seal."""
+"""The story: read, quantize, split, capture, lower, prove, seal."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as Pieces
@@ -19,12 +17,10 @@ from tokenizers import Tokenizer as Pieces
 from quantize.affine import Loss
 from quantize.recipe import Recipe as QuantizeRecipe
 from runtime import manifest as m
-from runtime.bundle import Bundle, check_destination, created, describe, seal
-from runtime.decoder import open_head, open_tables
-from runtime.engine import ENGINES
+from runtime.bundle import Workplace, check_destination, created
 from runtime.errors import GemmaError
 from runtime.progress import Progress
-from runtime.resident_memory import give_back, peak_rss
+from runtime.resident_memory import give_back
 from runtime.tokenizer import Tokenizer
 
 from . import split, weights
@@ -34,31 +30,16 @@ from .calibration_cost import projected_seconds
 from .calibration_store import Key, Store, stored
 from .calibration_text import AUTO, SEED, Text, sequences
 from .capture import capture
+from .check_weights import check_weights
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
-from .greedy import compare_greedy
-from .reference import FloatSource, QuantizedSource, hidden_states
+from .prove import Draft, in_order, prove, unsealed
+from .readings import QuantizedSources, Reader
+from .reference import FloatSource, hidden_states
 from .side_files import check_side_files, copy_tokenizer, generation
-from .targets import load_targets, runners
+from .targets import Lower, load_targets
 from .tensors import needed, part
-from .verify import (
-    BEYOND,
-    KEPT,
-    LARGE,
-    MANY,
-    STEPS,
-    Floats,
-    Reading,
-    Report,
-    Reports,
-    check_weights,
-    compare,
-    compared,
-    few_lengths,
-    goldens,
-    judge,
-    lengths,
-)
+from .verify import BEYOND, STEPS, Report, compared
 from .write_vocabulary import write_vocabulary
 
 PASSAGE = Path(__file__).with_name("passage.txt")
@@ -81,58 +62,81 @@ def export_bundle(
     lowerings = load_targets(targets)
     check_destination(destination, replace=replace)
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
+    ids = passage_for(checkpoint, recipe)
+    with (
+        stored(destination, key_of(checkpoint, recipe, text)) as store,
+        created(destination, replace=replace) as place,
+    ):
+        draft, sources = drafted(checkpoint, place, lowerings, recipe, ids, store, text)
+        return prove(draft, place.bundle, sources)
+
+
+def drafted(
+    checkpoint: Checkpoint,
+    place: Workplace,
+    lowerings: dict[str, Lower],
+    recipe: QuantizeRecipe,
+    ids: NDArray[np.int64],
+    store: Store | None,
+    text: Text,
+) -> tuple[Draft, QuantizedSources]:
+    """All of a bundle but the proof of what its artifacts answer, in `place`; and where references take values from."""
+    config, model, folder = checkpoint.config, FloatSource(checkpoint), place.bundle
+    tokenizer, template = copy_tokenizer(checkpoint, folder)
+    vocabulary = write_vocabulary(folder)
+    give_back()
+    calibrated, how = None, m.Calibration()
+    if store:
+        speaker = Tokenizer(
+            folder / tokenizer, generation(checkpoint.folder).bos, folder / template if template else None
+        )
+        calibrated, how = calibration(model, speaker, recipe, text, store)
+    with Progress("quantizing", weights.work(config)) as progress:
+        units = store.units if store else place.scratch
+        quantized, losses = weights.quantize_weights(checkpoint, recipe, units, progress.advance, calibrated)
+    with Progress("writing rows", split.work(config)) as progress:
+        tables, row_losses = split.split_rows(checkpoint, recipe, folder, progress.advance)
+    released = released_scales(config, checkpoint.cache_scales) if recipe.released else {}
+    ranges = Ranges(calibrated.values if calibrated else {})
+    beginning = ids[: compared(config.window, len(ids))] if covers(released, config) else ids
+    with Progress("reading in float", len(config.layers)) as progress:
+        hidden = hidden_states(model, beginning[None], ranges.see, progress.advance)[0]
+    if not recipe.cache.is_float:
+        config = dataclasses.replace(config, cache_bits=recipe.cache.bits)
+        quantized = quantized.with_vectors(ranges.scales() | released)
+    graph = capture(config)
+    artifacts = {name: lower(graph, quantized, folder) for name, lower in lowerings.items()}
+    manifest = m.Manifest(
+        format="gemma-edge",
+        version=[m.MAJOR, m.MINOR],
+        model=model_facts(config, rescored(checkpoint, recipe)),
+        recipe=recipe_facts(recipe, released_rules(checkpoint, recipe), losses | row_losses, how),
+        provenance=m.Provenance(
+            checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"
+        ),
+        generation=generation(checkpoint.folder),
+        tables=tables,
+        artifacts=artifacts,
+        files={},
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
+        chat_template=template,
+        golden="golden.json",
+        parity="parity.json",
+    )
+    for name in in_order(artifacts):
+        check_weights(folder, quantized, name, artifacts[name].file)
+    sources = QuantizedSources(config, quantized, unsealed(manifest, folder))
+    readings = Reader(ids, config.window, place.scratch, manifest).readings(model, hidden, sources)
+    return Draft(manifest, ids, config, recipe, readings), sources
+
+
+def passage_for(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> NDArray[np.int64]:
+    """The text that verify reads, of a checkpoint that has all that a recipe needs."""
     ids = passage(checkpoint, check_side_files(checkpoint.folder))
     give_back()
     check_released(checkpoint, recipe)
-    config, model = checkpoint.config, FloatSource(checkpoint)
-    key = key_of(checkpoint, recipe, text) if recipe.calibrated else None
-    with stored(destination, key) as store, created(destination, replace=replace) as place:
-        folder = place.bundle
-        tokenizer, template = copy_tokenizer(checkpoint, folder)
-        vocabulary = write_vocabulary(folder)
-        give_back()
-        calibrated, how = None, m.Calibration()
-        if store:
-            speaker = Tokenizer(
-                folder / tokenizer, generation(checkpoint.folder).bos, folder / template if template else None
-            )
-            calibrated, how = calibration(model, speaker, recipe, text, store)
-        with Progress("quantizing", weights.work(config)) as progress:
-            units = store.units if store else place.scratch
-            quantized, losses = weights.quantize_weights(checkpoint, recipe, units, progress.advance, calibrated)
-        with Progress("writing rows", split.work(config)) as progress:
-            tables, row_losses = split.split_rows(checkpoint, recipe, folder, progress.advance)
-        released = released_scales(config, checkpoint.cache_scales) if recipe.released else {}
-        ranges = Ranges(calibrated.values if calibrated else {})
-        beginning = ids[: compared(config.window, len(ids))] if covers(released, config) else ids
-        with Progress("reading in float", len(config.layers)) as progress:
-            reading = Reading(model, hidden_states(model, beginning[None], ranges.see, progress.advance)[0])
-        if not recipe.cache.is_float:
-            config = dataclasses.replace(config, cache_bits=recipe.cache.bits)
-            quantized = quantized.with_vectors(ranges.scales() | released)
-        graph = capture(config)
-        artifacts = {name: lower(graph, quantized, folder) for name, lower in lowerings.items()}
-        manifest = m.Manifest(
-            format="gemma-edge",
-            version=[m.MAJOR, m.MINOR],
-            model=model_facts(config, rescored(checkpoint, recipe)),
-            recipe=recipe_facts(recipe, released_rules(checkpoint, recipe), losses | row_losses, how),
-            provenance=m.Provenance(
-                checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"
-            ),
-            generation=generation(checkpoint.folder),
-            tables=tables,
-            artifacts=artifacts,
-            files={},
-            tokenizer=tokenizer,
-            vocabulary=vocabulary,
-            chat_template=template,
-            golden="golden.json",
-            parity="parity.json",
-        )
-        reports = verify(ids, reading, config, quantized, manifest, folder, recipe)
-        finish(manifest, folder)
-    return reports
+    return ids
 
 
 def check_released(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> None:
@@ -165,8 +169,10 @@ def released_rules(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> list[list[
     ]
 
 
-def key_of(checkpoint: Checkpoint, recipe: QuantizeRecipe, text: Text) -> Key:
-    """What a calibration depends on."""
+def key_of(checkpoint: Checkpoint, recipe: QuantizeRecipe, text: Text) -> Key | None:
+    """What a calibration depends on; None without one."""
+    if not recipe.calibrated:
+        return None
     stats = sorted((path.name, path.stat()) for path in checkpoint.folder.iterdir() if path.is_file())
     files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     return Key(f"gemma-edge {version('gemma-edge')}", files, repr(recipe), text.origin, SEED)
@@ -199,70 +205,6 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
-def verify(
-    ids: NDArray[np.int64],
-    reading: Reading,
-    config: GemmaConfig,
-    quantized: weights.Weights,
-    manifest: m.Manifest,
-    folder: Path,
-    recipe: QuantizeRecipe,
-) -> list[Report]:
-    """Compare, judge, and write parity.json and golden.json, which is of the first artifact."""
-    unsealed = Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder, hashed=False)))
-    names = sorted(manifest.artifacts, key=lambda name: [*ENGINES, name].index(name))  # `verify` runs the first
-    for name in names:
-        check_weights(folder, quantized, name, manifest.artifacts[name].file)
-    large = sum(manifest.model.parameters.values()) > LARGE
-    ways = [(name, one) for name in names for one in runners(name) if not (large and one.small)]
-    golden = ways[len([name for name, _ in ways if name == names[0]]) - 1]  # the last way of the first artifact
-    own = own_readings(ids, config, quantized, unsealed)
-    reports: list[Report] = []
-    with Progress("verifying", len(ways) * (1 + len(lengths(config.window, len(ids))))) as progress:
-        for name, runner in ways:
-            bits = 0 if manifest.artifacts[name].states else config.cache_bits
-            against = {"float": reading, "quantized": own(bits, runner.exact)}
-            progress.advance(1)
-            give_back()
-            decoder = runner.open(unsealed)  # after the reading: not in memory with a layer of floats
-            decoder.head = None if runner.exact else decoder.head
-            places = (few_lengths if runner.slow and large else lengths)(config.window, len(ids))
-            kept = KEPT if large else MANY
-            report = compare(decoder, ids, against, progress.advance, runner.name, places, kept)
-            if runner.exact and not large:
-                greedy = compare_greedy(decoder, against["quantized"].source, ids)
-                report = msgspec.structs.replace(report, greedy=greedy)
-            judge(report, recipe, exact=runner.exact, half=runner.half, rounded=bits > 0)
-            if (name, runner) == golden:
-                (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
-            reports.append(report)
-            del decoder
-    (folder / "parity.json").write_bytes(pretty(Reports(reports)))
-    return reports
-
-
-def own_readings(
-    ids: NDArray[np.int64], config: GemmaConfig, quantized: weights.Weights, bundle: Bundle
-) -> Callable[[int, bool], Reading]:
-    """What the bundle's integers stand for, by bits of the caches, and without the head's second stage if asked.
-
-    Each text is read once, when it is asked for.
-    """
-    tables = open_tables(bundle)
-    head = open_head(bundle, tables)
-    beginning = ids[None, : lengths(config.window, len(ids))[-1] + STEPS]
-
-    @cache
-    def hidden(bits: int) -> Floats:
-        states: Floats = hidden_states(source(bits, True), beginning)[0]
-        return states
-
-    def source(bits: int, first: bool) -> QuantizedSource:
-        return QuantizedSource(dataclasses.replace(config, cache_bits=bits), quantized, tables, None if first else head)
-
-    return lambda bits, first: Reading(source(bits, first), hidden(bits))
-
-
 def passage(checkpoint: Checkpoint, pieces: Pieces) -> NDArray[np.int64]:
     """A text as tokens, as many as verify compares: the caches' scales come from them too."""
     config = checkpoint.config
@@ -270,15 +212,6 @@ def passage(checkpoint: Checkpoint, pieces: Pieces) -> NDArray[np.int64]:
     once = pieces.encode(PASSAGE.read_text(encoding="utf-8"), add_special_tokens=False).ids
     ids = [generation(checkpoint.folder).bos, *(once * (wanted // len(once) + 1))][:wanted]
     return np.array(ids, np.int64) % config.vocab
-
-
-def finish(manifest: m.Manifest, folder: Path) -> None:
-    provenance = msgspec.structs.replace(manifest.provenance, peak_rss_bytes=peak_rss())
-    seal(folder, msgspec.structs.replace(manifest, files=describe(folder), provenance=provenance))
-
-
-def pretty(value: msgspec.Struct) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
 def model_facts(config: GemmaConfig, rescored: int) -> m.Model:

@@ -1,14 +1,14 @@
 """An artifact against the float model, and against the values that its own integers stand for.
 
 One text is read by the references once, whole; the artifact reads beginnings of it, of lengths around
-the sliding window, and then single steps.  Position by position the logits must agree.
+the sliding window, and then single steps.  Position by position the logits must agree.  Nothing here needs
+torch: what the references say is in files.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from quantize.affine import Quantized
 from quantize.recipe import Recipe
 from runtime.chunk import CHUNK
 from runtime.decoder import Decodes
 from runtime.errors import GemmaError
 from runtime.golden import Goldens, record
 
-from .greedy import Greedy
-from .reference import Source, logits
-from .targets import load_reader
-from .weights import Weights
+from .greedy_figures import Greedy
 
 Floats = NDArray[np.float32]
 BEYOND = 7  # tokens after two windows
@@ -96,33 +92,6 @@ def compared(window: int, limit: int) -> int:
     return max(n for n in lengths(window, limit) if n <= window + 1) + STEPS
 
 
-def check_weights(folder: Path, weights: Weights, target: str = "onnx", file: str = "onnx/decoder.onnx") -> None:
-    """Raises GemmaError unless the artifact's integers and scales are those that were decided."""
-    seen: Counter[str] = Counter()  # rows, by parameter
-    reader = load_reader(target)
-    for parameters, packed in reader.stored_weights(folder / file):
-        for start, piece in packed:
-            offset = 0
-            for parameter in parameters:
-                expected = weights.get(parameter)
-                if not isinstance(expected, Quantized):
-                    raise GemmaError(f"{folder}: the artifact has {parameter} as integers", "report this as a bug")
-                a, b = max(start, offset), min(start + len(piece), offset + expected.rows)
-                if a < b:
-                    seen[parameter] += b - a
-                    decided = expected.part(a - offset, b - offset)
-                    decided = replace(decided, scales=reader.kept_scales(np.asarray(decided.scales)))
-                    if not np.array_equal(decided.dequantize(), piece[a - start : b - start]):
-                        raise GemmaError(
-                            f"{folder}: {parameter} in the artifact is not what was quantized", "report this as a bug"
-                        )
-                offset += expected.rows
-    integers = {name: one for name, one in weights.items() if isinstance(one, Quantized)}
-    missing = [name for name, expected in integers.items() if seen[name] != expected.rows]
-    if missing:
-        raise GemmaError(f"{folder}: not in the artifact as integers: {missing[:5]}", "report this as a bug")
-
-
 @dataclass
 class Tally:
     """Sums over compared positions."""
@@ -187,10 +156,19 @@ def artifact_logits(
 
 @dataclass(frozen=True)
 class Reading:
-    """The hidden states (T, hidden) after each token of the beginning of a text, as a reference has them."""
+    """What a reference says of the first `length` tokens of a text.
 
-    source: Source
-    hidden: Floats
+    pieces: files of logits (n, vocab) of neighbouring positions, by the first of them
+    """
+
+    length: int
+    pieces: dict[int, Path]
+
+    def logits(self, first: int, stop: int) -> Floats:
+        """Of positions from `first` to before `stop`, as far as the reference has read, (n, vocab)."""
+        start = max(one for one in self.pieces if one <= first)
+        mapped: Floats = np.load(self.pieces[start], mmap_mode="r", allow_pickle=False)
+        return mapped[first - start : min(stop, self.length) - start]
 
 
 def compare(
@@ -223,13 +201,12 @@ def compare_some(
 ) -> None:
     """Beginnings that overlap; a row of logits is 1 MB."""
     first, stop = first_compared(prompts[0], kept), prompts[-1] + STEPS
-    ends = {name: len(one.hidden) for name, one in readings.items() if len(one.hidden) > first}
-    expected = {name: logits(readings[name].source, readings[name].hidden[first:stop]) for name in ends}
+    expected = {name: one.logits(first, stop) for name, one in readings.items() if one.length > first}
     for prompt in prompts:
         found = np.concatenate(list(artifact_logits(decoder, ids, prompt, whole, kept)))
         start = first_compared(prompt, kept) - first
         for name, rows in expected.items():
-            if prompt + STEPS <= ends[name]:
+            if prompt + STEPS <= readings[name].length:
                 tallies[name].add(found, rows[start : start + len(found)])
         del found  # before there are the next
 
@@ -248,6 +225,12 @@ def overlapping(prompts: list[int], kept: int) -> list[list[int]]:
         else:
             found.append([prompt])
     return found
+
+
+def spans(prompts: list[int], kept: int, length: int) -> list[tuple[int, int]]:
+    """First and last but one of the positions that are compared, of the first `length`."""
+    groups = ((first_compared(some[0], kept), some[-1] + STEPS) for some in overlapping(prompts, kept))
+    return [(first, min(stop, length)) for first, stop in groups if first < length]
 
 
 def judge(report: Report, recipe: Recipe, *, exact: bool = False, half: bool = False, rounded: bool = False) -> None:

@@ -78,7 +78,7 @@ def bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 def coreml_bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`coreml_bundle("e2b", "int4-datafree")`: Core ML alone, calls of 16 tokens, compared in a few places."""
     pytest.importorskip("coremltools", reason="the extra coreml is not installed")
-    from export import pipeline, to_coreml, verify
+    from export import prove, to_coreml, verify
 
     made: dict[tuple[str, str], Path] = {}
 
@@ -87,8 +87,8 @@ def coreml_bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.Te
             made[name, recipe] = tmp_path_factory.mktemp("coreml") / f"{name}-{recipe}.bundle"
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(to_coreml, "TOKENS", 16)
-                patch.setattr(pipeline, "MANY", 2)
-                for module in (pipeline, verify):
+                patch.setattr(prove, "MANY", 2)
+                for module in (prove, verify):
                     patch.setattr(module, "lengths", lambda window, limit: [5, window + 1])
                 export_bundle(checkpoint(name), made[name, recipe], ["coreml"], RECIPES[recipe])
         return made[name, recipe]

@@ -14,9 +14,9 @@ from coremltools.proto import Model_pb2
 
 from export import to_coreml
 from export.capture import capture
+from export.check_weights import check_weights
 from export.checkpoint import Checkpoint
 from export.read_coreml import kept_scales, stored_integers
-from export.verify import check_weights
 from export.weights import quantize_weights
 from quantize.affine import Quantized
 from quantize.recipe import RECIPES, rules

@@ -14,7 +14,7 @@ pytest.importorskip("coremltools", reason="the extra coreml is not installed")
 from coremltools.proto import MIL_pb2 as mil
 from coremltools.proto import Model_pb2
 
-from export import pipeline, to_coreml, verify
+from export import pipeline, prove, to_coreml, verify
 from export.mil_program import FunctionBuilder, Stored
 from export.targets import load_targets
 from export.weights import Weights
@@ -93,7 +93,7 @@ def test_a_parity_report_has_both_precisions(made):
 @pytest.mark.slow
 def test_two_targets_make_one_bundle(checkpoint, tmp_path, monkeypatch):
     """Both are compared, with the caches that each has; goldens are those of ONNX, which `verify` repeats."""
-    for module in (pipeline, verify):
+    for module in (prove, verify):
         monkeypatch.setattr(module, "lengths", lambda window, limit: [5, window + 1])
     reports = pipeline.export_bundle(
         checkpoint("e2b"), tmp_path / "x.bundle", ["coreml", "onnx"], RECIPES["int4-datafree"]

@@ -15,12 +15,13 @@ pytest.importorskip("executorch", reason="the extra executorch is not installed"
 
 from export import executorch_methods, targets, to_executorch  # noqa: E402
 from export.capture import capture  # noqa: E402
+from export.check_weights import check_weights  # noqa: E402
 from export.checkpoint import Checkpoint  # noqa: E402
 from export.config import GemmaConfig  # noqa: E402
 from export.pipeline import export_bundle  # noqa: E402
 from export.read_executorch import File, stored_weights  # noqa: E402
 from export.reference import QuantizedSource, hidden_states, logits  # noqa: E402
-from export.verify import Reports, check_weights  # noqa: E402
+from export.verify import Reports  # noqa: E402
 from export.weights import Weights, quantize_weights  # noqa: E402
 from quantize import affine  # noqa: E402
 from quantize.recipe import Gate, Recipe, rules  # noqa: E402

@@ -13,12 +13,13 @@ import torch
 
 from export import onnx_lowering, pipeline, to_onnx, verify
 from export.capture import capture
+from export.check_weights import check_weights
 from export.checkpoint import Checkpoint
-from export.greedy import Greedy
+from export.greedy_figures import Greedy
 from export.pipeline import export_bundle
 from export.read_onnx import mapped, stored_weights
 from export.reference import FloatSource, QuantizedSource
-from export.verify import Parity, Report, Reports, artifact_logits, check_weights, judge, kl, lengths
+from export.verify import Parity, Report, Reports, artifact_logits, judge, kl, lengths
 from export.weights import quantize_weights
 from quantize.recipe import RECIPES
 from runtime.bundle import Bundle, describe, seal

@@ -21,9 +21,9 @@ runtime() { # NAME, of the ONNX artifact at a recipe
 (
     bundle coreml coreml int4
     "$bin/python" tests/mobile/write_coreml.py "$golden/coreml.bundle" "$golden/coreml" 2>/dev/null
-    "$bin/python" tests/mobile/write_executorch.py "$golden/executorch" 2>/dev/null
+    runtime float
 ) &
-others=$!
-runtime float
+half=$!
+"$bin/python" tests/mobile/write_executorch.py "$golden/executorch" 2>/dev/null
 runtime int4
-wait $others
+wait $half

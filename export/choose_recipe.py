@@ -1,0 +1,42 @@
+"""Which recipe a checkpoint is exported with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+from quantize.recipe import DEFAULT, RECIPES, RELEASED, Recipe
+from runtime.errors import GemmaError
+
+
+class Released(Protocol):
+    """What a checkpoint says of itself."""
+
+    @property
+    def is_packed(self) -> bool: ...
+    @property
+    def on_grid(self) -> object: ...
+
+
+def choose_recipe(checkpoint: Released, name: str | None, choice: str | None) -> Recipe:
+    """The named one, or that for such checkpoints; `choice` is --calibrate's.
+
+    Raises GemmaError for an unknown name, or a text that the recipe has no use for.
+    """
+    released = checkpoint.is_packed or checkpoint.on_grid
+    return calibrated_recipe(named_recipe(name or (RELEASED if released else DEFAULT)), choice)
+
+
+def named_recipe(name: str) -> Recipe:
+    if name not in RECIPES:
+        raise GemmaError(f"unknown recipe: {name}", f"choose from {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def calibrated_recipe(recipe: Recipe, choice: str | None) -> Recipe:
+    if choice == "none":
+        return dataclasses.replace(recipe, calibration="none")
+    if choice is not None and not recipe.calibrated:
+        calibrated = ", ".join(other.name for other in RECIPES.values() if other.calibrated)
+        raise GemmaError(f"--calibrate {choice}: recipe {recipe.name} is not calibrated", f"choose from {calibrated}")
+    return recipe

@@ -1,0 +1,17 @@
+"""How many tokens of an artifact a reference would have chosen: a part of parity.json."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Greedy(msgspec.Struct, frozen=True):
+    """Steps over all prompts: those with the reference's token, and those where its best two are as good as equal."""
+
+    steps: int
+    equal: int
+    ties: int
+
+    def line(self) -> str:
+        ties = f", {self.ties} ties" if self.ties else ""
+        return f"greedy tokens {self.equal} of {self.steps} equal{ties}"

@@ -1,0 +1,133 @@
+"""The artifacts of a draft against what the references say; then it is sealed.  A large model needs no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from quantize.recipe import Recipe
+from runtime.bundle import Bundle, describe, seal
+from runtime.engine import ENGINES
+from runtime.manifest import Manifest
+from runtime.progress import Progress
+from runtime.resident_memory import give_back, peak_rss
+
+from .config import GemmaConfig
+from .targets import Runner, runners
+from .verify import (
+    KEPT,
+    LARGE,
+    MANY,
+    Reading,
+    Report,
+    Reports,
+    compare,
+    few_lengths,
+    goldens,
+    judge,
+    lengths,
+)
+
+Key = tuple[int, bool]  # of a reference: bits of the caches, and whether the head's second stage is left out
+FLOAT: Key = (-1, False)  # the checkpoint's own values
+
+
+@dataclass(frozen=True)
+class Way:
+    """An artifact, and a way to run it: a line of parity.json."""
+
+    target: str
+    runner: Runner
+
+    def key(self, manifest: Manifest, bits: int) -> Key:
+        """The integers' reference that it is compared with; `bits`: of the host's caches."""
+        return (0 if manifest.artifacts[self.target].states else bits), self.runner.exact
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A bundle before its proof.  ids (T,): a text; readings: what references say of it; peak: bytes it took so far."""
+
+    manifest: Manifest
+    ids: NDArray[np.int64]
+    config: GemmaConfig
+    recipe: Recipe
+    readings: dict[Key, Reading]
+    peak: int = 0
+
+
+def prove(draft: Draft, folder: Path, sources: Callable[[int, bool], Any] | None = None) -> list[Report]:
+    """Compare every way to run every artifact, judge, write parity.json and golden.json, and seal.
+
+    Golden answers are those of the first artifact, run in its last way.  `sources`: where references of a small
+    model take their values from, to choose tokens themselves.
+    """
+    manifest, config, ids = draft.manifest, draft.config, draft.ids
+    bundle, all_ways = unsealed(manifest, folder), ways(manifest)
+    golden = [way for way in all_ways if way.target == all_ways[0].target][-1]
+    reports: list[Report] = []
+    with Progress("verifying", len(all_ways) * (1 + len(lengths(config.window, len(ids))))) as progress:
+        for way in all_ways:
+            runner, key = way.runner, way.key(manifest, config.cache_bits)
+            against = {"float": draft.readings[FLOAT], "quantized": draft.readings[key]}
+            progress.advance(1)
+            give_back()
+            decoder = runner.open(bundle)
+            decoder.head = None if runner.exact else decoder.head
+            prompts = places(runner, manifest, config.window, len(ids))
+            report = compare(decoder, ids, against, progress.advance, runner.name, prompts, kept(manifest))
+            if sources and runner.exact and not large(manifest):
+                from .greedy import compare_greedy
+
+                report = msgspec.structs.replace(report, greedy=compare_greedy(decoder, sources(*key), ids))
+            judge(report, draft.recipe, exact=runner.exact, half=runner.half, rounded=key[0] > 0)
+            if way == golden:
+                (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
+            reports.append(report)
+            del decoder
+    (folder / "parity.json").write_bytes(pretty(Reports(reports)))
+    finish(manifest, folder, draft.peak)
+    return reports
+
+
+def unsealed(manifest: Manifest, folder: Path) -> Bundle:
+    return Bundle(folder, msgspec.structs.replace(manifest, files=describe(folder, hashed=False)))
+
+
+def in_order(targets: Iterable[str]) -> list[str]:
+    """`gemma-edge verify` runs the first."""
+    return sorted(targets, key=lambda name: [*ENGINES, name].index(name))
+
+
+def ways(manifest: Manifest) -> list[Way]:
+    every = (Way(name, runner) for name in in_order(manifest.artifacts) for runner in runners(name))
+    return [way for way in every if not (large(manifest) and way.runner.small)]
+
+
+def large(manifest: Manifest) -> bool:
+    return sum(manifest.model.parameters.values()) > LARGE
+
+
+def places(runner: Runner, manifest: Manifest, window: int, limit: int) -> list[int]:
+    """Lengths of the prompts that are compared."""
+    return (few_lengths if runner.slow and large(manifest) else lengths)(window, limit)
+
+
+def kept(manifest: Manifest) -> int:
+    """The most positions of a prompt that are compared."""
+    return KEPT if large(manifest) else MANY
+
+
+def finish(manifest: Manifest, folder: Path, peak: int) -> None:
+    provenance = msgspec.structs.replace(manifest.provenance, peak_rss_bytes=max(peak, peak_rss()))
+    seal(folder, msgspec.structs.replace(manifest, files=describe(folder), provenance=provenance))
+
+
+def pretty(value: msgspec.Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"

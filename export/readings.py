@@ -1,0 +1,94 @@
+"""What the references say at every position that is compared, in files, so that it is in memory a piece at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundle import Bundle
+from runtime.decoder import open_head, open_tables
+from runtime.head import Head
+from runtime.manifest import Manifest
+from runtime.resident_memory import give_back
+from runtime.row_table import RowTable
+
+from .config import GemmaConfig
+from .prove import FLOAT, Key, kept, places, ways
+from .reference import FloatSource, QuantizedSource, Source, hidden_states, logits
+from .verify import Floats, Reading, spans
+from .weights import Weights
+
+
+@dataclass(frozen=True)
+class QuantizedSources:
+    """What the bundle's integers stand for, by bits of the caches, and without the head's second stage if asked."""
+
+    config: GemmaConfig
+    weights: Weights
+    bundle: Bundle
+
+    @cached_property
+    def tables(self) -> dict[str, RowTable]:
+        return open_tables(self.bundle)
+
+    @cached_property
+    def head(self) -> Head | None:
+        return open_head(self.bundle, self.tables)
+
+    def __call__(self, bits: int, first: bool) -> QuantizedSource:
+        config = dataclasses.replace(self.config, cache_bits=bits)
+        return QuantizedSource(config, self.weights, self.tables, None if first else self.head)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Of a text, ids (T,); files go to `folder`."""
+
+    ids: NDArray[np.int64]
+    window: int
+    folder: Path
+    manifest: Manifest
+
+    def readings(self, model: FloatSource, hidden: Floats, sources: QuantizedSources) -> dict[Key, Reading]:
+        """Of the float model, whose hidden states (n, hidden) are there, and of the integers as each way needs them."""
+        found = {FLOAT: self.reading("float", model, hidden)}
+        wanted = {way.key(self.manifest, sources.config.cache_bits) for way in ways(self.manifest)}
+        states = {bits: self.hidden(sources(bits, True)) for bits in {bits for bits, _ in wanted}}
+        for bits, first in sorted(wanted):
+            found[bits, first] = self.reading(f"{bits}.{first}", sources(bits, first), states[bits])
+        give_back()
+        return found
+
+    def hidden(self, source: QuantizedSource) -> Floats:
+        longest = max(stop for _, stop in self.spans(len(self.ids)))
+        states: Floats = hidden_states(source, self.ids[None, :longest])[0]
+        return states
+
+    def reading(self, name: str, source: Source, hidden: Floats) -> Reading:
+        pieces = {}
+        for first, stop in self.spans(len(hidden)):
+            pieces[first] = self.folder / f"reading.{name}.{first}.npy"
+            np.save(pieces[first], logits(source, hidden[first:stop]))
+        return Reading(len(hidden), pieces)
+
+    def spans(self, length: int) -> list[tuple[int, int]]:
+        """Positions that some way is compared at, of the first `length`."""
+        several = {tuple(places(way.runner, self.manifest, self.window, len(self.ids))) for way in ways(self.manifest)}
+        return merged(span for one in several for span in spans(list(one), kept(self.manifest), length))
+
+
+def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same positions in spans that do not overlap."""
+    found: list[tuple[int, int]] = []
+    for first, stop in sorted(spans):
+        if found and first <= found[-1][1]:
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((first, stop))
+    return found
