@@ -1,0 +1,132 @@
+"""An export in two processes: the same bundle, the same refusals, and nothing left of what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from export import apart
+from export.apart import export_apart, is_large
+from runtime.bundle import Bundle
+from runtime.cli import main
+from runtime.errors import GemmaError
+
+
+@pytest.fixture
+def apart_always(monkeypatch):
+    monkeypatch.setattr(apart, "LARGE", 0)
+
+
+@pytest.mark.slow
+def test_it_makes_the_bundle_that_one_process_makes(checkpoint, bundle, tmp_path, capfd, apart_always):
+    out = tmp_path / "x.bundle"
+    assert main(["export", str(checkpoint("e2b")), "-o", str(out), "--recipe", "int4-datafree"]) == 0
+    made, whole = Bundle.open(out).manifest, Bundle.open(bundle("e2b", "int4-datafree")).manifest
+    differing = {name for name in whole.files if made.files[name].sha256 != whole.files[name].sha256}
+    assert differing <= {"parity.json"}  # which has greedy tokens where the references are at hand
+    parity = [json.loads((folder / "parity.json").read_text()) for folder in (out, bundle("e2b", "int4-datafree"))]
+    assert [one["against"] for one in parity[0]["reports"]] == [one["against"] for one in parity[1]["reports"]]
+    assert made.provenance.peak_rss_bytes > 100_000_000
+    assert [path.name for path in tmp_path.iterdir()] == ["x.bundle"]
+    said = capfd.readouterr()
+    assert said.out == f"{out}\n"
+    assert "peak memory" in said.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--to", "onnx,nowhere"], "unknown target: nowhere"),
+        (["--calibrate", "none", "--recipe", "as-released"], "is for a release of integers"),
+    ],
+)
+def test_it_refuses_as_one_process_does(checkpoint, tmp_path, capfd, apart_always, words, sentence):
+    assert main(["export", str(checkpoint("e2b")), "-o", str(tmp_path / "x.bundle"), *words]) == 1
+    said = capfd.readouterr().err
+    assert said.startswith("error: ")
+    assert sentence in said
+    assert "hint: " in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def children() -> list[int]:
+    """Processes that Python's multiprocessing has started for this one."""
+    own = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(one) for one in own if "spawn_main" in Path(f"/proc/{one}/cmdline").read_text()]
+
+
+def first_child() -> int:
+    for _ in range(600):
+        if found := children():
+            return found[0]
+        time.sleep(0.05)
+    raise AssertionError("no process was started")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_process_that_the_system_ends_is_told(checkpoint, tmp_path):
+    killer = threading.Thread(target=lambda: os.kill(first_child(), signal.SIGKILL))
+    killer.start()
+    with pytest.raises(GemmaError, match=r"ended by the system \(exit code -9\)"):
+        export_apart(str(checkpoint("e2b")), tmp_path / "x.bundle", ["onnx"], "float", None, replace=False)
+    killer.join()
+    assert list(tmp_path.iterdir()) == []
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from export.apart import export_apart
+if __name__ == "__main__":
+    export_apart(sys.argv[1], Path(sys.argv[2]), ["onnx"], "float", None, replace=False)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_the_other_process_does_not_outlive_the_first(checkpoint, tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    words = [sys.executable, str(script), str(checkpoint("e2b")), str(tmp_path / "x.bundle")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    parent = subprocess.Popen(words, env=environment)
+    listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    while not (found := [one for one in listed.read_text().split() if spawned(one)]):
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    for _ in range(600):
+        if not spawned(found[0]):
+            return
+        time.sleep(0.1)
+    raise AssertionError("it goes on")
+
+
+def spawned(process: str) -> bool:
+    try:
+        return "spawn_main" in Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:
+        return False
+
+
+def test_what_is_large_is_told_by_its_weights(checkpoint, monkeypatch):
+    folder = str(checkpoint("e2b"))
+    assert not is_large(folder)
+    assert is_large("google/gemma-4-E2B-it")
+    monkeypatch.setattr(apart, "LARGE", 100_000)
+    assert is_large(folder)
+
+
+def test_the_first_process_does_without_torch():
+    code = "import sys, export.cmd_export, export.apart; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    assert done.returncode == 0
