@@ -106,6 +106,8 @@ def drafted(
         quantized = quantized.with_vectors(ranges.scales() | released)
     graph = capture(config)
     artifacts = {name: lower(graph, quantized, folder) for name, lower in lowerings.items()}
+    del graph
+    give_back()
     manifest = m.Manifest(
         format="gemma-edge",
         version=[m.MAJOR, m.MINOR],

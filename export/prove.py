@@ -32,6 +32,7 @@ from .verify import (
     goldens,
     judge,
     lengths,
+    short_lengths,
 )
 
 Key = tuple[int, bool]  # of a reference: bits of the caches, and whether the head's second stage is left out
@@ -116,7 +117,9 @@ def large(manifest: Manifest) -> bool:
 
 def places(runner: Runner, manifest: Manifest, window: int, limit: int) -> list[int]:
     """Lengths of the prompts that are compared."""
-    return (few_lengths if runner.slow and large(manifest) else lengths)(window, limit)
+    if not large(manifest):
+        return lengths(window, limit)
+    return (few_lengths if runner.slow else short_lengths)(window, limit)
 
 
 def kept(manifest: Manifest) -> int:

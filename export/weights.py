@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from .checkpoint import Checkpoint
 from .config import GemmaConfig
 from .tensors import needed
 
+ROWS = 1024  # of a matrix that are made floats at a time
 PIECE_BYTES = 32 << 20  # floats of one matrix that are in memory at a time
 
 
@@ -86,7 +87,9 @@ class Weights(Mapping[str, "Quantized | Floats"]):
     def floats(self, parameter: str) -> Floats:
         """The values that a backend computes with, float32."""
         stored = self[parameter]
-        return stored.dequantize() if isinstance(stored, Quantized) else np.asarray(stored)
+        if not isinstance(stored, Quantized):
+            return np.asarray(stored)
+        return gathered(self.read_rows(parameter, ROWS), (stored.rows, stored.inputs))
 
     def read_rows(self, parameter: str, step: int) -> Iterator[Floats]:
         """As `floats`, in pieces of rows."""
@@ -97,6 +100,15 @@ class Weights(Mapping[str, "Quantized | Floats"]):
         for i in range(0, stored.rows, step):
             stored = self._quantized(parameter)  # mapped anew: pages of a mapping stay in memory as long as it does
             yield stored.part(i, i + step).dequantize()
+
+
+def gathered(pieces: Iterable[Floats], shape: tuple[int, ...]) -> Floats:
+    """Pieces of rows as one matrix, which is never there twice."""
+    whole, start = np.empty(shape, np.float32), 0
+    for piece in pieces:
+        whole[start : start + len(piece)] = piece
+        start += len(piece)
+    return whole
 
 
 Rounding = Callable[[Floats], tuple[Quantized, Loss]]
