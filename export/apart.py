@@ -17,7 +17,7 @@ from typing import Any
 
 from runtime.bundle import Workplace, created
 from runtime.errors import GemmaError
-from runtime.resident_memory import peak_rss, resident
+from runtime.resident_memory import keep_little, peak_rss, resident
 
 from .prove import Draft, prove
 from .verify import Report
@@ -84,6 +84,7 @@ def received(receiver: connection.Connection) -> Any:
 def work(sender: connection.Connection, request: Request, place: Workplace, destination: Path) -> None:
     """In the other process: answer with a draft, or with what went wrong."""
     threading.Thread(target=end_with_parent, daemon=True).start()
+    keep_little()
     try:
         answer: Draft | BaseException = draft_of(request, place, destination)
     except (GemmaError, OSError) as error:

@@ -128,6 +128,7 @@ def hidden_states(
         per_layer = slices[layer.index] if slices else None
         scales = module.self_attn.cache_scales
         x, presents[layer.index] = module(x, per_layer, positions, ropes[layer.kind], kv, scales)
+        del module  # before there is the next
         if see and layer.owns_kv:
             see(layer.index, *presents[layer.index])
         progress(1)
