@@ -18,8 +18,21 @@ from export.checkpoint import Checkpoint
 from export.greedy_figures import Greedy
 from export.pipeline import export_bundle
 from export.read_onnx import mapped, stored_weights
+from export.readings import merged
 from export.reference import FloatSource, QuantizedSource
-from export.verify import Parity, Report, Reports, artifact_logits, judge, kl, lengths
+from export.verify import (
+    Parity,
+    Reading,
+    Report,
+    Reports,
+    artifact_logits,
+    few_lengths,
+    judge,
+    kl,
+    lengths,
+    short_lengths,
+    spans,
+)
 from export.weights import quantize_weights
 from quantize.recipe import RECIPES
 from runtime.bundle import Bundle, describe, seal
@@ -282,7 +295,19 @@ def test_divergence_is_zero_for_equals_and_known_for_a_pair():
 
 def test_prompt_lengths_stand_around_the_window():
     assert lengths(512, 10_000) == [1, 5, 511, 512, 513, 1024, 1031]
-    assert lengths(512, 600) == [1, 5, 511, 512, 513]
+    assert lengths(512, 600) == short_lengths(512, 10_000) == [1, 5, 511, 512, 513]
+    assert few_lengths(512, 10_000) == [5, 513]
+
+
+def test_every_compared_position_is_in_one_piece_of_a_reading(tmp_path):
+    kept = 32
+    found = merged(spans(lengths(512, 10_000), kept, 530) + spans(few_lengths(512, 10_000), kept, 530))
+    assert found == [(0, 13), (479, 521)]  # the longer prompts begin after the 530 that were read
+    for first, stop in found:
+        np.save(tmp_path / f"{first}.npy", np.arange(first, stop, dtype=np.float32)[:, None])
+    reading = Reading(530, {first: tmp_path / f"{first}.npy" for first, _ in found})
+    assert reading.logits(5, 8).ravel().tolist() == [5, 6, 7]
+    assert reading.logits(481, 10_000).ravel().tolist() == list(range(481, 521))
 
 
 def test_references_take_their_values_from_different_places(checkpoint, lowered):
