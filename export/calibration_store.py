@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from quantize.affine import Loss
+if TYPE_CHECKING:
+    from quantize.affine import Loss
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -40,7 +42,7 @@ class Store:
     """A folder beside the destination, with `state.json` written last and renamed."""
 
     def __init__(self, destination: Path, key: Key) -> None:
-        self.folder = destination.with_name(f".{destination.name}.calibration")
+        self.folder = folder_of(destination)
         self.units = self.folder / "units"
         self.state = State(key)
         if self.folder.exists() and (found := self._read()) and found.key == key:
@@ -65,6 +67,8 @@ class Store:
 
     @property
     def losses(self) -> dict[str, Loss]:
+        from quantize.affine import Loss  # with torch, which the process that proves does without
+
         return {name: Loss(*parts) for name, parts in self.state.losses.items()}
 
     def save(self, name: str, array: np.ndarray) -> None:
@@ -90,18 +94,30 @@ class Store:
         (self.folder / f"{name}.npy").unlink(missing_ok=True)
 
 
+def folder_of(destination: Path) -> Path:
+    return destination.with_name(f".{destination.name}.calibration")
+
+
 @contextmanager
-def stored(destination: Path, key: Key | None) -> Iterator[Store | None]:
-    """A store that is removed when the block ends, well or with an error; an interrupt and a kill leave it."""
+def stored(destination: Path, key: Key | None, *, keep: bool = False) -> Iterator[Store | None]:
+    """A store that is `removed` when the block ends; `keep`: only with an error."""
     store = Store(destination, key) if key else None
-    try:
+    with removed(store.folder if store else None, well=not keep):
         yield store
+
+
+@contextmanager
+def removed(folder: Path | None, *, well: bool = True) -> Iterator[None]:
+    """Remove a store's folder when the block ends with an error, or `well`; an interrupt and a kill leave it."""
+    try:
+        yield
     except Exception:
-        discard(store)
+        discard(folder)
         raise
-    discard(store)
+    if well:
+        discard(folder)
 
 
-def discard(store: Store | None) -> None:
-    if store:
-        shutil.rmtree(store.folder, ignore_errors=True)
+def discard(folder: Path | None) -> None:
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)

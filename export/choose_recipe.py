@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from quantize.recipe import DEFAULT, RECIPES, RELEASED, Recipe
 from runtime.errors import GemmaError
 
-
-class Released(Protocol):
-    """What a checkpoint says of itself."""
-
-    @property
-    def is_packed(self) -> bool: ...
-    @property
-    def on_grid(self) -> object: ...
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
 
 
-def choose_recipe(checkpoint: Released, name: str | None, choice: str | None) -> Recipe:
+def choose_recipe(checkpoint: Checkpoint, name: str | None, choice: str | None) -> Recipe:
     """The named one, or that for such checkpoints; `choice` is --calibrate's.
 
     Raises GemmaError for an unknown name, or a text that the recipe has no use for.

@@ -12,8 +12,9 @@ from runtime.bundle import Bundle
 from runtime.errors import GemmaError
 
 from . import targets
-from .apart import export_apart, is_large
-from .choose_recipe import choose_recipe, named_recipe
+from .choose_recipe import named_recipe
+from .draft_process import export_apart, is_large
+from .request import Request
 from .verify import Report
 
 if not find_spec("torch"):  # which is imported later, and for a large model in another process
@@ -53,12 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.recipe is not None:
         named_recipe(args.recipe)
-    names = [name.strip() for name in args.to.split(",")]
     if args.output is None and not args.dry_run:
         raise GemmaError("no place for the bundle", "name it with -o BUNDLE")
+    names = tuple(name.strip() for name in args.to.split(","))
+    request = Request(args.checkpoint, names, args.recipe, args.calibrate)
     if args.dry_run:
-        return dry_run(args, names)
-    for report in reports(args, names):
+        return dry_run(args, request)
+    export = export_apart if is_large(request.source) else export_here
+    for report in export(request, args.output, replace=args.force):
         print(*report.lines(), sep="\n", file=sys.stderr)
     peak = Bundle.open(args.output).manifest.provenance.peak_rss_bytes
     print(f"peak memory {peak / 1e6:,.0f} MB", file=sys.stderr)
@@ -66,30 +69,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def reports(args: argparse.Namespace, names: list[str]) -> list[Report]:
-    if is_large(args.checkpoint):
-        return export_apart(args.checkpoint, args.output, names, args.recipe, args.calibrate, replace=args.force)
-    from .calibration_text import AUTO, Text
-    from .checkpoint import Checkpoint
+def export_here(request: Request, destination: Path, *, replace: bool) -> list[Report]:
     from .pipeline import export_bundle
 
-    checkpoint = Checkpoint.open(args.checkpoint)
-    recipe = choose_recipe(checkpoint, args.recipe, args.calibrate)
-    text = Text.of(args.calibrate or "auto") if recipe.calibrated else AUTO
-    return export_bundle(checkpoint, args.output, names, recipe, replace=args.force, text=text)
+    checkpoint, recipe, text = request.opened()
+    return export_bundle(checkpoint, destination, request.targets, recipe, replace=replace, text=text)
 
 
-def dry_run(args: argparse.Namespace, names: list[str]) -> int:
+def dry_run(args: argparse.Namespace, request: Request) -> int:
     from runtime.bundle import check_destination
     from runtime.cmd_inspect import text
 
-    from .checkpoint import Checkpoint
     from .inspect_checkpoint import facts_of
     from .side_files import check_side_files
 
-    checkpoint = Checkpoint.open(args.checkpoint)
-    recipe = choose_recipe(checkpoint, args.recipe, args.calibrate)
-    targets.load_targets(names)
+    checkpoint, recipe, _ = request.opened()
+    targets.load_targets(request.targets)
     if args.output is not None:
         check_destination(args.output, replace=args.force)
     found = facts_of(checkpoint)

@@ -20,7 +20,7 @@ from runtime.row_table import RowTable
 from .checkpoint import Checkpoint
 from .config import GemmaConfig, LayerConfig
 from .model import KV, Decoder, Layer, PerLayerInputs, RMSNorm, softcapped
-from .weights import ROWS, Unit, Weights, gathered, units
+from .weights import Unit, Weights, gathered, piece_rows, units
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -57,7 +57,7 @@ class FloatSource:
         unit = self.units[parameter]
         if not unit.inputs:
             return self.checkpoint.read(unit.tensor)
-        pieces = self.checkpoint.read_rows(unit.tensor, unit.rows, ROWS)
+        pieces = self.checkpoint.read_rows(unit.tensor, unit.rows, piece_rows(unit.inputs))
         return gathered(pieces, (len(unit.rows), unit.inputs))
 
     def read_rows(self, parameter: str, step: int) -> Iterator[Floats]:

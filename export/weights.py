@@ -18,7 +18,6 @@ from .checkpoint import Checkpoint
 from .config import GemmaConfig
 from .tensors import needed
 
-ROWS = 1024  # of a matrix that are made floats at a time
 PIECE_BYTES = 32 << 20  # floats of one matrix that are in memory at a time
 
 
@@ -89,7 +88,7 @@ class Weights(Mapping[str, "Quantized | Floats"]):
         stored = self[parameter]
         if not isinstance(stored, Quantized):
             return np.asarray(stored)
-        return gathered(self.read_rows(parameter, ROWS), (stored.rows, stored.inputs))
+        return gathered(self.read_rows(parameter, piece_rows(stored.inputs)), (stored.rows, stored.inputs))
 
     def read_rows(self, parameter: str, step: int) -> Iterator[Floats]:
         """As `floats`, in pieces of rows."""
@@ -100,6 +99,10 @@ class Weights(Mapping[str, "Quantized | Floats"]):
         for i in range(0, stored.rows, step):
             stored = self._quantized(parameter)  # mapped anew: pages of a mapping stay in memory as long as it does
             yield stored.part(i, i + step).dequantize()
+
+
+def piece_rows(inputs: int) -> int:
+    return max(1, PIECE_BYTES // (4 * inputs))
 
 
 def gathered(pieces: Iterable[Floats], shape: tuple[int, ...]) -> Floats:
@@ -190,7 +193,7 @@ def write_packed(checkpoint: Checkpoint, unit: Unit, folder: Path) -> None:
 def write_unit(checkpoint: Checkpoint, unit: Unit, scheme: Scheme, rounding: Rounding, folder: Path) -> Loss:
     """Write `packed` and `scales`, or `values`, of one matrix."""
     rows, total = len(unit.rows), Loss()
-    pieces = checkpoint.read_rows(unit.tensor, unit.rows, max(1, PIECE_BYTES // (4 * unit.inputs)))
+    pieces = checkpoint.read_rows(unit.tensor, unit.rows, piece_rows(unit.inputs))
     path = str(folder / unit.parameter)
     if scheme.is_float:
         with ArrayFile(f"{path}.values.npy", (rows, unit.inputs), np.float32) as values:

@@ -12,6 +12,10 @@ members() { # CLASSPATH CLASS: public members with their descriptors, each on a 
 }
 status=0
 for class in Module EValue Tensor; do
+    if [ ! -f "executorch-declarations/target/classes/org/pytorch/executorch/$class.class" ]; then
+        echo "error: $class is not compiled; run make test-android first" >&2
+        exit 1
+    fi
     members executorch-declarations/target/classes "org.pytorch.executorch.$class" | sort >"$work/ours"
     members "$work/package/android/libs/classes.jar" "org.pytorch.executorch.$class" | sort >"$work/theirs"
     comm -23 "$work/ours" "$work/theirs" >"$work/missing"

@@ -8,22 +8,27 @@ bin=$1
 golden=build/golden
 mkdir -p "$golden"
 
+quiet() { # NAME COMMAND: says what it said if it fails
+    log=$golden/$1.log
+    shift
+    "$@" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+}
 bundle() { # NAME TARGET RECIPE
-    "$bin/gemma-edge" export tests/sample/checkpoint --to "$2" --recipe "$3" --calibrate none \
-        -o "$golden/$1.bundle" --force >"$golden/$1.log" 2>&1 || { cat "$golden/$1.log" >&2; exit 1; }
+    quiet "$1" "$bin/gemma-edge" export tests/sample/checkpoint --to "$2" --recipe "$3" --calibrate none \
+        -o "$golden/$1.bundle" --force
 }
 runtime() { # NAME, of the ONNX artifact at a recipe
     bundle "$1" onnx "$1"
-    "$bin/python" tests/mobile/write_golden.py "$golden/$1.bundle" "$golden/$1"
+    quiet "$1" "$bin/python" tests/mobile/write_golden.py "$golden/$1.bundle" "$golden/$1"
 }
 
 # Two at a time: each is mostly one thread.
 (
     bundle coreml coreml int4
-    "$bin/python" tests/mobile/write_coreml.py "$golden/coreml.bundle" "$golden/coreml" 2>/dev/null
+    quiet coreml "$bin/python" tests/mobile/write_coreml.py "$golden/coreml.bundle" "$golden/coreml"
     runtime float
 ) &
 half=$!
-"$bin/python" tests/mobile/write_executorch.py "$golden/executorch" 2>/dev/null
+quiet executorch "$bin/python" tests/mobile/write_executorch.py "$golden/executorch"
 runtime int4
 wait $half

@@ -9,6 +9,8 @@ const val MANIFEST = "bundle.json"
 const val SEAL = "bundle.sha256"
 const val HASHED_AT_OPEN = 64L shl 20 // larger files are mapped: their size is checked, a verification hashes them
 
+private val NAMES = mapOf("onnx" to "ONNX", "executorch" to "ExecuTorch") // of targets, for people
+
 /** A bundle is a folder, and nothing in it is trusted. */
 class Bundle private constructor(val folder: File, val manifest: Manifest) {
     /** A file of the bundle. Throws [GemmaError] for a name that the manifest does not list. */
@@ -18,6 +20,12 @@ class Bundle private constructor(val folder: File, val manifest: Manifest) {
         }
         return File(folder, name)
     }
+
+    /** What the bundle has for a target. Throws [GemmaError] if that is nothing. */
+    fun artifact(target: String): Artifact = manifest.artifacts[target] ?: throw GemmaError(
+        "$folder: no ${NAMES[target] ?: target} artifact, only ${manifest.artifacts.keys.joinToString().ifEmpty { "nothing" }}",
+        "export it again with --to $target",
+    )
 
     /** Hash every file. Throws [GemmaError] at the first that differs. */
     fun checkHashes(progress: (String, Long) -> Unit = { _, _ -> }) {

@@ -6,11 +6,13 @@ import gemmaedge.core.Cancelled
 import gemmaedge.core.Engine
 import gemmaedge.core.EngineState
 import gemmaedge.core.GemmaError
-import gemmaedge.core.Head
 import gemmaedge.core.RotaryTable
 import gemmaedge.core.RowTable
 import gemmaedge.core.Slots
+import gemmaedge.core.openHead
+import gemmaedge.core.openTables
 import java.io.File
+import java.nio.ByteBuffer
 import java.nio.FloatBuffer
 
 private const val FEW = 8 // tokens: as fast one by one as in a call of many
@@ -30,7 +32,7 @@ class ExecutorchEngine private constructor(
     private val kinds = model.rope.keys
     private val rotary = HashMap<String, RotaryTable>()
     private val slots = kinds.associateWith { Slots(maxOf(rows(it), 0), if (it == "sliding") model.window else 0) }
-    private val head = if (model.rescored > 0) Head(tables.getValue("tokens"), model.rescored, model.softcap) else null
+    private val head = openHead(model, tables)
 
     @Volatile private var stopped = false
 
@@ -46,7 +48,7 @@ class ExecutorchEngine private constructor(
     /** Rows of the caches of a kind of layer. */
     private fun rows(kind: String) = inputs.find { it.name == "$kind.mask" }?.shape?.lastOrNull() ?: 0
 
-    /** Throws [GemmaError] unless inputs and row files have the sizes that the manifest gives. */
+    /** Throws [GemmaError] unless the inputs have the sizes that the manifest gives. */
     private fun checkFit(bundle: Bundle) {
         val own = model.ownKvLayers
         val widths = buildMap {
@@ -61,13 +63,8 @@ class ExecutorchEngine private constructor(
         val shapes = inputs.associate { it.name to it.shape }
         val fed = widths.keys + kinds.flatMap { listOf("$it.slots", "$it.mask") }
         val wrong = widths.filter { (name, width) -> width > 0 && shapes[name]?.lastOrNull() != width }.keys + short + (shapes.keys - fed)
-        val expected = buildMap {
-            put("tokens", 1 to model.hiddenSize)
-            if (model.perLayerDim > 0) put("per_layer", model.layers to model.perLayerDim)
-        }
-        val found = tables.mapValues { it.value.format.layers to it.value.format.dim }
-        if (wrong.isNotEmpty() || found != expected || chunk < 1) {
-            val named = wrong.joinToString().ifEmpty { "the row files or prefill" }
+        if (wrong.isNotEmpty() || chunk < 1) {
+            val named = wrong.joinToString().ifEmpty { "prefill" }
             throw GemmaError("${bundle.folder}: $named are not of the sizes in bundle.json", "export the bundle again")
         }
     }
@@ -167,7 +164,7 @@ class ExecutorchEngine private constructor(
         return State(position, slots.mapValues { it.value.save() }, rings)
     }
 
-    private fun bytes(cache: java.nio.ByteBuffer) = ByteArray(cache.capacity()).also { cache.duplicate().position(0).get(it) }
+    private fun bytes(cache: ByteBuffer) = ByteArray(cache.capacity()).also { cache.duplicate().position(0).get(it) }
 
     override fun restore(state: EngineState): Boolean {
         check(state is State) { "a state of another engine" }
@@ -198,11 +195,8 @@ class ExecutorchEngine private constructor(
     companion object {
         /** Throws [GemmaError] if the bundle has no ExecuTorch artifact, [load] refuses it, or its parts do not fit. */
         fun open(bundle: Bundle, load: (File) -> Program): ExecutorchEngine {
-            val artifact = bundle.manifest.artifacts["executorch"] ?: throw GemmaError(
-                "${bundle.folder}: no ExecuTorch artifact, only ${bundle.manifest.artifacts.keys.joinToString().ifEmpty { "nothing" }}",
-                "export it again with --to executorch",
-            )
-            val tables = bundle.manifest.tables.mapValues { (_, table) -> RowTable(bundle.path(table.file), table.multiplier.toFloat()) }
+            val artifact = bundle.artifact("executorch")
+            val tables = openTables(bundle)
             return ExecutorchEngine(bundle, artifact, load(bundle.path(artifact.file)), tables)
         }
     }

@@ -15,12 +15,13 @@ import gemmaedge.core.Engine
 import gemmaedge.core.EngineState
 import gemmaedge.core.FullCache
 import gemmaedge.core.GemmaError
-import gemmaedge.core.Head
 import gemmaedge.core.RotaryTable
 import gemmaedge.core.RowTable
 import gemmaedge.core.SavedCache
 import gemmaedge.core.WindowCache
 import gemmaedge.core.floats
+import gemmaedge.core.openHead
+import gemmaedge.core.openTables
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.FloatBuffer
@@ -38,7 +39,7 @@ class OrtEngine private constructor(
     private val model = bundle.manifest.model
     private val inputs = artifact.inputs.map { it.name }.toSet()
     private val outputs = artifact.outputs.map { it.name }.toSet()
-    private val head by lazy { if (model.rescored > 0) Head(tables.getValue("tokens"), model.rescored, model.softcap) else null }
+    private val head = openHead(model, tables)
     private val hidden = FloatArray(model.hiddenSize)
     private val lock = Any()
     private var running: OrtSession.RunOptions? = null // guarded by the lock
@@ -148,7 +149,7 @@ class OrtEngine private constructor(
         tables.values.forEach(RowTable::close)
     }
 
-    /** Throws [GemmaError] unless graph and row files have the sizes that the manifest gives. */
+    /** Throws [GemmaError] unless the graph has the sizes that the manifest gives. */
     private fun checkFit() {
         val widths = mapOf(
             "inputs_embeds" to model.hiddenSize,
@@ -159,14 +160,9 @@ class OrtEngine private constructor(
         )
         val shapes = (session.inputInfo + session.outputInfo).mapValues { (it.value.info as TensorInfo).shape }
         val wrong = widths.filter { (name, width) -> width != 0 && shapes[name]?.lastOrNull() != width.toLong() }.keys
-        val expected = buildMap {
-            put("tokens", 1 to model.hiddenSize)
-            if (model.perLayerDim > 0) put("per_layer", model.layers to model.perLayerDim)
-        }
-        val rows = tables.mapValues { it.value.format.layers to it.value.format.dim }
         val missing = inputs - session.inputNames - setOf("")
-        if (wrong.isNotEmpty() || missing.isNotEmpty() || rows != expected || !cachesFit(shapes)) {
-            val named = (wrong + missing).joinToString().ifEmpty { "the row files or the caches" }
+        if (wrong.isNotEmpty() || missing.isNotEmpty() || !cachesFit(shapes)) {
+            val named = (wrong + missing).joinToString().ifEmpty { "the caches" }
             throw GemmaError("${bundle.folder}: $named are not of the sizes in bundle.json", "export the bundle again")
         }
     }
@@ -283,12 +279,9 @@ class OrtEngine private constructor(
     companion object {
         /** Throws [GemmaError] if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit. */
         fun open(bundle: Bundle, threads: Int): OrtEngine {
-            val artifact = bundle.manifest.artifacts["onnx"] ?: throw GemmaError(
-                "${bundle.folder}: no ONNX artifact, only ${bundle.manifest.artifacts.keys.joinToString().ifEmpty { "nothing" }}",
-                "export it again with --to onnx",
-            )
+            val artifact = bundle.artifact("onnx")
             bundle.path(artifact.data)
-            val tables = bundle.manifest.tables.mapValues { (_, table) -> RowTable(bundle.path(table.file), table.multiplier.toFloat()) }
+            val tables = openTables(bundle)
             return OrtEngine(bundle, artifact, session(bundle.path(artifact.file).path, threads, artifact.kleidiai), tables)
         }
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from export import apart
-from export.apart import export_apart, is_large
+from export import draft_process
+from export.calibration_store import folder_of
+from export.draft_process import ended, export_apart, is_large
+from export.request import Request
 from runtime.bundle import Bundle
 from runtime.cli import main
 from runtime.errors import GemmaError
@@ -22,7 +24,7 @@ from runtime.errors import GemmaError
 
 @pytest.fixture
 def apart_always(monkeypatch):
-    monkeypatch.setattr(apart, "LARGE", 0)
+    monkeypatch.setattr(draft_process, "LARGE_BYTES", 0)
 
 
 @pytest.mark.slow
@@ -59,6 +61,10 @@ def test_it_refuses_as_one_process_does(checkpoint, tmp_path, capfd, apart_alway
     assert list(tmp_path.iterdir()) == []
 
 
+def request(checkpoint) -> Request:
+    return Request(str(checkpoint("e2b")), ("onnx",), "float", None)
+
+
 def children() -> list[int]:
     """Processes that Python's multiprocessing has started for this one."""
     own = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
@@ -77,18 +83,44 @@ def first_child() -> int:
 def test_a_process_that_the_system_ends_is_told(checkpoint, tmp_path):
     killer = threading.Thread(target=lambda: os.kill(first_child(), signal.SIGKILL))
     killer.start()
-    with pytest.raises(GemmaError, match=r"ended by the system \(exit code -9\)"):
-        export_apart(str(checkpoint("e2b")), tmp_path / "x.bundle", ["onnx"], "float", None, replace=False)
+    with pytest.raises(GemmaError, match=r"ended by the system \(signal 9\)"):
+        export_apart(request(checkpoint), tmp_path / "x.bundle", replace=False)
     killer.join()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_ended_by_itself_is_a_bug():
+    error = ended("here", 1)
+    assert str(error) == "here: the export ended with exit code 1\nhint: report this as a bug, with the lines above"
+
+
+@pytest.mark.slow
+def test_a_calibration_is_kept_until_the_draft_is_proved(checkpoint, tmp_path, monkeypatch):
+    out, file = tmp_path / "x.bundle", tmp_path / "text.txt"
+    file.write_text("one two three " * 200)
+    calibrated = Request(str(checkpoint("e2b")), ("onnx",), "int4-quick", str(file))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(draft_process, "prove", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            export_apart(calibrated, out, replace=False)
+    assert (folder_of(out) / "state.json").is_file()
+    assert not out.exists()
+    monkeypatch.setattr(draft_process, "prove", lambda *_: [])
+    export_apart(calibrated, out, replace=False)
+    assert not folder_of(out).exists()
 
 
 PARENT = """
 import sys
 from pathlib import Path
-from export.apart import export_apart
+from export.draft_process import export_apart
+from export.request import Request
 if __name__ == "__main__":
-    export_apart(sys.argv[1], Path(sys.argv[2]), ["onnx"], "float", None, replace=False)
+    export_apart(Request(sys.argv[1], ("onnx",), "float", None), Path(sys.argv[2]), replace=False)
 """
 
 
@@ -122,11 +154,11 @@ def test_what_is_large_is_told_by_its_weights(checkpoint, monkeypatch):
     folder = str(checkpoint("e2b"))
     assert not is_large(folder)
     assert is_large("google/gemma-4-E2B-it")
-    monkeypatch.setattr(apart, "LARGE", 100_000)
+    monkeypatch.setattr(draft_process, "LARGE_BYTES", 100_000)
     assert is_large(folder)
 
 
 def test_the_first_process_does_without_torch():
-    code = "import sys, export.cmd_export, export.apart; sys.exit('torch' in sys.modules)"
+    code = "import sys, export.cmd_export, export.draft_process; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
     assert done.returncode == 0

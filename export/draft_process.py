@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -19,40 +17,31 @@ from runtime.bundle import Workplace, created
 from runtime.errors import GemmaError
 from runtime.resident_memory import keep_little, peak_rss, resident
 
+from .calibration_store import folder_of, removed, stored
 from .prove import Draft, prove
+from .request import Request
 from .verify import Report
 
-LARGE = 500_000_000  # bytes of weights: for fewer, a second process costs more than it saves
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for, in words: a checkpoint's folder or hub id, targets, --recipe and --calibrate."""
-
-    source: str
-    targets: tuple[str, ...]
-    recipe: str | None
-    calibrate: str | None
+LARGE_BYTES = 500_000_000  # bytes of weights: for fewer, a second process costs more than it saves
 
 
 def is_large(source: str) -> bool:
     """Whether a folder's weights are; what is not a folder is on the hub, and may be."""
     folder = Path(source)
-    return not folder.exists() or sum(path.stat().st_size for path in folder.glob("*.safetensors")) > LARGE
+    return not folder.exists() or sum(path.stat().st_size for path in folder.glob("*.safetensors")) > LARGE_BYTES
 
 
-def export_apart(
-    source: str, destination: Path, targets: Sequence[str], recipe: str | None, calibrate: str | None, *, replace: bool
-) -> list[Report]:
+def export_apart(request: Request, destination: Path, *, replace: bool) -> list[Report]:
     """As `pipeline.export_bundle`, which it raises the errors of."""
     with created(destination, replace=replace) as place:
-        request = Request(source, tuple(targets), recipe, calibrate)
         draft = of_another_process(request, place, destination)
-        return prove(dataclasses.replace(draft, peak=draft.peak + resident()), place.bundle)
+        draft = dataclasses.replace(draft, peak=draft.peak + resident())
+        with removed(folder_of(destination) if draft.recipe.calibrated else None):
+            return prove(draft, place.bundle)
 
 
 def of_another_process(request: Request, place: Workplace, destination: Path) -> Draft:
-    """Raises what the other process raises, and GemmaError if it was ended."""
+    """Raises what the other process raises, and GemmaError if it ended without a word."""
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(sender, request, place, destination))
@@ -60,6 +49,9 @@ def of_another_process(request: Request, place: Workplace, destination: Path) ->
     sender.close()
     try:
         answer = received(receiver)
+    except BaseException:
+        process.terminate()
+        raise
     finally:
         receiver.close()
         process.join()
@@ -67,10 +59,16 @@ def of_another_process(request: Request, place: Workplace, destination: Path) ->
         raise answer
     if isinstance(answer, Draft):
         return answer
-    raise GemmaError(
-        f"{request.source}: the export was ended by the system (exit code {process.exitcode})",
-        "it may have been short of memory: close other programs and export again",
-    )
+    raise ended(request.source, process.exitcode or 0)
+
+
+def ended(source: str, code: int) -> GemmaError:
+    if code < 0:
+        return GemmaError(
+            f"{source}: the export was ended by the system (signal {-code})",
+            "it may have been short of memory: close other programs and export again",
+        )
+    return GemmaError(f"{source}: the export ended with exit code {code}", "report this as a bug, with the lines above")
 
 
 def received(receiver: connection.Connection) -> Any:
@@ -102,18 +100,13 @@ def end_with_parent() -> None:
 
 
 def draft_of(request: Request, place: Workplace, destination: Path) -> Draft:
-    from .calibration_store import stored
-    from .calibration_text import AUTO, Text
-    from .checkpoint import Checkpoint
-    from .choose_recipe import choose_recipe
+    """A calibration stays beside `destination` until the draft is proved."""
     from .pipeline import drafted, key_of, passage_for
     from .targets import load_targets
 
     lowerings = load_targets(request.targets)
-    checkpoint = Checkpoint.open(request.source)
-    recipe = choose_recipe(checkpoint, request.recipe, request.calibrate)
-    text = Text.of(request.calibrate or "auto") if recipe.calibrated else AUTO
+    checkpoint, recipe, text = request.opened()
     ids = passage_for(checkpoint, recipe)
-    with stored(destination, key_of(checkpoint, recipe, text)) as store:
+    with stored(destination, key_of(checkpoint, recipe, text), keep=True) as store:
         draft, _ = drafted(checkpoint, place, lowerings, recipe, ids, store, text)
     return dataclasses.replace(draft, peak=peak_rss())

@@ -1,0 +1,36 @@
+"""What an export was asked for, in words that another process understands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from quantize.recipe import Recipe
+
+from .choose_recipe import choose_recipe
+
+if TYPE_CHECKING:
+    from .calibration_text import Text
+    from .checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checkpoint's folder or hub id, targets, and what --recipe and --calibrate say."""
+
+    source: str
+    targets: tuple[str, ...]
+    recipe: str | None
+    calibrate: str | None
+
+    def opened(self) -> tuple[Checkpoint, Recipe, Text]:
+        """The checkpoint, its recipe, and the text that calibrates.  Imports torch.
+
+        Raises GemmaError as `Checkpoint.open`, `choose_recipe` and `Text.of`.
+        """
+        from .calibration_text import AUTO, Text
+        from .checkpoint import Checkpoint
+
+        checkpoint = Checkpoint.open(self.source)
+        recipe = choose_recipe(checkpoint, self.recipe, self.calibrate)
+        return checkpoint, recipe, Text.of(self.calibrate or "auto") if recipe.calibrated else AUTO
