@@ -4,7 +4,6 @@
 # make test-ios      the Swift package, where a Debian root can be made
 # make fast    the tests that take a second or two
 # make golden  rewrite the committed answers; read the diff
-# make test-long   more shapes for XNNPACK, which takes minutes (not part of CI)
 # make test-real   the real Gemma 3 270M against transformers and its peers (not part of CI)
 
 PYTHON ?= python3
@@ -15,7 +14,7 @@ SAMPLE := tests/sample/checkpoint
 BUNDLE := build/sample.bundle
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check golden-sets test-android test-ios fast format golden test-long test-real clean
+.PHONY: help demo test check golden-sets test-android test-ios fast format golden test-real clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | head -8
@@ -62,10 +61,6 @@ format: $(READY)
 
 golden: $(READY)
 	$(BIN)/python tests/rewrite_golden.py
-
-test-long: $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[executorch]'
-	$(BIN)/pytest -q -m long
 
 test-real: $(READY)
 	@$(MAKE) --no-print-directory -f tests/real/Makefile BIN=$(BIN)

@@ -1,110 +1,71 @@
-"""Linears over the containers of executorch_weights.py, as the patterns that XNNPACK recognizes."""
+"""Linears over the containers of executorch_weights.py in XNNPACK's operators.
+
+An input is rounded to 8 bits once for all linears that read it.  The sums of its blocks, too, are made once.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.ao.quantization.fx._decomposed  # noqa: F401  registers operators
-import torchao.quantization.quant_primitives  # noqa: F401  as well
+from executorch.backends.xnnpack.serialization.xnnpack_graph_schema import XNNDatatype
+from executorch.exir._serialize._cord import FileBackedData
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from .executorch_weights import Container, Part
+from .executorch_weights import PART_SEP, Container, Part
+from .xnnpack_graph import Builder, Constant, Value
 
-torchao, decomposed = torch.ops.torchao, torch.ops.quantized_decomposed
-
-
-class Inputs:
-    """What several linears multiply: x (1, S, K); sums of its blocks are made once for all."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-        self._sums: dict[int, Tensor] = {}
-
-    def rounded(self) -> Tensor:
-        """To 8 bits and back, with a scale and zero point for each token.
-
-        For every linear anew: where they share it, XNNPACK's partitioner cuts the graph in pieces.
-        """
-        block = [1] * (self.x.dim() - 1) + [self.x.shape[-1]]
-        how = (torch.int8, -128, 127)
-        scale, zero = torchao.choose_qparams_affine(self.x, "ASYMMETRIC", block, *how, None, None, torch.int8)
-        codes = torchao.quantize_affine(self.x, block, scale, zero, *how)
-        found: Tensor = torchao.dequantize_affine(codes, block, scale, zero, *how)
-        return found
-
-    def sums(self, blocks: int, ones: Tensor) -> Tensor:
-        """Of every block, (1, S, blocks)."""
-        if blocks not in self._sums:
-            x = self.x.view(self.x.shape[0], self.x.shape[1], blocks, -1)
-            self._sums[blocks] = F.linear(x, ones).flatten(2)
-        return self._sums[blocks]
+BY_ROW = {8: XNNDatatype.xnn_datatype_qcint8, 4: XNNDatatype.xnn_datatype_qcint4}
+BY_BLOCK = XNNDatatype.xnn_datatype_qbint4
+FLOATS = {"float32": XNNDatatype.xnn_datatype_fp32, "float16": XNNDatatype.xnn_datatype_fp16}
 
 
-class PartLinear(nn.Module):
-    """x · Wᵀ for one part of a container."""
+@dataclass(frozen=True)
+class Linear:
+    """Matrices (N, K) of integers that are added, or one of floats; offsets (N, G)."""
 
-    codes: Tensor
-    scales: Tensor
-    zeros: Tensor
+    parts: list[Value]
+    offsets: Value | None = None
 
-    def __init__(self, part: Part) -> None:
-        super().__init__()
-        scales = torch.from_numpy(part.scales)
-        self.inputs, self.lowest = int(part.codes.shape[1]), -(1 << (part.bits - 1))
-        self.block = self.inputs // scales.shape[1]
-        self.by_row = self.block == self.inputs
-        self.register_buffer("codes", torch.from_numpy(part.codes))
-        self.register_buffer("scales", scales[:, 0].contiguous() if self.by_row else scales)
-        self.register_buffer("zeros", torch.zeros(self.scales.shape, dtype=torch.int64 if self.by_row else torch.int8))
-
-    def forward(self, inputs: Inputs) -> Tensor:
-        return F.linear(inputs.rounded(), self.weight())
-
-    def weight(self) -> Tensor:
-        """XNNPACK knows scales of rows by one operator, those of blocks by another."""
-        lowest, highest = self.lowest, -1 - self.lowest
-        args: tuple[Any, ...] = (self.codes, self.scales, self.zeros, 0, lowest, highest, torch.int8)
-        if self.by_row:
-            return decomposed.dequantize_per_channel(*args)  # type: ignore[no-any-return]
-        args = (self.codes, [1, self.block], self.scales, self.zeros, torch.int8, lowest, highest)
-        return torchao.dequantize_affine(*args)  # type: ignore[no-any-return]
-
-
-class ContainedLinear(nn.Module):
-    """x · Wᵀ of a container."""
-
-    offsets: Tensor
-    ones: Tensor
-
-    def __init__(self, container: Container) -> None:
-        super().__init__()
-        parts = [PartLinear(part) for part in container.parts.values()]
-        self.parts, self.blocks = nn.ModuleList(parts), 0
-        if container.offsets is not None:
-            self.blocks = int(container.offsets.shape[1])
-            self.register_buffer("offsets", torch.from_numpy(container.offsets))
-            self.register_buffer("ones", torch.ones(1, parts[0].inputs // self.blocks))
-
-    def forward(self, inputs: Inputs) -> Tensor:
-        terms: list[Tensor] = [part(inputs) for part in self.parts]
-        if self.blocks:
-            terms.append(F.linear(inputs.sums(self.blocks, self.ones), self.offsets))
+    def multiplied(self, to: Builder, x: Value) -> Value:
+        """(1, S, K) to (1, S, N)."""
+        terms = [to.fully_connected(to.rounded(x) if part.scales else x, part) for part in self.parts]
+        if self.offsets:
+            terms.append(to.fully_connected(block_sums(to, x, self.offsets.shape[1]), self.offsets))
         out = terms[0]
         for term in terms[1:]:
-            out = out + term
+            out = to.add(out, term)
         return out
 
 
-class FloatLinear(nn.Module):
-    values: Tensor
+def block_sums(to: Builder, x: Value, blocks: int) -> Value:
+    """(1, S, K) to (1, S, blocks)."""
+    _, steps, inputs = x.shape
+    width = inputs // blocks
 
-    def __init__(self, values: NDArray[np.float32]) -> None:
-        super().__init__()
-        self.register_buffer("values", torch.from_numpy(np.array(values)))
+    def make(x: Value) -> Value:
+        ones = to.array(f"ones/{width}", np.ones((1, width), np.float32))
+        return to.reshape(to.fully_connected(to.reshape(x, 1, steps, blocks, width), ones), 1, steps, blocks)
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        return F.linear(inputs.x, self.values)
+    return to.once(x, blocks, make)
+
+
+def contained_linear(name: str, container: Container) -> Linear:
+    parts = [matrix(f"{name}{PART_SEP}{part}", one) for part, one in container.parts.items()]
+    if container.offsets is None:
+        return Linear(parts)
+    kind = FLOATS[container.offsets.dtype.name]
+    constant = Constant(f"{name}{PART_SEP}offsets", container.offsets.tobytes())
+    return Linear(parts, Value(container.offsets.shape, kind, constant))
+
+
+def matrix(name: str, part: Part) -> Value:
+    codes = Constant(name, FileBackedData(str(part.file)))
+    scales = part.scales.view(np.uint32) >> 16 if part.block else part.scales  # bfloat16, which NumPy has not
+    stored = scales.astype(np.uint16) if part.block else scales
+    kind = BY_BLOCK if part.block else BY_ROW[part.bits]
+    return Value(part.shape, kind, codes, Constant(f"{name}.scales", stored.tobytes()), part.block)
+
+
+def float_linear(name: str, values: NDArray[np.float32]) -> Linear:
+    return Linear([Value(values.shape, constant=Constant(name, np.asarray(values, np.float32).tobytes()))])

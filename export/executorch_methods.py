@@ -1,7 +1,7 @@
 """A captured graph as the methods of an ExecuTorch program: `decode` of one token, `prefill` of many.
 
-A method walks the graph's nodes, each in the form of executorch_operators.py.  Caches are buffers that
-both methods share.  `prefill` stops after the last layer that owns keys and values has stored them.
+A method walks the graph's nodes, each in the form of executorch_operators.py.  Both methods read and write
+the same caches.  `prefill` stops after the last layer that owns keys and values has stored them.
 """
 
 from __future__ import annotations
@@ -9,22 +9,26 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 from torch.fx import Node
 
 from runtime.errors import GemmaError
+from runtime.manifest import Tensor
 
 from . import executorch_operators as forms
 from .capture import Graph
 from .config import GemmaConfig
-from .executorch_linears import Inputs
+from .executorch_linears import Linear
 from .executorch_operators import Cache, Place
+from .xnnpack_graph import FLOAT, INT64, Builder, Value
 
 ops, aten = torch.ops.gemma_edge, torch.ops.aten
-HIDDEN_SCORE = -1e9  # added to the score of a row that a token does not see
+DATATYPES = {"float32": FLOAT, "int64": INT64}
 
 
 @dataclass(frozen=True)
@@ -39,74 +43,81 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Values:
-    """What all methods read: a module for each linear, vectors by parameter, and the caches by layer."""
+class Weights:
+    """What all methods read: matrices and vectors by parameter, and the caches by layer."""
 
-    linears: Mapping[str, nn.Module]
-    vectors: Mapping[str, Tensor]
+    linears: Mapping[str, Linear]
+    vectors: Mapping[str, NDArray[np.float32]]
     caches: Mapping[int, Cache]
 
 
 def empty_caches(config: GemmaConfig, rows: Rows) -> dict[int, Cache]:
     return {
         layer.index: Cache(
-            torch.zeros(layer.kv_heads, layer.head_dim, rows.of(layer.kind)),
-            torch.zeros(layer.kv_heads, rows.of(layer.kind), layer.head_dim),
+            Value((layer.kv_heads, layer.head_dim, rows.of(layer.kind))),
+            Value((layer.kv_heads, rows.of(layer.kind), layer.head_dim)),
         )
         for layer in config.layers
         if layer.owns_kv
     }
 
 
-def example(config: GemmaConfig, rows: Rows, tokens: int, *, whole: bool) -> dict[str, Tensor]:
-    """Inputs of a method that reads `tokens` tokens, by name and in order; `whole`: all layers, with logits."""
-    own, shared = config.own_kv_layers, config.shared_layers
-    inputs = {"inputs_embeds": torch.zeros(1, tokens, config.hidden)}
-    if config.per_layer_dim:
-        inputs["per_layer_inputs"] = torch.zeros(1, tokens, own * config.per_layer_dim)
-    if config.per_layer_dim and shared and whole:
-        inputs["per_layer_inputs_kept"] = torch.zeros(1, tokens, shared * config.per_layer_dim)
+def inputs(config: GemmaConfig, rows: Rows, tokens: int, *, whole: bool) -> list[Tensor]:
+    """Of a method that reads `tokens` tokens, in order; `whole`: all layers, with logits."""
+    own, shared, dim = config.own_kv_layers, config.shared_layers, config.per_layer_dim
+    found = [Tensor(name="inputs_embeds", dtype="float32", shape=[1, tokens, config.hidden])]
+    if dim:
+        found.append(Tensor(name="per_layer_inputs", dtype="float32", shape=[1, tokens, own * dim]))
+    if dim and shared and whole:
+        found.append(Tensor(name="per_layer_inputs_kept", dtype="float32", shape=[1, tokens, shared * dim]))
     for kind, rope in config.ropes:
-        inputs[f"{kind}.slots"] = torch.arange(tokens)
-        inputs[f"{kind}.mask"] = torch.zeros(tokens, rows.of(kind))
-        inputs[f"{kind}.cos"] = torch.zeros(tokens, rope.head_dim // 2)
-        inputs[f"{kind}.sin"] = torch.zeros(tokens, rope.head_dim // 2)
-    return inputs
+        found.append(Tensor(name=f"{kind}.slots", dtype="int64", shape=[tokens]))
+        found.append(Tensor(name=f"{kind}.mask", dtype="float32", shape=[tokens, rows.of(kind)]))
+        found += [
+            Tensor(name=f"{kind}.{part}", dtype="float32", shape=[tokens, rope.head_dim // 2])
+            for part in ("cos", "sin")
+        ]
+    return found
 
 
-class Method(nn.Module):
-    """`forward` takes the inputs of `example`; gives logits and hidden states if `whole`, else nothing."""
+@dataclass(frozen=True)
+class Method:
+    """What is done, in order, with inputs to outputs."""
 
-    def __init__(self, graph: Graph, values: Values, names: Sequence[str], *, whole: bool) -> None:
-        super().__init__()
-        self.graph, self.names, self.whole = graph, list(names), whole
-        self.nodes = needed(graph, whole=whole)
-        used = {graph.weights[node.name] for node in self.nodes if node.name in graph.weights}
-        self.linears = nn.ModuleDict({key(name): values.linears[name] for name in values.linears if name in used})
-        for name in used & values.vectors.keys():
-            self.register_buffer(key(name), values.vectors[name])
-        for index, cache in values.caches.items():
-            self.register_buffer(f"cache_{index}_key", cache.key)
-            self.register_buffer(f"cache_{index}_value", cache.value)
-        widths = {graph.config.hidden, graph.config.per_layer_dim, *(one.head_dim for one in graph.config.layers)}
-        for width in widths - {0}:
-            self.register_buffer(f"ones_{width}", torch.full((1, width), 1.0 / width))
+    name: str
+    inputs: dict[str, Value]
+    steps: list[Any]
+    outputs: list[Value]
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        given = dict(zip(self.names, inputs, strict=True))
+
+def method(name: str, graph: Graph, weights: Weights, described: Sequence[Tensor], *, whole: bool) -> Method:
+    """Gives logits and hidden states if `whole`, else nothing."""
+    given = {one.name: Value(tuple(map(int, one.shape)), DATATYPES[one.dtype]) for one in described}
+    walk = Walk(graph, weights, given)
+    found = walk.run(needed(graph, whole=whole))
+    outputs = [found[node] for node in ends(graph)[:2]] if whole else []
+    return Method(name, given, walk.to.steps, outputs)
+
+
+class Walk:
+    """Emits every node of a graph."""
+
+    def __init__(self, graph: Graph, weights: Weights, given: Mapping[str, Value]) -> None:
+        self.graph, self.weights, self.given, self.to = graph, weights, given, Builder()
         self.places = {
             kind: Place(*(given[f"{kind}.{part}"] for part in ("slots", "mask", "cos", "sin")))
-            for kind, _ in self.graph.config.ropes
+            for kind, _ in graph.config.ropes
         }
-        found: dict[Node, Any] = self.placeholders(given)
-        self.inputs: dict[Any, Inputs] = {}
-        for node in self.nodes:
+
+    def run(self, nodes: Sequence[Node]) -> dict[Node, Any]:
+        found = self.placeholders()
+        for node in nodes:
             if node.op == "call_function":
                 arguments = torch.fx.node.map_arg(node.args, found.__getitem__)
-                found[node] = translation(node)(self, node, *arguments)
-        return tuple(found[node] for node in ends(self.graph)[:2]) if self.whole else ()
+                found[node] = translation(node)(self, *arguments)
+        return found
 
-    def placeholders(self, given: Mapping[str, Tensor]) -> dict[Node, Any]:
+    def placeholders(self) -> dict[Node, Any]:
         """Weights by name, caches, and inputs; what a method does not take is None."""
         found: dict[Node, Any] = {}
         names = iter(self.graph.inputs)
@@ -117,35 +128,26 @@ class Method(nn.Module):
                 found[node] = self.graph.weights[node.name]
                 continue
             name = next(names) if node.meta["val"] is not None else ""
-            found[node] = self.cache(int(name.split(".")[1])) if name.startswith("past.") else given.get(name)
+            cache = name.startswith("past.")
+            found[node] = self.weights.caches[int(name.split(".")[1])] if cache else self.given.get(name)
         return found
 
-    def cache(self, index: int) -> Cache:
-        return Cache(getattr(self, f"cache_{index}_key"), getattr(self, f"cache_{index}_value"))
-
-    def vector(self, name: str) -> Tensor:
-        found: Tensor = getattr(self, key(name))
-        return found
-
-    def unit(self, x: Tensor, eps: float) -> Tensor:
-        return forms.unit(x, getattr(self, f"ones_{x.shape[-1]}"), eps)
+    def vector(self, name: str) -> Value:
+        return self.to.array(name, self.weights.vectors[name])
 
     def place(self, window: int) -> Place:
         return self.places["sliding" if window else "full"]
 
-    def head(self, x: Tensor, gain: str, place: Place, eps: float) -> Tensor:
+    def head(self, x: Value, gain: str, place: Place, eps: float) -> Value:
         """Queries or keys (1, S, N·D), normed and rotated, (N, S, D)."""
         weight = self.vector(gain)
-        return forms.rotate(self.unit(forms.split_heads(x, len(weight)), eps) * weight, place)
+        heads = forms.split_heads(self.to, x, weight.shape[0])
+        return forms.rotate(self.to, self.to.multiply(forms.unit(self.to, heads, eps), weight), place)
 
-    def new(self, k: Tensor, v: Tensor, gain: str, past: Cache, place: Place, value_norm: bool, eps: float) -> Cache:
-        value = forms.split_heads(v, past.value.shape[-1])
-        value = self.unit(value, eps) if value_norm else value
-        return forms.keep(past, self.head(k, gain, place, eps), value, place)
-
-
-def key(name: str) -> str:
-    return name.replace(".", "_")
+    def new(self, k: Value, v: Value, gain: str, past: Cache, place: Place, value_norm: bool, eps: float) -> Cache:
+        value = forms.split_heads(self.to, v, past.value.shape[-1])
+        value = forms.unit(self.to, value, eps) if value_norm else value
+        return forms.keep(self.to, past, self.head(k, gain, place, eps), value, place)
 
 
 def ends(graph: Graph) -> tuple[Node, ...]:
@@ -180,75 +182,77 @@ def translation(node: Node) -> Callable[..., Any]:
 # ---- one function for each operator; arguments are those of operators.py ----
 
 
-def linear(to: Method, node: Node, x: Tensor, weight: str) -> Tensor:
-    inputs = to.inputs.setdefault(node.args[0], Inputs(x))  # linears of one input share what they make of it
-    out: Tensor = to.linears[key(weight)](inputs)
-    return out
+def linear(walk: Walk, x: Value, weight: str) -> Value:
+    return walk.weights.linears[weight].multiplied(walk.to, x)
 
 
-def rms_norm(to: Method, _: Node, x: Tensor, weight: str, eps: float) -> Tensor:
-    return to.unit(x, eps) * to.vector(weight)
+def rms_norm(walk: Walk, x: Value, weight: str, eps: float) -> Value:
+    return walk.to.multiply(forms.unit(walk.to, x, eps), walk.vector(weight))
 
 
-def gelu_tanh(to: Method, _: Node, x: Tensor) -> Tensor:
-    return forms.gelu_tanh(x)
+def gelu_tanh(walk: Walk, x: Value) -> Value:
+    return forms.gelu_tanh(walk.to, x)
 
 
-def attend(to: Method, _: Node, q: Tensor, k: Tensor, v: Tensor, q_gain: str, k_gain: str, *rest: Any) -> Any:
+def attend(walk: Walk, q: Value, k: Value, v: Value, q_gain: str, k_gain: str, *rest: Any) -> Any:
     past, scale, window, value_norm, eps = rest[3], *rest[5:9]
-    place = to.place(window)
-    cache = to.new(k, v, k_gain, past, place, value_norm, eps)
-    return forms.attended(to.head(q, q_gain, place, eps), cache, place, scale), cache, cache
+    place = walk.place(window)
+    query = walk.head(q, q_gain, place, eps)
+    cache = walk.new(k, v, k_gain, past, place, value_norm, eps)
+    return forms.attended(walk.to, query, cache, place, scale), cache, cache
 
 
-def remember(to: Method, node: Node, k: Tensor, v: Tensor, k_gain: str, *rest: Any) -> Any:
+def remember(walk: Walk, k: Value, v: Value, k_gain: str, *rest: Any) -> Any:
     past, value_norm, eps = rest[3], rest[5], rest[6]
-    config = to.graph.config
-    place = to.places[config.layers[config.own_kv_layers - 1].kind]
-    cache = to.new(k, v, k_gain, past, place, value_norm, eps)
+    config = walk.graph.config
+    place = walk.places[config.layers[config.own_kv_layers - 1].kind]
+    cache = walk.new(k, v, k_gain, past, place, value_norm, eps)
     return cache, cache
 
 
-def attend_shared(to: Method, _: Node, q: Tensor, q_gain: str, *rest: Any) -> Tensor:
+def attend_shared(walk: Walk, q: Value, q_gain: str, *rest: Any) -> Value:
     cache, scale, window, eps = rest[3], *rest[5:8]
-    place = to.place(window)
-    return forms.attended(to.head(q, q_gain, place, eps), cache, place, scale)
+    place = walk.place(window)
+    return forms.attended(walk.to, walk.head(q, q_gain, place, eps), cache, place, scale)
 
 
-def multiply(to: Method, _: Node, a: Tensor, b: Any) -> Tensor:
-    return a * (to.vector(b) if isinstance(b, str) else b)
+def multiply(walk: Walk, a: Value, b: Any) -> Value:
+    if isinstance(b, str):
+        return walk.to.multiply(a, walk.vector(b))
+    return walk.to.multiply(a, b if isinstance(b, Value) else walk.to.number(b))
 
 
-def split(to: Method, _: Node, x: Tensor, size: int, dim: int) -> list[Tensor]:
-    """Slices: XNNPACK does not take a split, nor a slice that is the whole."""
-    if size >= x.shape[dim]:
-        return [x]
-    return [x[..., start : start + size] for start in range(0, x.shape[dim], size)]
+def split(walk: Walk, x: Value, size: int, dim: int) -> list[Value]:
+    """Of the last dimension."""
+    return [walk.to.slice(x, start, start + size) for start in range(0, x.shape[-1], size)]
 
 
-def unflatten(to: Method, _: Node, x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
-    return x.reshape(*x.shape[:dim], *sizes)
+def unflatten(walk: Walk, x: Value, dim: int, sizes: Sequence[int]) -> Value:
+    """The last dimension in several; -1 is what is left for one."""
+    known = prod(size for size in sizes if size > 0)
+    found = (x.shape[-1] // known if size < 0 else size for size in sizes)
+    return walk.to.reshape(x, *x.shape[:-1], *found)
 
 
-def flatten(to: Method, _: Node, x: Tensor, start: int) -> Tensor:
-    return x.flatten(start)
+def flatten(walk: Walk, x: Value, start: int) -> Value:
+    return walk.to.reshape(x, *x.shape[:start], prod(x.shape[start:]))
 
 
-def index_select(to: Method, _: Node, x: Tensor, dim: int, index: Any) -> Tensor:
+def index_select(walk: Walk, x: Value, dim: int, index: Any) -> Value:
     """The kept positions, of a method that keeps all."""
     return x
 
 
-def item(to: Method, _: Node, values: Sequence[Any], index: int) -> Any:
+def item(walk: Walk, values: Sequence[Any], index: int) -> Any:
     return values[index]
 
 
-def add(to: Method, _: Node, a: Tensor, b: Tensor) -> Tensor:
-    return a + b
+def add(walk: Walk, a: Value, b: Value) -> Value:
+    return walk.to.add(a, b)
 
 
-def tanh(to: Method, _: Node, x: Tensor) -> Tensor:
-    return torch.tanh(x)
+def tanh(walk: Walk, x: Value) -> Value:
+    return walk.to.tanh(x)
 
 
 TRANSLATIONS: dict[Any, Callable[..., Any]] = {

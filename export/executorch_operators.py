@@ -1,4 +1,4 @@
-"""The operators of operators.py in forms that XNNPACK takes whole: static shapes, linears, matmuls, no gathers.
+"""The operators of operators.py in XNNPACK's: static shapes, linears, matmuls, no gathers.
 
 Caches hold keys as columns and values as rows, so that neither is transposed to be multiplied.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import numpy as np
 
-SQRT_2_OVER_PI = 0.7978845608028654
+from .xnnpack_graph import Builder, Value
+
+SQRT_8_OVER_PI = 1.5957691216057308
 
 
 @dataclass(frozen=True)
@@ -22,63 +22,71 @@ class Place:
     any score; cos, sin (S, D/2): rotary factors of their positions
     """
 
-    slots: Tensor
-    mask: Tensor
-    cos: Tensor
-    sin: Tensor
+    slots: Value
+    mask: Value
+    cos: Value
+    sin: Value
 
 
 @dataclass(frozen=True)
 class Cache:
     """key (K, D, T), value (K, T, D)."""
 
-    key: Tensor
-    value: Tensor
+    key: Value
+    value: Value
 
 
-def gelu_tanh(x: Tensor) -> Tensor:
-    """Written out: XNNPACK turns torch's own into the erf form."""
-    return 0.5 * x * (1.0 + torch.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
+@dataclass(frozen=True)
+class Put:
+    """`new` into the `slots` of a cache, along one of its dimensions, in place: a step between two parts."""
+
+    cache: Value
+    dimension: int
+    slots: Value
+    new: Value
 
 
-def unit(x: Tensor, ones: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x²) + eps).  `ones` (1, D) of 1/D: XNNPACK does not take a mean over the last dimension."""
-    return x * torch.rsqrt(F.linear(x * x, ones) + eps)
+def gelu_tanh(to: Builder, x: Value) -> Value:
+    """0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), as x · sigmoid(√(8/π) x (1 + 0.044715 x²)): fewer operators."""
+    inner = to.add(to.multiply(to.square(x), to.number(SQRT_8_OVER_PI * 0.044715)), to.number(SQRT_8_OVER_PI))
+    return to.multiply(x, to.sigmoid(to.multiply(x, inner)))
 
 
-def split_heads(x: Tensor, dim: int) -> Tensor:
+def unit(to: Builder, x: Value, eps: float) -> Value:
+    """x / sqrt(mean(x²) + eps).  The mean is a linear: XNNPACK's own is not to be had here."""
+    width = x.shape[-1]
+    ones = to.array(f"mean/{width}", np.full((1, width), 1 / width, np.float32))
+    mean = to.fully_connected(to.square(x), ones)
+    return to.multiply(x, to.rsqrt(to.add(mean, to.number(eps))))
+
+
+def split_heads(to: Builder, x: Value, dim: int) -> Value:
     """(1, S, N·D) to (N, S, D)."""
-    steps = x.shape[1]
-    if steps == 1:
-        return x.view(-1, 1, dim)
-    return x.view(steps, -1, dim).permute(1, 0, 2)
+    return to.transpose(to.reshape(x, x.shape[1], x.shape[2] // dim, dim), 1, 0, 2)
 
 
-def rotate(x: Tensor, place: Place) -> Tensor:
+def rotate(to: Builder, x: Value, place: Place) -> Value:
     """First half paired with second half (NeoX).  x (N, S, D)."""
     half = x.shape[-1] // 2
-    a, b = x[..., :half], x[..., half:]
-    return torch.cat([a * place.cos - b * place.sin, b * place.cos + a * place.sin], -1)
+    a, b = to.slice(x, 0, half), to.slice(x, half, 2 * half)
+    left = to.subtract(to.multiply(a, place.cos), to.multiply(b, place.sin))
+    return to.concat(left, to.add(to.multiply(b, place.cos), to.multiply(a, place.sin)))
 
 
-def keep(cache: Cache, key: Tensor, value: Tensor, place: Place) -> Cache:
-    """Write key and value (K, S, D) into their slots, in place.
-
-    By the operator itself: an assignment drops leading ones of what it writes, and ExecuTorch's kernel fails.
-    """
-    put = torch.ops.aten.index_put_.default
-    put(cache.key, [None, None, place.slots], key.transpose(1, 2))
-    put(cache.value, [None, place.slots], value)
+def keep(to: Builder, cache: Cache, key: Value, value: Value, place: Place) -> Cache:
+    """Key and value (K, S, D) into their slots."""
+    columns = to.transpose(key, 0, 2, 1)
+    to.steps += [Put(cache.key, 2, place.slots, columns), Put(cache.value, 1, place.slots, value)]
     return cache
 
 
-def attended(query: Tensor, cache: Cache, place: Place, scale: float) -> Tensor:
+def attended(to: Builder, query: Value, cache: Cache, place: Place, scale: float) -> Value:
     """softmax(query · key · scale) · value over what the mask shows.  (H, S, D) to (1, S, H·D)."""
     heads, steps, dim = query.shape
-    key_heads = cache.key.shape[0]
-    query = query * scale if scale != 1 else query
-    grouped = query.reshape(key_heads, -1, dim)  # (K, H/K·S, D)
-    raw = torch.bmm(grouped, cache.key).view(heads, steps, -1)  # (H, S, T)
-    weights = torch.softmax(raw + place.mask, -1)
-    mixed = torch.bmm(weights.view(key_heads, -1, weights.shape[-1]), cache.value).view(heads, steps, dim)
-    return mixed.permute(1, 0, 2).reshape(1, steps, -1)
+    key_heads, _, rows = cache.key.shape
+    query = to.multiply(query, to.number(scale)) if scale != 1 else query
+    grouped = to.reshape(query, key_heads, heads // key_heads * steps, dim)
+    raw = to.reshape(to.matmul(grouped, cache.key), heads, steps, rows)
+    weights = to.softmax(to.add(raw, place.mask))
+    mixed = to.matmul(to.reshape(weights, key_heads, heads // key_heads * steps, rows), cache.value)
+    return to.reshape(to.transpose(to.reshape(mixed, heads, steps, dim), 1, 0, 2), 1, steps, heads * dim)

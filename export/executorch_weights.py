@@ -19,17 +19,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantize.affine import SMALLEST_SCALE, Quantized
+from quantize.pack import Codes, pack
 from runtime.errors import GemmaError
 
-from .weights import ArrayFile
-
 Floats = NDArray[np.float32]
-Codes = NDArray[np.int8]
 XNNPACK_BLOCK = 32
 HALF = 4  # bits of a byte's halves
 PIECE_BYTES = 32 << 20
@@ -39,11 +38,27 @@ PARTS = ("codes", "high", "low", "offsets")
 
 @dataclass(frozen=True)
 class Part:
-    """codes (N, K) int8, mapped; scales (N, G) float32, positive."""
+    """file: packed codes of N rows of `inputs`, nothing else; scales (N, G) float32, positive."""
 
-    codes: Codes
+    file: Path
+    inputs: int
     scales: Floats
     bits: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.scales), self.inputs
+
+    @property
+    def block(self) -> int:
+        """Inputs that share a scale; 0 for those of a row, which are float32 in a file, not bfloat16."""
+        count = int(self.scales.shape[1])
+        return self.inputs // count if count > 1 else 0
+
+    @property
+    def nbytes(self) -> int:
+        """Of codes and scales, in a file."""
+        return self.file.stat().st_size + self.scales.size * (2 if self.block else 4)
 
 
 @dataclass(frozen=True)
@@ -51,31 +66,23 @@ class Container:
     """One matrix: the sum of its parts, and of `offsets` (N, G) times the sums of inputs, by block."""
 
     parts: dict[str, Part]
-    offsets: Floats | None
+    offsets: NDArray[Any] | None  # float16 or float32
 
     @property
     def nbytes(self) -> int:
         """Bytes in a file."""
-        scale = 4 if self.row_scales else 2
-        parts = sum(one.codes.size * one.bits // 8 + one.scales.size * scale for one in self.parts.values())
-        return parts + (0 if self.offsets is None else self.offsets.nbytes)
+        return sum(one.nbytes for one in self.parts.values()) + (0 if self.offsets is None else self.offsets.nbytes)
 
     @property
     def kind(self) -> str:
         """For people: "int4/row", "int4/32", "2 int4/32 + offsets"."""
         one = next(iter(self.parts.values()))
-        width = "row" if self.row_scales else str(one.codes.shape[1] // one.scales.shape[1])
         count = f"{len(self.parts)} " if len(self.parts) > 1 else ""
-        return f"{count}int{one.bits}/{width}{'' if self.offsets is None else ' + offsets'}"
-
-    @property
-    def row_scales(self) -> bool:
-        one = next(iter(self.parts.values()))
-        return bool(one.scales.shape[1] == 1)
+        return f"{count}int{one.bits}/{one.block or 'row'}{'' if self.offsets is None else ' + offsets'}"
 
 
 def contained(stored: Quantized, name: str, scratch: Path) -> Container:
-    """Integers and scales as XNNPACK takes them; codes are written below `scratch`, and mapped.
+    """Integers and scales as XNNPACK takes them; codes are written below `scratch`.
 
     Raises GemmaError if there is no exact way.
     """
@@ -83,26 +90,30 @@ def contained(stored: Quantized, name: str, scratch: Path) -> Container:
     scales = spread(stored, width)
     check_scales(scales, name)
     names = ["high", "low"] if bits == 8 and scales.shape[1] > 1 else ["codes"]
-    offsets = write_codes(stored, scales, bits, [scratch / f"{name}.{part}.npy" for part in names])
+    files = {part: scratch / f"{name}.{part}" for part in names}
+    offsets = write_codes(stored, scales, bits, list(files.values()))
     size = np.where(scales == 0, np.float32(SMALLEST_SCALE), np.abs(scales))
     factors = {"codes": np.float32(1), "high": np.float32(1 << HALF), "low": np.float32(1)}
-    parts = {
-        part: Part(np.load(scratch / f"{name}.{part}.npy", mmap_mode="c"), size * factors[part], bits // len(names))
-        for part in names
-    }
-    return Container(parts, offsets * size if offsets.any() else None)
+    parts = {part: Part(file, stored.inputs, size * factors[part], bits // len(names)) for part, file in files.items()}
+    return Container(parts, shortest(offsets * size) if offsets.any() else None)
+
+
+def shortest(values: Floats) -> NDArray[Any]:
+    """As float16 if that is exact: it is for scales of 8 digits and a span of 2¹⁴, and for 8 of these, not 9."""
+    halves = values.astype(np.float16)
+    return halves if np.array_equal(halves, values) else values
 
 
 def write_codes(stored: Quantized, scales: Floats, bits: int, paths: list[Path]) -> Floats:
-    """The codes of each part, in pieces of rows; what they are stored less, by block (N, G)."""
+    """The codes of each part, packed, in pieces of rows; what they are stored less, by block (N, G)."""
     offsets, step = np.zeros_like(scales), max(1, PIECE_BYTES // stored.inputs)
     with ExitStack() as stack:
-        files = [stack.enter_context(ArrayFile(str(path), (stored.rows, stored.inputs), np.int8)) for path in paths]
+        files = [stack.enter_context(path.open("wb")) for path in paths]
         for start in range(0, stored.rows, step):
             piece, codes = slice(start, start + step), stored.part(start, start + step).codes()
             shifted, offsets[piece] = positive(codes, scales[piece], bits, middle=8 if len(files) > 1 else 0)
             for file, part in zip(files, nibbles(shifted) if len(files) > 1 else [shifted], strict=True):
-                file.write(part.astype(np.int8))
+                file.write(pack(part.astype(np.int8), bits // len(files)).data)
     return offsets
 
 

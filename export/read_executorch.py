@@ -26,15 +26,18 @@ Floats = NDArray[np.float32]
 Pieces = Iterator[tuple[int, Floats]]
 # Numbers of fields and of kinds, as in the two schemas.
 PLANS, SEGMENTS, NAMED, DELEGATES, PROCESSED = 1, 4, 7, 7, 1
+CHAINS, OPERATORS, INSTRUCTIONS, KERNEL_CALL, DELEGATE_CALL = 5, 6, 2, 1, 2
+DELEGATE = "XNNPACK"
 NODES, VALUES, CONSTANTS = 1, 2, 8
 FULLY_CONNECTED, QUANTIZED, BY_ROW, BY_BLOCK = 2, 2, 1, 4
+FLOAT32, FLOAT16 = 1, 2
 INT8_ROW, INT4_ROW, INT4_BLOCK = 6, 8, 10
 IN_SEGMENT = 1
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A constant of a fully-connected node: bytes (rows, …), and its scales; no scales and 32 bits for floats."""
+    """A constant of a fully-connected node: bytes (rows, …), and its scales; no scales for floats of 32 or 16 bits."""
 
     data: NDArray[np.uint8]
     rows: int
@@ -47,7 +50,8 @@ class Matrix:
         return unpack(np.ascontiguousarray(self.data.reshape(self.rows, -1)[rows]), self.bits, self.inputs)
 
     def floats(self) -> Floats:
-        return np.frombuffer(self.data, np.float32).reshape(self.rows, self.inputs)
+        kind = np.float32 if self.bits == 32 else np.float16
+        return np.frombuffer(self.data, kind).reshape(self.rows, self.inputs).astype(np.float32)
 
 
 def kept_scales(scales: Floats) -> Floats:
@@ -158,6 +162,16 @@ class File:
                     raise Broken("a delegate's graph does not end within it")
                 yield Table.root(blob[start : start + size])
 
+    def calls(self) -> Iterator[str]:
+        """Method and operator of every instruction; DELEGATE for a graph of XNNPACK's."""
+        for plan in self.program.tables(PLANS):
+            operators = [one.text(0) for one in plan.tables(OPERATORS)]
+            for chain in plan.tables(CHAINS):
+                for one in chain.tables(INSTRUCTIONS):
+                    kind = one.integer(0, "<B")
+                    found = {KERNEL_CALL: "", DELEGATE_CALL: DELEGATE}.get(kind, f"instruction {kind}")
+                    yield f"{plan.text(0)} {found or operators[one.table(1).integer(0)]}"
+
     def fully_connected(self, graph: Table) -> Iterator[tuple[str, Matrix]]:
         """Key and matrix of each constant that a node multiplies with."""
         values, constants = list(graph.tables(VALUES)), list(graph.tables(CONSTANTS))
@@ -184,8 +198,9 @@ class File:
             raise Broken(f"a matrix of {len(shape)} dimensions")
         rows, inputs = shape
         if quantized is None:
-            data = np.frombuffer(self.constant(key, 4 * rows * inputs), np.uint8)
-            return Matrix(data, rows, inputs, 32, None)
+            width = {FLOAT32: 4, FLOAT16: 2}.get(kind, 0)
+            data = np.frombuffer(self.constant(key, width * rows * inputs), np.uint8)
+            return Matrix(data, rows, inputs, 8 * width, None)
         bits = {INT8_ROW: 8, INT4_ROW: 4, INT4_BLOCK: 4}.get(kind)
         if bits is None:
             raise Broken(f"a matrix of kind {kind}")

@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("torchao", reason="the extra executorch is not installed")
+pytest.importorskip("executorch", reason="the extra executorch is not installed")
 
-from export.executorch_linears import ContainedLinear, Inputs  # noqa: E402
+from executorch.runtime import Runtime  # noqa: E402
+
+from export.executorch_linears import contained_linear  # noqa: E402
+from export.executorch_methods import Method  # noqa: E402
+from export.executorch_program import write_program  # noqa: E402
 from export.executorch_weights import contained  # noqa: E402
+from export.xnnpack_graph import Builder, Value  # noqa: E402
 from quantize.affine import Quantized, quantize  # noqa: E402
-from quantize.pack import pack  # noqa: E402
+from quantize.pack import pack, unpack  # noqa: E402
 from quantize.scheme import Scheme  # noqa: E402
 from runtime.errors import GemmaError  # noqa: E402
 
@@ -20,10 +25,9 @@ def floats(container) -> np.ndarray:
     """What a container stands for, in float64."""
     total = 0.0
     for part in container.parts.values():
-        width = part.codes.shape[1] // part.scales.shape[1]
+        codes = unpack(np.fromfile(part.file, np.uint8).reshape(len(part.scales), -1), part.bits, part.inputs)
         assert (part.scales > 0).all()
-        assert abs(part.codes.astype(int) + 0.5).max() < 1 << (part.bits - 1)
-        total = total + part.codes * np.repeat(part.scales.astype(np.float64), width, 1)
+        total = total + codes * np.repeat(part.scales.astype(np.float64), part.block or part.inputs, 1)
     if container.offsets is not None:
         total = total + np.repeat(container.offsets.astype(np.float64), total.shape[1] // container.offsets.shape[1], 1)
     return total
@@ -54,10 +58,13 @@ def test_a_container_stands_for_what_was_decided(scheme, inputs, tmp_path):
 @pytest.mark.parametrize("scheme", [Scheme(4, 32), Scheme(8, 32), Scheme(2), Scheme(8)], ids=str)
 def test_a_container_multiplies_as_its_values_do(scheme, tmp_path):
     stored = random_quantized(scheme, 128)
-    linear = ContainedLinear(contained(stored, "w", tmp_path))
+    linear, to, given = contained_linear("w", contained(stored, "w", tmp_path)), Builder(), Value((1, 5, 128))
+    method = Method("multiply", {"x": given}, to.steps, [linear.multiplied(to, given)])
+    write_program([method], {}, tmp_path / "x.pte")
     x = torch.randn(1, 5, 128, generator=torch.Generator().manual_seed(0))
+    (found,) = Runtime.get().load_program(tmp_path / "x.pte").load_method("multiply").execute([x])
     expected = x @ torch.from_numpy(stored.dequantize()).T
-    assert (linear(Inputs(x)) - expected).abs().max() < 0.02 * expected.abs().max()
+    assert (found - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_released_scales_of_a_row_are_kept_in_full(tmp_path):

@@ -1,4 +1,4 @@
-"""The .pte of tiny models: exact weights, the numbers of the same forms in torch, nothing outside XNNPACK."""
+"""The .pte of tiny models: exact weights, the numbers of its operators in torch, nothing outside XNNPACK."""
 
 from __future__ import annotations
 
@@ -13,29 +13,33 @@ import torch
 
 pytest.importorskip("executorch", reason="the extra executorch is not installed")
 
-from export import executorch_methods, targets, to_executorch  # noqa: E402
+from executorch.exir import schema  # noqa: E402
+from executorch.runtime import Runtime  # noqa: E402
+from xnnpack_evaluator import EagerProgram  # noqa: E402
+
+from export import executorch_methods, executorch_program, targets, to_executorch  # noqa: E402
 from export.capture import capture  # noqa: E402
 from export.check_weights import check_weights  # noqa: E402
 from export.checkpoint import Checkpoint  # noqa: E402
 from export.config import GemmaConfig  # noqa: E402
+from export.executorch_methods import Method  # noqa: E402
 from export.pipeline import export_bundle  # noqa: E402
 from export.read_executorch import File, stored_weights  # noqa: E402
-from export.reference import QuantizedSource, hidden_states, logits  # noqa: E402
 from export.verify import Reports  # noqa: E402
 from export.weights import Weights, quantize_weights  # noqa: E402
+from export.xnnpack_graph import Part  # noqa: E402
 from quantize import affine  # noqa: E402
 from quantize.recipe import Gate, Recipe, rules  # noqa: E402
 from quantize.scheme import Scheme  # noqa: E402
 from runtime.bundle import Bundle  # noqa: E402
 from runtime.cli import main  # noqa: E402
-from runtime.decoder import open_tables  # noqa: E402
 from runtime.errors import GemmaError  # noqa: E402
 from runtime.executorch_decoder import ExecutorchDecoder  # noqa: E402
 
 pytestmark = pytest.mark.slow
 NEAR = 5e-3  # of the largest logit
 TOKENS = 16  # of a call of prefill: more than a tiny window
-# In layer 0 and the head a container of every kind.  The rest is plain, which is half the time to lower.
+# In layer 0 and the head a container of every kind.
 MIXED = Recipe(
     "mixed", "every container",
     rules(("rows.*", Scheme(8)), ("*per_layer_*", Scheme(8)), ("head", Scheme(4, 32)),
@@ -43,21 +47,12 @@ MIXED = Recipe(
           ("layers.0.*.up_proj", Scheme(2, 32)), ("layers.0.*.down_proj", Scheme(4, 32)), ("*", Scheme(4))),
     Gate(0, 100), scales="absmax",
 )  # fmt: skip
-FLIPS = 0.05  # of the largest logit: what one activation does that is rounded to the next integer
+FLIPS = 0.15  # of the largest logit: what activations do that are rounded to the next integer
 
 
 def signed_in_blocks(groups, scheme, importance=None):
     """Scales of either sign in blocks, positive ones of rows."""
     return (affine.least_squares_scales if scheme.block else affine.absmax_scales)(groups, scheme, importance)
-
-
-S, F = tiny.SLIDING, tiny.FULL
-SHORT = {  # lowering takes seconds a layer
-    "e2b": {"num_hidden_layers": 3, "layer_types": [S, F, F], "num_kv_shared_layers": 1},
-    "e4b": {"num_hidden_layers": 4, "layer_types": [S, F, S, F], "num_kv_shared_layers": 2},
-    "31b": {"num_hidden_layers": 2, "layer_types": [S, F]},
-    "gemma3": {"num_hidden_layers": 2, "layer_types": [S, F]},
-}
 
 
 @dataclass(frozen=True)
@@ -66,28 +61,17 @@ class Lowered:
     config: GemmaConfig
     weights: Weights
     bundle: Bundle
-    eager: ExecutorchDecoder  # the same methods, run by torch
+    eager: ExecutorchDecoder  # the same file, run by torch
+    parts: dict[str, list[Path]]  # every call of XNNPACK's, by method, as a program of its own
 
 
 @pytest.fixture(scope="module")
-def short(tmp_path_factory):
-    """A tiny checkpoint of few layers."""
-
-    def make(name: str) -> Path:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(tiny.CONFIGS, name, tiny.CONFIGS[name] | SHORT[name])
-            return tiny.write(name, tmp_path_factory.mktemp("short") / name)
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def lowered(short, tmp_path_factory):
+def lowered(checkpoint, tmp_path_factory):
     made: dict[str, Lowered] = {}
 
     def make(name: str) -> Lowered:
         if name not in made:
-            made[name] = make_lowered(short(name), tmp_path_factory.mktemp(name) / "x.bundle")
+            made[name] = make_lowered(checkpoint(name), tmp_path_factory.mktemp(name) / "x.bundle")
         return made[name]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -99,6 +83,8 @@ def lowered(short, tmp_path_factory):
 def make_lowered(source: Path, destination: Path) -> Lowered:
     """A bundle by the whole pipeline, which compares it with both references; what it was made of is kept."""
     kept: dict[str, object] = {}
+    alone = destination.with_suffix(".parts")
+    alone.mkdir()
 
     def lower(graph, weights, folder):
         shutil.copytree(weights.folder, destination.with_suffix(".weights"))
@@ -106,62 +92,79 @@ def make_lowered(source: Path, destination: Path) -> Lowered:
         kept["weights"] = Weights(destination.with_suffix(".weights"), weights.schemes)
         return to_executorch.lower(graph, weights, folder)
 
-    def methods(*arguments):
-        kept["methods"] = made_methods(*arguments)
-        return kept["methods"]
+    def write_program(methods, caches, path):
+        kept["parts"] = {one.name: list(programs_of_parts(one, caches, alone)) for one in methods}
+        executorch_program.write_program(methods, caches, path)
 
-    made_methods = to_executorch.methods
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(to_executorch, "write_program", write_program)
         patch.setattr("export.pipeline.load_targets", lambda names: {"executorch": lower})
-        patch.setattr(to_executorch, "methods", methods)
         export_bundle(source, destination, ["executorch"], MIXED)
     bundle = Bundle.open(destination)
-    eager = ExecutorchDecoder(bundle, threads=1)
-    eager._methods = {name: Eager(module) for name, module in kept["methods"].items()}
-    return Lowered(destination, kept["config"], kept["weights"], bundle, eager)
+    eager, program = ExecutorchDecoder(bundle, threads=1), EagerProgram(destination / "executorch" / "decoder.pte")
+    eager._methods = {name: program.method(name) for name in ("decode", "prefill")}
+    return Lowered(destination, kept["config"], kept["weights"], bundle, eager, kept["parts"])
 
 
-class Eager:
-    """A method run by torch, with the surface of ExecuTorch's."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        self.module = self._method = module
-
-    def execute(self, inputs):
-        return [one.clone() for one in self.module(*inputs)]
+def programs_of_parts(method, caches, folder):
+    crossing = executorch_program.lifetimes(method, set(caches.values()))
+    for number, part in enumerate(step for step in method.steps if isinstance(step, Part)):
+        given = {str(place): value for place, value in enumerate(part.read)}
+        path = folder / f"{method.name}{number}.pte"
+        outputs = [value for value in part.made if value in crossing]
+        executorch_program.write_program([Method(method.name, given, [part], outputs)], {}, path)
+        yield path
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-NAMES = ["e2b", "31b", *(pytest.param(name, marks=pytest.mark.long) for name in ("e4b", "gemma3"))]
+NAMES = ["e2b", "e4b", "31b", "gemma3"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_are_those_of_the_same_forms_in_torch(lowered, name):
-    """Of prompts around the window, over several calls of prefill, and of steps after them.
+def test_every_part_gives_what_its_operators_give_in_torch(lowered, name):
+    """From the same inputs, of prompts past the window and of steps.
 
     To the last bits, but where sums in another order move an activation across the middle of two integers.
     """
     made = lowered(name)
+    ids = np.random.default_rng(1).integers(3, tiny.VOCAB, 80)
+    made.eager.prefill(ids[: 3 * TOKENS + 5])
+    for token in range(70, 74):
+        made.eager.forward(ids[token : token + 1])
+    differences: list[float] = []
+    for name, method in made.eager._methods.items():
+        for graph, path in zip(method.graphs, made.parts[name], strict=True):
+            part = Runtime.get().load_program(path).load_method(name)
+            for inputs, expected in graph.calls:
+                found = part.execute(inputs)
+                differences += [relative(a.numpy(), b.numpy()) for a, b in zip(found, expected, strict=True)]
+    assert max(differences) <= 2 * NEAR
+    assert np.mean(np.array(differences) <= NEAR) >= 0.99
+    assert np.median(differences) <= 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_are_those_of_its_operators_in_torch(lowered, name):
+    """Until an activation moves to the next integer, which all that comes after depends on."""
+    made = lowered(name)
     decoder = ExecutorchDecoder(made.bundle, threads=1)
     ids = np.random.default_rng(1).integers(3, tiny.VOCAB, 80)
-    differences: list[float] = []
     for prompt in (1, tiny.WINDOW, tiny.WINDOW + 1, 3 * TOKENS + 5):
         for one in (decoder, made.eager):
             one.reset()
-        found, expected = [decoder.prefill(ids[:prompt])], [made.eager.prefill(ids[:prompt])]
-        for token in range(prompt, prompt + 6):
-            found.append(decoder.forward(ids[token : token + 1]))
-            expected.append(made.eager.forward(ids[token : token + 1]))
-        pairs = list(zip(found, expected, strict=True))
-        differences += [relative(a.logits, b.logits) for a, b in pairs] + [
-            relative(a.hidden, b.hidden) for a, b in pairs
-        ]
-    assert max(differences) <= FLIPS
-    assert np.mean(np.array(differences) <= NEAR) >= 0.75
-    assert np.median(differences) <= 1e-5
+        for a, b in zip(steps(decoder, ids, prompt), steps(made.eager, ids, prompt), strict=True):
+            assert relative(a, b) <= FLIPS
+
+
+def steps(decoder, ids: np.ndarray, prompt: int) -> list[np.ndarray]:
+    """Logits after a prompt, and after each of six tokens behind it."""
+    return [
+        decoder.prefill(ids[:prompt]).logits,
+        *(decoder.forward(ids[token : token + 1]).logits for token in range(prompt, prompt + 6)),
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -202,9 +205,7 @@ def test_only_the_caches_are_written_outside_xnnpack(lowered):
     operators = lowered("e2b").bundle.manifest.artifacts["executorch"].operators
     outside = {name for name in operators if name.startswith(("decode", "prefill"))}
     assert outside == {
-        f"{method} {name}"
-        for method in ("decode", "prefill")
-        for name in ("aten.index_put.default", "executorch_call_delegate")
+        f"{method} {name}" for method in ("decode", "prefill") for name in ("aten::index_put_", "XNNPACK")
     }
     assert {"int4/row", "int8/row", "int4/32 + offsets", "2 int4/32 + offsets"} <= operators.keys()
 
@@ -246,7 +247,7 @@ def test_a_changed_scale_is_found(lowered, tmp_path):
     file = File(path)
     data = bytearray(path.read_bytes())
     for key, index in file.keys.items():
-        if key.startswith("scale_"):
+        if key.endswith("/codes.scales"):
             offset, size = file.segments[index]
             data[file.base + offset + size - 1] ^= 1  # an exponent's bit
             break
@@ -308,38 +309,16 @@ def test_the_context_limit_is_said_before_anything_is_read(lowered):
     assert decoder.position == 0
 
 
-def test_greedy_tokens_are_those_of_the_quantized_reference(lowered):
-    """Where the best two logits are further apart than roundings of activations."""
-    made = lowered("31b")
-    decoder = ExecutorchDecoder(made.bundle, threads=1)
-    ids = np.random.default_rng(5).integers(3, tiny.VOCAB, 60)
-    source = QuantizedSource(made.config, made.weights, open_tables(made.bundle))
-    reference = logits(source, hidden_states(source, ids[None])[0])
-    decoder.reset()
-    found = decoder.prefill(ids, kept=40).logits
-    expected = reference[-40:]
-    gaps = np.sort(expected, -1)
-    clear = gaps[:, -1] - gaps[:, -2] > 2 * np.abs(found - expected).max()
-    assert clear.sum() >= 3
-    assert (found.argmax(-1) == expected.argmax(-1))[clear].all()
+def test_an_operator_outside_xnnpack_is_named(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(executorch_program, "PUT", schema.Operator("aten::index_add_", ""))
+    with pytest.raises(GemmaError, match=r"XNNPACK does not take (decode|prefill) aten::index_add_"):
+        lower_alone(checkpoint("gemma3"), tmp_path)
 
 
-class Strange(torch.nn.Module):
-    def forward(self, x):
-        return torch.erfinv(x * 0.5)
-
-
-def test_an_operator_that_xnnpack_does_not_take_is_named(checkpoint):
-    config = Checkpoint.open(checkpoint("gemma3")).config
-    edge = to_executorch.delegated({"decode": Strange()}, {"decode": {"x": torch.zeros(1, 4)}})
-    with pytest.raises(GemmaError, match=r"XNNPACK does not take decode aten\.erfinv\.default"):
-        to_executorch.census(edge, config)
-
-
-def test_an_operator_that_lowering_does_not_know_is_named(short, tmp_path, monkeypatch):
+def test_an_operator_that_lowering_does_not_know_is_named(checkpoint, tmp_path, monkeypatch):
     monkeypatch.delitem(executorch_methods.TRANSLATIONS, torch.ops.gemma_edge.gelu_tanh.default)
     with pytest.raises(GemmaError, match="gelu_tanh"):
-        lower_alone(short("gemma3"), tmp_path)
+        lower_alone(checkpoint("gemma3"), tmp_path)
 
 
 def lower_alone(source: Path, folder: Path) -> None:
@@ -369,9 +348,3 @@ def test_a_missing_extra_is_one_sentence(lowered, monkeypatch):
     with pytest.raises(GemmaError, match="target executorch needs the package executorch") as raised:
         targets.load_targets(["executorch"])
     assert "gemma-edge[executorch]" in raised.value.hint
-
-
-def test_what_it_will_take_is_said(lowered, capsys):
-    made = lowered("e2b")
-    to_executorch.announce(made.config, made.weights)
-    assert capsys.readouterr().err == "lowering for XNNPACK: about 0.7 GB of memory, 2 minutes\n"

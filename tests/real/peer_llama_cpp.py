@@ -1,9 +1,9 @@
 """llama.cpp on weights of the same shape, beside gemma-edge: rates and peak memory.
 
-    python tests/real/peer_llama_cpp.py BUNDLE MODEL.gguf --llama-bench FILE [-- FLAGS OF llama-bench]
+    python tests/real/peer_llama_cpp.py BUNDLE... MODEL.gguf --llama-bench FILE [-- FLAGS OF llama-bench]
 
-One process of each after the other, several rounds, so that both meet the same machine; medians.  The last
-line is JSON.
+One process of each after the other, several rounds, so that all meet the same machine; medians.  For each
+bundle a table and a line of JSON.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def finished(command: list[str | Path]) -> tuple[str, int]:
         return out.read(), usage.ru_maxrss * UNIT
 
 
-def ours(args: argparse.Namespace, threads: int) -> dict[str, float]:
-    command = [Path(sys.executable).with_name("gemma-edge"), "bench", args.bundle, "--json", "--repeat=1"]
+def ours(args: argparse.Namespace, bundle: Path, threads: int) -> dict[str, float]:
+    command = [Path(sys.executable).with_name("gemma-edge"), "bench", bundle, "--json", "--repeat=1"]
     settings = {"threads": threads, "prompt-tokens": args.prompt_tokens, "new-tokens": args.new_tokens}
     options = [f"--{name}={value}" for name, value in (settings | {"context": args.context}).items()]
     printed, _ = finished([*command, *options])
@@ -55,8 +55,9 @@ def theirs(args: argparse.Namespace, threads: int) -> dict[str, float]:
     return {**rates, "peak_rss_bytes": peak}
 
 
-def in_turn(args: argparse.Namespace, threads: int) -> tuple[dict[str, float], dict[str, float]]:
-    sides = ours(args, threads), theirs(args, threads)
+def in_turn(args: argparse.Namespace, threads: int) -> list[dict[str, float]]:
+    """Of each bundle, and of llama.cpp last."""
+    sides = [*(ours(args, bundle, threads) for bundle in args.bundles), theirs(args, threads)]
     told = (f"{label} {' / '.join(f'{side[figure]:.4g}' for side in sides)}" for figure, label in FIGURES.items())
     print(", ".join(told), file=sys.stderr, flush=True)
     return sides
@@ -64,7 +65,7 @@ def in_turn(args: argparse.Namespace, threads: int) -> tuple[dict[str, float], d
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="llama.cpp beside gemma-edge.")
-    parser.add_argument("bundle", metavar="BUNDLE", type=Path)
+    parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+")
     parser.add_argument("model", metavar="MODEL", type=Path, help="GGUF file of the same shape")
     parser.add_argument("--llama-bench", required=True, metavar="FILE", help="llama.cpp's benchmark")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: %(default)s)")
@@ -78,8 +79,16 @@ def main() -> int:
     args.flags = words[cut + 1 :]
     threads = args.threads or len(os.sched_getaffinity(0))
     rounds = [in_turn(args, threads) for _ in range(args.rounds)]
-    found: dict[str, Any] = {"threads": threads, "context": args.context, "rounds": args.rounds}
-    print(f"{'median of ' + str(args.rounds):20}{'gemma-edge':>12}{'llama.cpp':>12}{'ratio':>8}")
+    settings = {"threads": threads, "context": args.context, "rounds": args.rounds}
+    for number, bundle in enumerate(args.bundles):
+        print(json.dumps({"bundle": bundle.name} | settings | table([(one[number], one[-1]) for one in rounds])))
+    return 0
+
+
+def table(rounds: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, Any]:
+    """Medians of both, printed, and as they are."""
+    found: dict[str, Any] = {}
+    print(f"{f'median of {len(rounds)}':20}{'gemma-edge':>12}{'llama.cpp':>12}{'ratio':>8}")
     for figure, label in FIGURES.items():
         a, b = (statistics.median(side[figure] for side in sides) for sides in zip(*rounds, strict=True))
         found[figure] = {"gemma_edge": a, "llama_cpp": b, "ratio": a / b}
@@ -87,8 +96,7 @@ def main() -> int:
         print(f"{label:20}{a / scale:12.1f}{b / scale:12.1f}{a / b:8.2f}")
     found["of_bandwidth"] = statistics.median(share(ours_) for ours_, _ in rounds)
     print(f"{'of read bandwidth':20}{found['of_bandwidth']:12.2f}")
-    print(json.dumps(found))
-    return 0
+    return found
 
 
 def share(figures: dict[str, Any]) -> float:

@@ -1,0 +1,272 @@
+"""What XNNPACK computes in one call, built operator by operator, as ExecuTorch's delegate stores it.
+
+Shapes are static.  A value knows nothing of numbers: a part numbers what it reads and makes when it is
+written, and what another part made is an input of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as schema
+from executorch.backends.xnnpack.serialization.xnnpack_graph_schema import XNNDatatype
+from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import serialize_xnnpack_binary
+from executorch.exir._serialize._cord import FileBackedData
+from numpy.typing import NDArray
+
+Shape = tuple[int, ...]
+NONE = 0xFFFFFFFF  # a value that there is not
+BY_NAME = 0xFFFFFFFFFFFFFFFF  # the offset of a constant that is found by its name
+EXTERNAL_INPUT, EXTERNAL_OUTPUT = 1, 2
+FLOAT, DYNAMIC = XNNDatatype.xnn_datatype_fp32, XNNDatatype.xnn_datatype_qdint8
+INT64 = XNNDatatype.xnn_datatype_invalid  # which XNNPACK does not read
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Bytes of the file, found by a name that all parts of all methods share."""
+
+    name: str
+    data: bytes | FileBackedData
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor.  Integers have scales, `block` inputs each; a row each if it is 0."""
+
+    shape: Shape
+    datatype: XNNDatatype = FLOAT
+    constant: Constant | None = None
+    scales: Constant | None = None
+    block: int = 0
+
+    @property
+    def count(self) -> int:
+        """Scales."""
+        return self.shape[0] * (self.shape[1] // self.block if self.block else 1)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator: XNNPACK's record of it, its inputs by their fields there, what it makes, and the rest."""
+
+    kind: Callable[..., Any]
+    inputs: Mapping[str, Value]
+    output: Value
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Nodes that run in one call."""
+
+    nodes: list[Node] = field(default_factory=list)
+
+    @property
+    def made(self) -> list[Value]:
+        return [node.output for node in self.nodes]
+
+    @property
+    def read(self) -> list[Value]:
+        """What comes from outside, in the order of its first use."""
+        used = dict.fromkeys(value for node in self.nodes for value in node.inputs.values())
+        made = set(self.made)
+        return [value for value in used if value not in made and value.constant is None]
+
+    @property
+    def constants(self) -> list[Constant]:
+        """Of matrices, their scales too."""
+        used = dict.fromkeys(value for node in self.nodes for value in node.inputs.values() if value.constant)
+        return [one for value in used for one in (value.constant, value.scales) if one is not None]
+
+    def written(self, outputs: Sequence[Value]) -> bytes:
+        """As the delegate reads it; `outputs` are those of its values that are wanted outside."""
+        found: bytes = serialize_xnnpack_binary(graph(self, outputs), bytearray())
+        return found
+
+
+def graph(part: Part, outputs: Sequence[Value]) -> schema.XNNGraph:
+    read, wanted = part.read, set(outputs)
+    external = {value: number for number, value in enumerate([*read, *outputs])}
+    used = (value for node in part.nodes for value in (*node.inputs.values(), node.output))
+    numbers = {value: number for number, value in enumerate(dict.fromkeys([*read, *used]))}
+    indices = {constant.name: index for index, constant in enumerate(part.constants, 1)}
+    values = []
+    for value, number in numbers.items():
+        flags = EXTERNAL_OUTPUT if value in wanted else EXTERNAL_INPUT if value in external else 0
+        values.append(described(value, number, external.get(value, NONE), flags, indices))
+    return schema.XNNGraph(
+        version="0",
+        xnodes=[record(node, numbers) for node in part.nodes],
+        xvalues=values,
+        num_externs=len(external),
+        input_ids=[numbers[value] for value in read],
+        output_ids=[numbers[value] for value in outputs],
+        constant_data=[schema.ConstantDataOffset(0, 0), *stored(part.constants)],
+    )
+
+
+def stored(constants: Iterable[Constant]) -> list[schema.ConstantDataOffset]:
+    return [schema.ConstantDataOffset(BY_NAME, len(one.data), one.name) for one in constants]
+
+
+def record(node: Node, numbers: Mapping[Value, int]) -> schema.XNode:
+    inputs = {name: numbers[value] for name, value in node.inputs.items()}
+    made = node.kind(**inputs, output_id=numbers[node.output], flags=0, **node.settings)
+    return schema.XNode(xnode_union=made, debug_handle=0)
+
+
+def described(value: Value, number: int, external: int, flags: int, indices: Mapping[str, int]) -> schema.XValue:
+    tensor = schema.XNNTensorValue(
+        datatype=value.datatype,
+        num_dims=len(value.shape),
+        dims=list(value.shape),
+        constant_buffer_idx=indices[value.constant.name] if value.constant else 0,
+        external_id=external,
+        flags=flags,
+        id_out=number,
+    )
+    how = quantization(value, indices)
+    return schema.XValue(tensor if how is None else schema.XNNQuantizedTensorValue(tensor, how))
+
+
+def quantization(value: Value, indices: Mapping[str, int]) -> Any:
+    if value.datatype == DYNAMIC:
+        return schema.PerTokenDynamicQuant(num_nonbatch_dims=1)
+    if value.scales is None:
+        return None
+    where = {"scale_buffer_idx": indices[value.scales.name], "num_scales": value.count}
+    if value.block:
+        return schema.PerChannelGroupQuant(scale=[], channel_dim=0, group_size=value.block, **where)
+    return schema.PerChannelQuant(scale=[], channel_dim=0, **where)
+
+
+class Builder:
+    """Collects the nodes of a method, in parts."""
+
+    def __init__(self) -> None:
+        self.steps: list[Any] = []  # parts, and what is done between them
+        self._once: dict[tuple[Value, Any], tuple[Part, Value]] = {}
+        self._arrays: dict[str, Value] = {}
+
+    def emit(self, kind: Callable[..., Any], inputs: Mapping[str, Value], shape: Shape, **settings: Any) -> Value:
+        return self._emit(kind, inputs, Value(shape), settings)
+
+    def _emit(
+        self, kind: Callable[..., Any], inputs: Mapping[str, Value], out: Value, settings: Mapping[str, Any]
+    ) -> Value:
+        self.part.nodes.append(Node(kind, inputs, out, settings))
+        return out
+
+    @property
+    def part(self) -> Part:
+        """The one that grows: a new one after a step of another kind."""
+        if not self.steps or not isinstance(self.steps[-1], Part):
+            self.steps.append(Part())
+        found: Part = self.steps[-1]
+        return found
+
+    # ---- constants ----
+
+    def number(self, value: float) -> Value:
+        return self.array(f"number/{value!r}", np.array([value], np.float32))
+
+    def array(self, name: str, values: NDArray[np.float32]) -> Value:
+        """Equal names are one value."""
+        if name not in self._arrays:
+            self._arrays[name] = Value(values.shape, constant=Constant(name, values.tobytes()))
+        return self._arrays[name]
+
+    # ---- one value to one ----
+
+    def unary(self, kind: Callable[..., Any], x: Value) -> Value:
+        return self.emit(kind, {"input_id": x}, x.shape)
+
+    def square(self, x: Value) -> Value:
+        return self.unary(schema.XNNSquare, x)
+
+    def rsqrt(self, x: Value) -> Value:
+        return self.unary(schema.XNNReciprocalSquareRoot, x)
+
+    def tanh(self, x: Value) -> Value:
+        return self.unary(schema.XNNTanh, x)
+
+    def sigmoid(self, x: Value) -> Value:
+        return self.unary(schema.XNNSigmoid, x)
+
+    def softmax(self, x: Value) -> Value:
+        """Over the last dimension."""
+        return self.unary(schema.XNNSoftmax, x)
+
+    def rounded(self, x: Value) -> Value:
+        """To 8 bits, with a scale and zero point for each vector."""
+        return self.once(x, DYNAMIC, self._round)
+
+    def _round(self, x: Value) -> Value:
+        return self._emit(schema.XNNConvert, {"input_id": x}, Value(x.shape, DYNAMIC), {})
+
+    def once(self, x: Value, what: Any, make: Callable[[Value], Value]) -> Value:
+        """`what` is made of x, once for all who ask in a part."""
+        part, found = self._once.get((x, what), (None, x))
+        if part is not self.part:
+            found = make(x)
+            self._once[x, what] = self.part, found
+        return found
+
+    # ---- two values to one ----
+
+    def binary(self, kind: Callable[..., Any], a: Value, b: Value) -> Value:
+        return self.emit(kind, {"input1_id": a, "input2_id": b}, tuple(np.broadcast_shapes(a.shape, b.shape)))
+
+    def add(self, a: Value, b: Value) -> Value:
+        return self.binary(schema.XNNAdd, a, b)
+
+    def subtract(self, a: Value, b: Value) -> Value:
+        return self.binary(schema.XNNSubtract, a, b)
+
+    def multiply(self, a: Value, b: Value) -> Value:
+        return self.binary(schema.XNNMultiply, a, b)
+
+    def matmul(self, a: Value, b: Value) -> Value:
+        """(B, M, K), (B, K, N) to (B, M, N)."""
+        inputs = {"input1_id": a, "input2_id": b}
+        return self.emit(schema.XNNBatchMatrixMultiply, inputs, (*a.shape[:-1], b.shape[-1]))
+
+    def fully_connected(self, x: Value, matrix: Value) -> Value:
+        """(…, K) and (N, K) to (…, N)."""
+        inputs = {"input1_id": x, "filter_id": matrix}
+        return self.emit(schema.XNNFullyConnected, inputs, (*x.shape[:-1], matrix.shape[0]), bias_id=NONE)
+
+    def concat(self, a: Value, b: Value) -> Value:
+        """Along the last dimension."""
+        unused = {f"input{number}_id": NONE for number in (3, 4, 5)}
+        shape = (*a.shape[:-1], a.shape[-1] + b.shape[-1])
+        inputs = {"input1_id": a, "input2_id": b}
+        return self.emit(schema.XNNConcatenate2, inputs, shape, axis=len(shape) - 1, **unused)
+
+    # ---- the shapes of things ----
+
+    def reshape(self, x: Value, *shape: int) -> Value:
+        if x.shape == shape:
+            return x
+        settings = {"num_dims": len(shape), "new_shape": list(shape)}
+        return self.emit(schema.XNNStaticReshape, {"input_id": x}, shape, **settings)
+
+    def transpose(self, x: Value, *order: int) -> Value:
+        """As a reshape where nothing but ones change places."""
+        shape = tuple(x.shape[axis] for axis in order)
+        if [axis for axis in order if x.shape[axis] > 1] == [axis for axis in sorted(order) if x.shape[axis] > 1]:
+            return self.reshape(x, *shape)
+        settings = {"num_dims": len(order), "perm": list(order)}
+        return self.emit(schema.XNNStaticTranspose, {"input_id": x}, shape, **settings)
+
+    def slice(self, x: Value, start: int, stop: int) -> Value:
+        """Of the last dimension."""
+        if (start, stop) == (0, x.shape[-1]):
+            return x
+        shape = (*x.shape[:-1], stop - start)
+        settings = {"num_dims": len(shape), "offsets": [0] * (len(shape) - 1) + [start], "sizes": list(shape)}
+        return self.emit(schema.XNNStaticSlice, {"input_id": x}, shape, **settings)
