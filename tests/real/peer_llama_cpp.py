@@ -41,7 +41,7 @@ def finished(command: list[str | Path]) -> tuple[str, int]:
 
 def ours(args: argparse.Namespace, bundle: Path, threads: int) -> dict[str, float]:
     command = [Path(sys.executable).with_name("gemma-edge"), "bench", bundle, "--json", "--repeat=1"]
-    settings = {"threads": threads, "prompt-tokens": args.prompt_tokens, "new-tokens": args.new_tokens}
+    settings = {"threads": threads, "prompt-tokens": max(1, args.prompt_tokens), "new-tokens": args.new_tokens}
     options = [f"--{name}={value}" for name, value in (settings | {"context": args.context}).items()]
     printed, _ = finished([*command, *options])
     found: dict[str, float] = json.loads(printed.splitlines()[-1])
@@ -58,7 +58,7 @@ def theirs(args: argparse.Namespace, threads: int) -> dict[str, float]:
 def in_turn(args: argparse.Namespace, threads: int) -> list[dict[str, float]]:
     """Of each bundle, and of llama.cpp last."""
     sides = [*(ours(args, bundle, threads) for bundle in args.bundles), theirs(args, threads)]
-    told = (f"{label} {' / '.join(f'{side[figure]:.4g}' for side in sides)}" for figure, label in FIGURES.items())
+    told = (f"{FIGURES[one]} {' / '.join(f'{side[one]:.4g}' for side in sides)}" for one in FIGURES if one in sides[-1])
     print(", ".join(told), file=sys.stderr, flush=True)
     return sides
 
@@ -70,7 +70,7 @@ def main() -> int:
     parser.add_argument("--llama-bench", required=True, metavar="FILE", help="llama.cpp's benchmark")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: all cores)")
-    parser.add_argument("--prompt-tokens", type=int, default=512, metavar="N", help="default: %(default)s")
+    parser.add_argument("--prompt-tokens", type=int, default=512, metavar="N", help="0: decode only (default: 512)")
     parser.add_argument("--new-tokens", type=int, default=64, metavar="N", help="default: %(default)s")
     parser.add_argument("--context", type=int, default=0, metavar="N", help="tokens read before (default: 0)")
     words = sys.argv[1:]
@@ -90,6 +90,8 @@ def table(rounds: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, 
     found: dict[str, Any] = {}
     print(f"{f'median of {len(rounds)}':20}{'gemma-edge':>12}{'llama.cpp':>12}{'ratio':>8}")
     for figure, label in FIGURES.items():
+        if figure not in rounds[0][1]:
+            continue
         a, b = (statistics.median(side[figure] for side in sides) for sides in zip(*rounds, strict=True))
         found[figure] = {"gemma_edge": a, "llama_cpp": b, "ratio": a / b}
         scale = 1e6 if figure.endswith("bytes") else 1
