@@ -15,6 +15,9 @@ unable() {
 if [ ! -e "$root/.ready" ]; then
   [ "$(uname -s)" = Linux ] || unable "the root is a Debian 13, which only Linux can hold"
   [ "$(id -u)" = 0 ] || unable "only root can make a Debian root in $root"
+  # On a machine of CI's the tool is installed too; on a person's that is theirs to do.
+  [ -z "${CI:-}" ] || command -v debootstrap >/dev/null ||
+    { apt-get update && apt-get install -y --no-install-recommends debootstrap; } >&2
   command -v debootstrap >/dev/null || unable "debootstrap is not installed (apt-get install debootstrap)"
   # The mirror that apt uses already: of a .sources file, else of sources.list.
   mirror=$(cat /etc/apt/sources.list.d/*.sources 2>/dev/null | sed -n 's/^URIs: *\([^ ]*\).*/\1/p' | head -1)
