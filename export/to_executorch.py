@@ -7,6 +7,7 @@ nothing else.  A census holds it to that.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,8 @@ from .xnnpack_graph import Value
 TOKENS = 128  # of a call of prefill
 CONTEXT = 4096  # positions of the full layers' caches: each step reads them all
 ALIGNMENT = 16
+# Running the artifact takes the most: libraries, and of each weight the mapped file's and XNNPACK's own copy.
+BASE, COPIES = 600_000_000, 2.05
 SPILL = 1.03  # bytes of a file over those of its integers, scales and floats
 GRAPH_BYTES = 64 << 10  # of the graph itself, for each layer of each method
 OUTSIDE = "aten::index_put_"  # what ExecuTorch's own kernels compute
@@ -46,6 +49,7 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
     a file that holds its weights twice.
     """
     config = graph.config
+    announce(weights)
     rows = Rows(config.window + TOKENS, min(config.context, CONTEXT))
     calls = {
         "decode": inputs(config, rows, 1, whole=True),
@@ -77,6 +81,12 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
             Described(name=name, dtype="float32", shape=list(value.shape)) for name, value in states(caches).items()
         ],
     )
+
+
+def announce(weights: Weights) -> None:
+    """Say before it begins what it will take."""
+    size = BASE + COPIES * sum(one.nbytes for one in weights.values())
+    print(f"executorch: about {size / 1e9:.1f} GB of memory", file=sys.stderr)
 
 
 def linears(weights: Weights, containers: Mapping[str, Container]) -> dict[str, Linear]:

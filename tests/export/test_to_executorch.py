@@ -348,3 +348,8 @@ def test_a_missing_extra_is_one_sentence(lowered, monkeypatch):
     with pytest.raises(GemmaError, match="target executorch needs the package executorch") as raised:
         targets.load_targets(["executorch"])
     assert "gemma-edge[executorch]" in raised.value.hint
+
+
+def test_what_it_will_take_is_said(lowered, capsys):
+    to_executorch.announce(lowered("e2b").weights)
+    assert capsys.readouterr().err == "executorch: about 0.6 GB of memory\n"
