@@ -152,7 +152,7 @@ class Program:
         if key in self._kept:
             return self._kept[key]
         rows = weight.rows(start, stop)
-        if self.precision == "float16":
+        if self.precision == "float16" and not weight.exact_in_half:  # converting takes longer than all else
             rows = rows.astype(np.float16).astype(np.float32)
         if rows.nbytes <= self._room:
             self._room -= rows.nbytes

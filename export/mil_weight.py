@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from coremltools.proto import MIL_pb2 as mil
@@ -32,6 +33,13 @@ class Weight:
     raw: NDArray[np.uint8]
     factors: Floats
     record: int
+
+    @cached_property
+    def exact_in_half(self) -> bool:
+        """Whether every value is one of float16: 3 digits of an integer and 8 of a scale, within its range."""
+        size = np.abs(self.factors)
+        short = not (size.view(np.uint32) & 0xFFFF).any()
+        return self.dtype == "int4" and short and bool(((size == 0) | ((size >= 2**-14) & (size <= 2**12))).all())
 
     def codes(self, start: int, stop: int) -> NDArray[np.int8]:
         """Integers (n, inputs) of some rows."""
