@@ -207,7 +207,7 @@ def quantize_input(
         edges = np.cumsum([0, *(len(matrices[name]) for name in names)])
         matrix = np.concatenate([matrices.pop(name) for name in names])
         own = shared if scheme in gptq else None
-        made, losses[str(scheme)] = fit(matrix, scheme, recipe, moments, own)
+        made, losses[str(scheme)] = fit(matrix, scheme, recipe.scales, moments, own)
         if own:
             made, losses[str(scheme)] = refine(matrix, made, own.hessian)
         for name, start, stop in zip(names, edges, edges[1:], strict=False):
@@ -261,13 +261,13 @@ def head_rounding(source: FloatSource, recipe: Recipe, store: Store) -> Rounding
         seen.see(norm(torch.from_numpy(one.copy())))
     moments = seen.moments
     shared = factor(folded(seen, None)) if spread_errors(recipe, scheme) else None
-    return lambda rows: fit(rows, scheme, recipe, moments, shared)
+    return lambda rows: fit(rows, scheme, recipe.search("head"), moments, shared)
 
 
 def fit(
-    matrix: Floats, scheme: Scheme, recipe: Recipe, moments: Floats | None, shared: Factor | None
+    matrix: Floats, scheme: Scheme, scales: str, moments: Floats | None, shared: Factor | None
 ) -> tuple[Quantized, Loss]:
-    made, loss = quantize(matrix, scheme, recipe.scales, moments)
+    made, loss = quantize(matrix, scheme, scales, moments)
     return round_in_order(matrix, made, shared) if shared else (made, loss)
 
 

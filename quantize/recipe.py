@@ -61,6 +61,13 @@ class Recipe:
                 return rule.scheme
         raise LookupError(f"recipe {self.name} has no rule for {name}")
 
+    def search(self, name: str) -> str:
+        """How the scales of a tensor are chosen, one of affine.SCALES.
+
+        A head that only finds candidates loses nothing by positive ones, which XNNPACK holds without offsets.
+        """
+        return "positive" if name == "head" and self.rescored and self.scales == "least-squares" else self.scales
+
 
 def rules(*pairs: tuple[str, Scheme]) -> tuple[Rule, ...]:
     return tuple(Rule(pattern, scheme) for pattern, scheme in pairs)

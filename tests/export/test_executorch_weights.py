@@ -85,8 +85,9 @@ def test_two_bits_take_half_a_byte_and_no_offsets(tmp_path):
     assert container.nbytes == 40 * 64 // 2 + 40 * 4
 
 
-def test_scales_without_a_lowest_code_need_no_offsets(tmp_path):
-    stored, _ = quantize(np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32), Scheme(4, 32), "absmax")
+@pytest.mark.parametrize("scales", ["absmax", "positive"])
+def test_scales_of_one_sign_need_no_offsets(scales, tmp_path):
+    stored, _ = quantize(np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32), Scheme(4, 32), scales)
     assert contained(stored, "w", tmp_path).offsets is None
 
 

@@ -68,6 +68,15 @@ def test_least_squares_is_never_worse_than_absmax(scheme, matrix):
     assert best <= plain * (1 + 1e-5)
 
 
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+@given(matrix=matrices())
+@few
+def test_positive_scales_are_positive_and_never_worse_than_absmax(scheme, matrix):
+    made = {scales: quantize(matrix, scheme, scales)[0] for scales in SCALES}
+    assert (made["positive"].scales > 0).all()
+    assert squared(matrix, made["positive"]) <= squared(matrix, made["absmax"]) * (1 + 1e-5)
+
+
 def test_least_squares_beats_absmax_at_four_bits():
     matrix = gaussian(64, 256)
     best, plain = (quantize(matrix, INT4_B32, scales)[1] for scales in ("least-squares", "absmax"))

@@ -66,6 +66,20 @@ def test_plain_rounding_differs_from_the_datafree_recipe_in_its_scales_alone():
     assert (plain.scales, free.scales) == ("absmax", "least-squares")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "tensor", "scales"),
+    [
+        ("int4", "head", "positive"),
+        ("int4", "layers.3.self_attn.v_proj", "least-squares"),
+        ("int4-head8", "head", "least-squares"),
+        ("int8", "head", "least-squares"),
+        ("int4-absmax", "head", "absmax"),
+    ],
+)
+def test_only_a_head_that_finds_candidates_has_positive_scales(recipe, tensor, scales):
+    assert RECIPES[recipe].search(tensor) == scales
+
+
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
 def test_a_two_stage_head_has_finer_rows_to_go_back_to(recipe):
     head, rows = recipe.scheme("head"), recipe.scheme("rows.tokens")
