@@ -29,19 +29,26 @@ def covers(scales: Mapping[str, Floats], config: GemmaConfig) -> bool:
 
 
 class Ranges:
-    """Largest magnitude in each channel of each layer's keys and values."""
+    """Largest magnitude in each channel of each layer's keys and values.
 
-    def __init__(self, divided: Mapping[int, Floats]) -> None:
+    Values of unit norm have one for all their channels, and all heads the same: then onnxruntime needs no
+    scales of channels, for those of keys go into the gains of their norms.
+    """
+
+    def __init__(self, config: GemmaConfig, divided: Mapping[int, Floats]) -> None:
         """`divided`: what calibration divided a layer's values by, (1, K, 1, D), by layer."""
-        self.divided, self.largest = divided, dict[str, Tensor]()
+        self.config, self.divided, self.largest = config, divided, dict[str, Tensor]()
 
     def see(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Keys, rotated, and values of one layer, (1, K, T, D) each."""
         pair = torch.hypot(*key.chunk(2, -1)).amax(2, keepdim=True)  # the same at every position it turns to
-        self.largest[f"layers.{layer}.self_attn.k_scale"] = torch.cat([pair, pair], -1)
         if layer in self.divided:
             value = value / torch.from_numpy(self.divided[layer])
-        self.largest[f"layers.{layer}.self_attn.v_scale"] = value.abs().amax(2, keepdim=True)
+        largest = value.abs().amax(2, keepdim=True)
+        if self.config.value_norm:
+            pair, largest = pair.amax(1, keepdim=True).expand_as(pair), largest.amax().expand_as(largest)
+        self.largest[f"layers.{layer}.self_attn.k_scale"] = torch.cat([pair, pair], -1)
+        self.largest[f"layers.{layer}.self_attn.v_scale"] = largest
 
     def scales(self) -> dict[str, Floats]:
         """By parameter, (1, K, 1, D) float32, above zero."""

@@ -11,11 +11,10 @@ from .greedy_figures import Greedy
 from .reference import Source, hidden_states, logits
 
 PROMPTS, LENGTH, STEPS = 5, 12, 64
-TIE = 1e-3  # of the largest logit: two that are nearer may change places
 
 
-def compare_greedy(decoder: Decodes, source: Source, ids: NDArray[np.int64]) -> Greedy:
-    """Prompts from places along a text, ids (T,).
+def compare_greedy(decoder: Decodes, source: Source, ids: NDArray[np.int64], tie: float) -> Greedy:
+    """Prompts from places along a text, ids (T,).  Two logits nearer than `tie`, of the largest, may change places.
 
     A reference need not answer by itself: its answers are the same if it has chosen every token before.
     """
@@ -26,7 +25,7 @@ def compare_greedy(decoder: Decodes, source: Source, ids: NDArray[np.int64]) -> 
     found, expected = answers[:, LENGTH:].reshape(-1), logits(source, hidden.reshape(-1, hidden.shape[-1]))
     best = np.partition(expected, -2)[:, -2:]
     equal = found == expected.argmax(-1)
-    near = best[:, 1] - best[:, 0] <= TIE * np.abs(expected).max()
+    near = best[:, 1] - best[:, 0] <= tie * np.abs(expected).max()
     return Greedy(len(found), int(equal.sum()), int((~equal & near).sum()))
 
 

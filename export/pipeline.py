@@ -97,7 +97,7 @@ def drafted(
     with Progress("writing rows", split.work(config)) as progress:
         tables, row_losses = split.split_rows(checkpoint, recipe, folder, progress.advance)
     released = released_scales(config, checkpoint.cache_scales) if recipe.released else {}
-    ranges = Ranges(calibrated.values if calibrated else {})
+    ranges = Ranges(config, calibrated.values if calibrated else {})
     beginning = ids[: compared(config.window, len(ids))] if covers(released, config) else ids
     with Progress("reading in float", len(config.layers)) as progress:
         hidden = hidden_states(model, beginning[None], ranges.see, progress.advance)[0]

@@ -21,6 +21,8 @@ from runtime.resident_memory import give_back, peak_rss
 from .config import GemmaConfig
 from .targets import Runner, runners
 from .verify import (
+    EXACT,
+    FLIPPED,
     KEPT,
     LARGE,
     MANY,
@@ -83,11 +85,12 @@ def prove(draft: Draft, folder: Path, sources: Callable[[int, bool], Any] | None
             decoder.head = None if runner.exact else decoder.head
             prompts = places(runner, manifest, config.window, len(ids))
             report = compare(decoder, ids, against, progress.advance, runner.name, prompts, kept(manifest))
+            limit = FLIPPED if key[0] > 0 else EXACT
             if sources and runner.exact and not large(manifest):
                 from .greedy import compare_greedy
 
-                report = msgspec.structs.replace(report, greedy=compare_greedy(decoder, sources(*key), ids))
-            judge(report, draft.recipe, exact=runner.exact, half=runner.half, rounded=key[0] > 0)
+                report = msgspec.structs.replace(report, greedy=compare_greedy(decoder, sources(*key), ids, limit))
+            judge(report, draft.recipe, exact=runner.exact, half=runner.half, limit=limit)
             if way == golden:
                 (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
             reports.append(report)

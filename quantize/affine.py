@@ -8,6 +8,7 @@ positive twin, can take a largest value of either sign.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -143,7 +144,7 @@ def keep_better(
     return torch.where(better[:, None], scale, best), torch.where(better, error, least)
 
 
-SCALES = {
+SCALES: dict[str, Callable[[torch.Tensor, Scheme, torch.Tensor | None], torch.Tensor]] = {
     "absmax": absmax_scales,
     "least-squares": least_squares_scales,
     "positive": partial(least_squares_scales, positive=True),

@@ -13,8 +13,7 @@ import torch
 from export.cache_scales import LARGEST, MARGIN, Ranges
 from export.checkpoint import Checkpoint
 from export.operators import rotate, rounded
-from export.pipeline import export_bundle
-from export.read_onnx import mapped
+from export.pipeline import export_bundle, passage_for
 from export.reference import FloatSource, QuantizedSource, hidden_states, logits
 from export.weights import quantize_weights
 from quantize.recipe import RECIPES, Gate
@@ -35,15 +34,16 @@ def pair(request, checkpoint, tmp_path_factory):
     decoder = Decoder(Bundle.open(made / "x.bundle"), threads=1)
     (made / "weights").mkdir()
     weights, _ = quantize_weights(found, RECIPE, made / "weights")
-    weights = weights.with_vectors(scales_of(made / "x.bundle"))
+    weights = weights.with_vectors(scales_of(found))
     config = dataclasses.replace(found.config, cache_bits=8)
     return decoder, QuantizedSource(config, weights, decoder.tables), FloatSource(found)
 
 
-def scales_of(bundle) -> dict[str, np.ndarray]:
-    path = bundle / "onnx" / "decoder.onnx"
-    tensors = onnx.load(path, load_external_data=False).graph.initializer
-    return {t.name: np.array(mapped(path, t, np.float32)) for t in tensors if t.name.endswith(("k_scale", "v_scale"))}
+def scales_of(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """Of the text that the export reads."""
+    ranges = Ranges(checkpoint.config, {})
+    hidden_states(FloatSource(checkpoint), passage_for(checkpoint, RECIPE)[None], ranges.see)
+    return ranges.scales()
 
 
 def test_artifact_computes_with_the_rounded_keys_and_values(pair):
@@ -60,6 +60,15 @@ def test_artifact_computes_with_the_rounded_keys_and_values(pair):
     assert away < 0.1 * lost
 
 
+def test_scales_of_channels_go_into_gains_where_values_have_a_norm(pair):
+    decoder, source, _ = pair
+    graph = onnx.load(
+        decoder.tables["tokens"].path.parents[1] / "onnx" / "decoder.onnx", load_external_data=False
+    ).graph
+    kinds = {a.s for node in graph.node for a in node.attribute if a.name in ("k_quant_type", "v_quant_type")}
+    assert kinds == {b"PER_TENSOR" if source.config.value_norm else b"PER_CHANNEL"}
+
+
 def test_caches_hold_integers(pair):
     decoder, _, _ = pair
     assert {cache.key.dtype for cache in decoder.caches} == {np.dtype(np.int8)}
@@ -68,10 +77,10 @@ def test_caches_hold_integers(pair):
     assert all(np.abs(cache.value[:, :, : cache.length].astype(int)).max() > 20 for cache in decoder.caches)
 
 
-def test_a_scale_covers_its_pair_at_every_position():
+def test_a_scale_covers_its_pair_at_every_position(checkpoint):
     """A key turns with its position: what its pair reaches at one, a channel reaches at another."""
     key = torch.randn(1, 2, 9, 16)
-    ranges = Ranges({})
+    ranges = Ranges(Checkpoint.open(checkpoint("gemma3")).config, {})
     ranges.see(4, key, torch.zeros(1, 2, 9, 16))
     scales = ranges.scales()
     limit = torch.from_numpy(scales["layers.4.self_attn.k_scale"]) * LARGEST
