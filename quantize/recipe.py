@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from .scheme import FLOAT, INT2_B64, INT4_B32, INT4_B64, INT4_B128, INT8, INT8_B32, Scheme
+from .scheme import FLOAT, INT2_B64, INT4_B32, INT4_B128, INT8, INT8_B32, Scheme
 
 Calibration = Literal["none", "quick", "gptq"]
 
@@ -86,8 +86,8 @@ RECIPES = {
                rules(("rows.*", INT8), HEAD, ("*", INT8_B32)), Gate(0.6, 0.05), RESCORED, released=True),
         Recipe("int8", "8 bits in blocks of 32: hardly any loss",
                rules(("rows.*", INT8), ("*", INT8_B32)), Gate(0.8, 0.05), cache=FLOAT),
-        Recipe("int4", "calibrated 4-bit linears in blocks of 128 (o: 64), two-stage head, 8-bit rows",
-               rules(*ROWS, ("*.o_proj", INT4_B64), ("*", INT4_B128)),
+        Recipe("int4", "calibrated 4-bit linears in blocks of 128, two-stage head, 8-bit rows",
+               rules(*ROWS, ("*", INT4_B128)),
                Gate(0.15, 1.0), RESCORED, calibration="gptq"),
         Recipe("int4-b32", "as int4, in blocks of 32: closer to the model, an eighth more bytes",
                rules(*ROWS, HEAD, ("*", INT4_B32)), Gate(0.15, 1.0), RESCORED, calibration="gptq"),

@@ -109,12 +109,13 @@ class RowTable:
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 
     def prefetch(self, ids: Ids) -> None:
-        """Ask the kernel for the rows of a prompt, all at once, before they are needed."""
+        """Ask the kernel for many rows, all at once, before they are needed."""
         if not hasattr(os, "posix_fadvise"):
             return
-        size = self.format.row_bytes
+        size, before = self.format.row_bytes, blocks_read()
         for row in np.unique(ids[(ids >= 0) & (ids < self.format.rows)]).tolist():
             os.posix_fadvise(self._file.fileno(), START + row * size, size, os.POSIX_FADV_WILLNEED)
+        self.counters.faults += pages(blocks_read() - before)
 
     def rows(self, ids: Ids, layers: slice = slice(None)) -> Floats:
         """Rows of some tokens, (n, layers, dim) float32, multiplied out.
@@ -137,7 +138,7 @@ class RowTable:
             )
         size, file, before = self.format.row_bytes, self._file.fileno(), blocks_read()
         data = b"".join([os.pread(file, size, START + row * size) for row in ids.tolist()])
-        self.counters.faults += -(-(blocks_read() - before) // BLOCKS_A_PAGE)
+        self.counters.faults += pages(blocks_read() - before)
         if len(data) != len(ids) * size:
             raise GemmaError(f"{self.path}: cut short while in use", "fetch or export the bundle again")
         self.counters.rows += len(ids)
@@ -146,8 +147,12 @@ class RowTable:
 
 
 def blocks_read() -> int:
-    """Blocks that this thread had to wait for."""
+    """Blocks that this thread asked flash for."""
     return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_inblock
+
+
+def pages(blocks: int) -> int:
+    return -(-blocks // BLOCKS_A_PAGE)
 
 
 def decode(taken: NDArray[np.uint8], form: RowFormat, first: int, stop: int, multiplier: float) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -33,6 +33,7 @@ def test_bytes_are_these(bits, codes, expected):
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @given(data=st.data())
+@settings(deadline=None)
 def test_unpack_undoes_pack(bits, data):
     codes = data.draw(matrices(bits))
     packed = pack(codes, bits)
@@ -41,6 +42,7 @@ def test_unpack_undoes_pack(bits, data):
 
 
 @given(codes=matrices(4))
+@settings(deadline=None)
 def test_rows_do_not_share_a_byte(codes):
     assert np.array_equal(pack(codes, 4)[:1], pack(codes[:1], 4))
 

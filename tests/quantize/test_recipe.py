@@ -9,7 +9,7 @@ from export.config import parse_config
 from export.split import row_tables
 from export.weights import units
 from quantize.recipe import DEFAULT, RECIPES, Gate, Recipe, rules
-from quantize.scheme import FLOAT, INT4_B32, INT4_B64, INT4_B128, INT8, INT8_B32
+from quantize.scheme import FLOAT, INT4_B32, INT4_B128, INT8, INT8_B32
 
 
 def test_the_first_match_wins():
@@ -48,7 +48,7 @@ def test_every_tensor_of_every_shape_has_a_rule(name, config):
         ("int4", "layers.3.per_layer_input_gate", INT8),
         ("int4", "layers.3.per_layer_projection", INT8),
         ("int4", "layers.3.self_attn.v_proj", INT4_B128),
-        ("int4", "layers.3.self_attn.o_proj", INT4_B64),
+        ("int4", "layers.3.self_attn.o_proj", INT4_B128),
         ("int4-b32", "layers.3.self_attn.v_proj", INT4_B32),
         ("int4-mixed", "layers.3.self_attn.v_proj", INT8_B32),
         ("int4-mixed", "layers.3.self_attn.o_proj", INT8_B32),
