@@ -40,7 +40,7 @@ with generated(named_shape("e2b")) as checkpoint, torch.no_grad():
     floats = {name: p.numpy().copy() for name, p in module.named_parameters()}
     del module
     losses = room.quantize_layer(config, layer, floats, inputs, recipe, store)
-    assert {"int4/128", "int4/64"} <= losses.keys()
+    assert "int4/128" in losses
 print(peak_rss())
 """
 
