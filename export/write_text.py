@@ -23,7 +23,7 @@ from .model import KV, Layer
 from .reference import FloatSource, embedded, final_norm, per_layer_inputs, rotary_tables
 
 Ids = NDArray[np.int64]
-KEPT_BYTES = 1 << 30  # of layers that stay in memory between steps; the others are read at each
+KEPT_BYTES = 3 << 28  # of layers that stay in memory between steps; the others are read at each
 USER, MODEL = "\ue000", "\ue001"  # stand for what is to be written: of no vocabulary
 
 
