@@ -261,7 +261,7 @@ def head_rounding(source: FloatSource, recipe: Recipe, store: Store) -> Rounding
         seen.see(norm(torch.from_numpy(one.copy())))
     moments = seen.moments
     shared = factor(folded(seen, None)) if spread_errors(recipe, scheme) else None
-    return lambda rows: fit(rows, scheme, recipe.search("head"), moments, shared)
+    return lambda rows: fit(rows, scheme, recipe.scales_of("head"), moments, shared)
 
 
 def fit(

@@ -34,7 +34,7 @@ def attend(to: Lowering, node: Node) -> None:
     out, shape = node.name, past_key.meta["val"].shape
     kv_heads, dim = int(shape[1]), int(shape[3])
     heads = int(q.meta["val"].shape[2]) // dim
-    caches = cache_scales(to, scales)
+    caches = attention_scales(to, scales)
     packed = to.alike(arguments(node)[:3])
     if packed and value_norm:
         qkv = packed_heads(to, node, heads, kv_heads, dim, caches)
@@ -109,7 +109,7 @@ def remember(to: Lowering, node: Node) -> None:
         parts = [f"{node.name}.{part}" for part in "kv"]
         sizes = to.constant(np.array([kv_heads * dim] * 2, np.int64))
         to.emit("Split", [to.fuse([k, v], f"{node.name}.kv"), sizes], parts, axis=-1)
-    caches = cache_scales(to, scales)
+    caches = attention_scales(to, scales)
     key = head_norm(to, parts[0], key_gain(to.gain(gain), caches), kv_heads, f"{node.name}.k", eps)
     value = parts[1]
     if value_norm:
@@ -131,7 +131,7 @@ def attend_shared(to: Lowering, node: Node) -> None:
     shape = key.meta["val"].shape
     kv_heads, dim = int(shape[1]), int(shape[3])
     heads = int(q.meta["val"].shape[2]) // dim
-    caches = cache_scales(to, scales)
+    caches = attention_scales(to, scales)
     query = head_norm(to, to.value(q), query_gain(to.gain(q_gain), caches), heads, f"{node.name}.q", eps)
     nothing = to.constant(np.zeros((1, 0, kv_heads * dim), np.float32))
     # Without presents onnxruntime 1.29 and 1.30 crash; bound to the source's arrays they cost nothing.
@@ -171,7 +171,7 @@ def query_attention(
     )  # fmt: skip
 
 
-def cache_scales(to: Lowering, scales: Sequence[Any]) -> CacheScales | None:
+def attention_scales(to: Lowering, scales: Sequence[Any]) -> CacheScales | None:
     """One scale for all values and one for all keys, if what is left of the keys' fits the gains of their norms.
 
     A gain serves all heads, and both channels that a rotation mixes.

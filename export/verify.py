@@ -239,7 +239,7 @@ def spans(prompts: list[int], kept: int, length: int) -> list[tuple[int, int]]:
 
 
 def judge(report: Report, recipe: Recipe, *, exact: bool = False, half: bool = False, limit: float = EXACT) -> None:
-    """Raises GemmaError if a figure is past its gate, or `limit` if `exact`; this and `half` are a Runner's."""
+    """Raises GemmaError if a figure is past its gate; `exact` and `half` are a Runner's; `limit`: of `exact`."""
     checks = exact_checks(report, limit) if exact else gates(report, recipe, half=half)
     for name, found, limit, passed in checks:
         if not passed:

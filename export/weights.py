@@ -151,7 +151,7 @@ def quantize_weights(
             write_packed(checkpoint, unit, folder)
             progress(len(unit.rows) * unit.inputs)
         elif unit.inputs:
-            plain = partial(quantize, scheme=scheme, scales=recipe.search(unit.label))
+            plain = partial(quantize, scheme=scheme, scales=recipe.scales_of(unit.label))
             rounding = calibrated.head if calibrated and unit.label == "head" else plain
             if recipe.released and unit.tensor in checkpoint.on_grid:
                 rounding = recovery

@@ -95,10 +95,11 @@ def absmax_scales(groups: torch.Tensor, scheme: Scheme, _importance: torch.Tenso
 def least_squares_scales(
     groups: torch.Tensor, scheme: Scheme, importance: torch.Tensor | None = None, positive: bool = False
 ) -> torch.Tensor:
-    """The scale of least squared error, each weighted by its importance; the best positive one.  (n, width) to (n,).
+    """The scale of least squared error, each weighted by its importance, of either sign unless `positive`.
 
-    A grid of clipping factors for both ends of the codes, then alternating least squares (codes given
-    the scale, scale given the codes).  At 8 bits clipping never pays, so the grid is its end.
+    (n, width) to (n,).  A grid of clipping factors for both ends of the codes, then alternating least
+    squares (codes given the scale, scale given the codes).  At 8 bits clipping never pays, so the grid
+    is its end.
     """
     largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))  # (n, 1)
     ends = (scheme.lowest, scheme.highest)

@@ -61,7 +61,7 @@ class Recipe:
                 return rule.scheme
         raise LookupError(f"recipe {self.name} has no rule for {name}")
 
-    def search(self, name: str) -> str:
+    def scales_of(self, name: str) -> str:
         """How the scales of a tensor are chosen, one of affine.SCALES.
 
         A head that only finds candidates loses nothing by positive ones, which XNNPACK holds without offsets.

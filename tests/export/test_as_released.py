@@ -129,7 +129,7 @@ def test_caches_have_the_released_scales(name, generated, exported):
             expected = stored[f"{PREFIX}layers.{layer}.self_attn.{released}"].item()
             assert onnx.numpy_helper.to_array(tensor).tolist() == [pytest.approx(expected, rel=1e-7)]
     kinds = {a.s for node in model.graph.node for a in node.attribute if a.name in ("k_quant_type", "v_quant_type")}
-    assert kinds == {b"PER_TENSOR"}  # a sixth faster than one for each channel
+    assert kinds == {b"PER_TENSOR"}  # a quarter faster than one for each channel
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_plain_rounding_differs_from_the_datafree_recipe_in_its_scales_alone():
     ],
 )
 def test_only_a_head_that_finds_candidates_has_positive_scales(recipe, tensor, scales):
-    assert RECIPES[recipe].search(tensor) == scales
+    assert RECIPES[recipe].scales_of(tensor) == scales
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
