@@ -10,64 +10,105 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.fx import Node
 
+from .onnx_cache import CacheScales, floats, new_rows, reads_floats, store, total
 from .onnx_lowering import MICROSOFT, Lowering, arguments
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class CacheScales:
-    """Scales of int8 caches as GroupQueryAttention takes them.
+class Shape:
+    """Of one layer's attention; `window` 0 sees all."""
 
-    kind: "PER_TENSOR", a quarter faster, or "PER_CHANNEL"; the operator wants the same of keys and values
-    names: of the scales of keys and of values
-    of_keys: (D,) what keys are divided by and queries multiplied by, in the gains of their norms
-    """
+    heads: int
+    kv_heads: int
+    dim: int
+    scale: float
+    window: int
 
-    kind: str
-    names: list[str]
-    of_keys: Floats
+    @property
+    def kind(self) -> str:
+        return "sliding" if self.window else "full"
 
 
 def attend(to: Lowering, node: Node) -> None:
-    q, k, v, _, _, positions, cos, sin, past_key, past_value, scale, window, value_norm, _, *scales = arguments(node)
-    out, shape = node.name, past_key.meta["val"].shape
-    kv_heads, dim = int(shape[1]), int(shape[3])
-    heads = int(q.meta["val"].shape[2]) // dim
-    caches = attention_scales(to, scales)
-    packed = to.alike(arguments(node)[:3])
-    if packed and value_norm:
-        qkv = packed_heads(to, node, heads, kv_heads, dim, caches)
-    elif packed:
-        parts = [f"{out}.{part}" for part in "qkv"]
-        sizes = to.constant(np.array([heads * dim, kv_heads * dim, kv_heads * dim], np.int64))
-        to.emit("Split", [to.fuse([q, k, v], f"{out}.qkv"), sizes], parts, axis=-1)
-        qkv = normed_heads(to, node, parts, heads, kv_heads, dim, caches)
+    q, k, v, _, _, *rotary, past_key, past_value, scale, window, value_norm, _, _, _ = arguments(node)
+    caches = attention_scales(to, arguments(node)[-2:])
+    kv_heads, dim = cache_sizes(past_key)
+    shape = Shape(int(q.meta["val"].shape[2]) // dim, kv_heads, dim, scale, window)
+    if to.alike([q, k, v]) and value_norm:
+        qkv = packed_heads(to, node, shape, caches)
+    elif to.alike([q, k, v]):
+        qkv = normed_heads(to, node, split_qkv(to, to.fuse([q, k, v], f"{node.name}.qkv"), shape), shape, caches)
     else:
-        qkv = normed_heads(to, node, [to.value(q), to.value(k), to.value(v)], heads, kv_heads, dim, caches)
+        qkv = normed_heads(to, node, [to.value(q), to.value(k), to.value(v)], shape, caches)
+    outputs = take_outputs(to, node, 3)
+    places = [to.value(one) for one in rotary]
+    pasts = [to.value(past_key), to.value(past_value)]
+    if caches:
+        attend_rounded(to, qkv, pasts, outputs, places, caches, shape)
+    else:
+        query_attention(to, [*qkv, *pasts], outputs, places, None, shape)
+
+
+def attend_rounded(
+    to: Lowering,
+    qkv: list[str],
+    pasts: list[str],
+    outputs: list[str],
+    rotary: list[str],
+    caches: CacheScales,
+    shape: Shape,
+) -> None:
+    """Over int8 caches, which a call of many tokens reads as floats: the int8 kernel rereads them for each query."""
+    out = outputs[0]
+    rows, used = new_rows(to, shape.kind, shape.kv_heads), total(to, shape.kind)
+
+    def as_floats() -> list[str]:
+        q, *new = qkv if qkv[1] else split_qkv(to, qkv[0], shape)
+        presents = [f"{out}.stored.{part}" for part in ("key", "value")]
+        store(to, new, pasts, presents, rotary, caches, rows, (shape.kv_heads, shape.dim))
+        read = [floats(to, one, used, caches, name) for one, name in zip(presents, caches.names, strict=True)]
+        answer = [f"{out}.floats", *(f"{out}.floats.{part}" for part in ("key", "value"))]
+        query_attention(to, [q, *no_more(to, shape), *read], answer, rotary, None, shape)
+        return [answer[0], *presents]
+
+    def as_integers() -> list[str]:
+        answer = [f"{out}.integers", *(f"{out}.integers.{part}" for part in ("key", "value"))]
+        query_attention(to, [*qkv, *pasts], answer, rotary, caches, shape)
+        return answer
+
+    to.choose(reads_floats(to, shape.kind), outputs, as_floats, as_integers)
+
+
+def split_qkv(to: Lowering, qkv: str, shape: Shape) -> list[str]:
+    parts = [f"{qkv}.{part}" for part in "qkv"]
+    sizes = np.array([shape.heads, shape.kv_heads, shape.kv_heads], np.int64) * shape.dim
+    to.emit("Split", [qkv, to.constant(sizes)], parts, axis=-1)
+    return parts
+
+
+def take_outputs(to: Lowering, node: Node, count: int) -> list[str]:
+    """The names of a node's outputs, in order."""
     ends = {arguments(user)[1]: user for user in node.users}
     to.emitted.update(ends.values())
-    outputs = [to.name(ends[index]) for index in range(3)]
-    query_attention(
-        to,
-        [*qkv, to.value(past_key), to.value(past_value)],
-        outputs,
-        (positions, cos, sin),
-        caches,
-        (heads, kv_heads, scale, window),
-    )
+    return [to.name(ends[index]) for index in range(count)]
 
 
-def packed_heads(
-    to: Lowering, node: Node, heads: int, kv_heads: int, dim: int, caches: CacheScales | None
-) -> list[str]:
+def cache_sizes(past: Node) -> tuple[int, int]:
+    """Heads of keys, and the size of one."""
+    _, kv_heads, _, dim = past.meta["val"].shape
+    return int(kv_heads), int(dim)
+
+
+def packed_heads(to: Lowering, node: Node, shape: Shape, caches: CacheScales | None) -> list[str]:
     """q, k and v as one tensor through one norm: V's gain is one."""
     q, k, v, q_gain, k_gain = arguments(node)[:5]
-    out, eps, count = node.name, arguments(node)[13], heads + 2 * kv_heads
+    out, eps, dim, count = node.name, arguments(node)[13], shape.dim, shape.heads + 2 * shape.kv_heads
     gains: list[NDArray[Any]] = [
-        np.tile(query_gain(to.gain(q_gain), caches), (heads, 1)),
-        np.tile(key_gain(to.gain(k_gain), caches), (kv_heads, 1)),
-        np.ones((kv_heads, dim), np.float32),
+        np.tile(query_gain(to.gain(q_gain), caches), (shape.heads, 1)),
+        np.tile(key_gain(to.gain(k_gain), caches), (shape.kv_heads, 1)),
+        np.ones((shape.kv_heads, dim), np.float32),
     ]
     gain = to.data.add(f"{out}.gain", (count, dim), np.float32, gains)
     to.reshape(to.fuse([q, k, v], f"{out}.qkv"), [1, -1, count, dim], f"{out}.heads")
@@ -77,15 +118,13 @@ def packed_heads(
     return [to.reshape(f"{out}.normed", [1, -1, count * dim], f"{out}.packed"), "", ""]
 
 
-def normed_heads(
-    to: Lowering, node: Node, parts: Sequence[str], heads: int, kv_heads: int, dim: int, caches: CacheScales | None
-) -> list[str]:
+def normed_heads(to: Lowering, node: Node, parts: Sequence[str], shape: Shape, caches: CacheScales | None) -> list[str]:
     q_gain, k_gain, value_norm, eps = (arguments(node)[i] for i in (3, 4, 12, 13))
-    query = head_norm(to, parts[0], query_gain(to.gain(q_gain), caches), heads, f"{node.name}.q", eps)
-    key = head_norm(to, parts[1], key_gain(to.gain(k_gain), caches), kv_heads, f"{node.name}.k", eps)
+    query = head_norm(to, parts[0], query_gain(to.gain(q_gain), caches), shape.heads, f"{node.name}.q", eps)
+    key = head_norm(to, parts[1], key_gain(to.gain(k_gain), caches), shape.kv_heads, f"{node.name}.k", eps)
     if not value_norm:
         return [query, key, parts[2]]
-    return [query, key, head_norm(to, parts[2], np.ones(dim, np.float32), kv_heads, f"{node.name}.v", eps)]
+    return [query, key, head_norm(to, parts[2], np.ones(shape.dim, np.float32), shape.kv_heads, f"{node.name}.v", eps)]
 
 
 def head_norm(to: Lowering, x: str, gain: Floats, heads: int, out: str, eps: Any) -> str:
@@ -99,41 +138,29 @@ def head_norm(to: Lowering, x: str, gain: Floats, heads: int, out: str, eps: Any
 
 
 def remember(to: Lowering, node: Node) -> None:
-    """Attention whose queries are the keys, so that it is cheap; nobody reads what it answers."""
-    k, v, gain, positions, cos, sin, past_key, past_value, value_norm, eps, *scales = arguments(node)
-    layer = to.config.layers[to.config.own_kv_layers - 1]
-    shape = past_key.meta["val"].shape
-    kv_heads, dim = int(shape[1]), int(shape[3])
+    k, v, gain, *rotary, past_key, past_value, value_norm, eps, _, _ = arguments(node)
+    kind = to.config.layers[to.config.own_kv_layers - 1].kind
+    kv_heads, dim = cache_sizes(past_key)
     parts = [to.value(k), to.value(v)]
     if to.alike([k, v]):
         parts = [f"{node.name}.{part}" for part in "kv"]
-        sizes = to.constant(np.array([kv_heads * dim] * 2, np.int64))
-        to.emit("Split", [to.fuse([k, v], f"{node.name}.kv"), sizes], parts, axis=-1)
-    caches = attention_scales(to, scales)
-    key = head_norm(to, parts[0], key_gain(to.gain(gain), caches), kv_heads, f"{node.name}.k", eps)
-    value = parts[1]
+        to.emit("Split", [to.fuse([k, v], f"{node.name}.kv")], parts, axis=-1, num_outputs=2)
+    caches = attention_scales(to, arguments(node)[-2:])
+    new = [head_norm(to, parts[0], key_gain(to.gain(gain), caches), kv_heads, f"{node.name}.k", eps), parts[1]]
     if value_norm:
-        value = head_norm(to, value, np.ones(dim, np.float32), kv_heads, f"{node.name}.v", eps)
-    ends = {arguments(user)[1]: user for user in node.users}
-    to.emitted.update(ends.values())
-    query_attention(
-        to,
-        [key, key, value, to.value(past_key), to.value(past_value)],
-        [f"{node.name}.unread", *(to.name(ends[index]) for index in range(2))],
-        (positions, cos, sin),
-        caches,
-        (kv_heads, kv_heads, 1.0, to.config.window if layer.kind == "sliding" else 0),
-    )
+        new[1] = head_norm(to, parts[1], np.ones(dim, np.float32), kv_heads, f"{node.name}.v", eps)
+    store(
+        to, new, [to.value(past_key), to.value(past_value)], take_outputs(to, node, 2),
+        [to.value(one) for one in rotary], caches, new_rows(to, kind, kv_heads), (kv_heads, dim),
+    )  # fmt: skip
 
 
 def attend_shared(to: Lowering, node: Node) -> None:
-    q, q_gain, positions, cos, sin, key, value, scale, window, eps, *scales = arguments(node)
-    shape = key.meta["val"].shape
-    kv_heads, dim = int(shape[1]), int(shape[3])
-    heads = int(q.meta["val"].shape[2]) // dim
-    caches = attention_scales(to, scales)
-    query = head_norm(to, to.value(q), query_gain(to.gain(q_gain), caches), heads, f"{node.name}.q", eps)
-    nothing = to.constant(np.zeros((1, 0, kv_heads * dim), np.float32))
+    q, q_gain, *rotary, key, value, scale, window, eps, _, _ = arguments(node)
+    caches = attention_scales(to, arguments(node)[-2:])
+    kv_heads, dim = cache_sizes(key)
+    shape = Shape(int(q.meta["val"].shape[2]) // dim, kv_heads, dim, scale, window)
+    query = head_norm(to, to.value(q), query_gain(to.gain(q_gain), caches), shape.heads, f"{node.name}.q", eps)
     # Without presents onnxruntime 1.29 and 1.30 crash; bound to the source's arrays they cost nothing.
     index = next(to.askers)
     when = "kept" if to.config.layers[index].owns_kv else "present"  # its present is the one it remembers with
@@ -141,33 +168,36 @@ def attend_shared(to: Lowering, node: Node) -> None:
     to.outputs += presents
     query_attention(
         to,
-        [query, nothing, nothing, to.value(key), to.value(value)],
+        [query, *no_more(to, shape), to.value(key), to.value(value)],
         [to.name(node), *presents],
-        (positions, cos, sin),
+        [to.value(one) for one in rotary],
         caches,
-        (heads, kv_heads, scale, window),
+        shape,
     )
+
+
+def no_more(to: Lowering, shape: Shape) -> list[str]:
+    """New keys and values, where all are in the caches already."""
+    return [to.constant(np.zeros((1, 0, shape.kv_heads * shape.dim), np.float32))] * 2
 
 
 def query_attention(
     to: Lowering,
     qkv_past: list[str],
     outputs: list[str],
-    rotary: tuple[Any, Any, Any],
+    rotary: list[str],
     caches: CacheScales | None,
-    shape: tuple[Any, ...],
+    shape: Shape,
 ) -> None:
     positions, cos, sin = rotary
-    heads, kv_heads, scale, window = shape
-    kind = "sliding" if window else "full"
-    inputs = [*qkv_past, f"{kind}.last", f"{kind}.total", to.value(cos), to.value(sin), to.value(positions)]
-    attributes: dict[str, Any] = {"local_window_size": window} if window else {}
+    inputs = [*qkv_past, f"{shape.kind}.last", f"{shape.kind}.total", cos, sin, positions]
+    attributes: dict[str, Any] = {"local_window_size": shape.window} if shape.window else {}
     if caches:
         inputs += ["", "", *caches.names]  # no attention_bias, no head_sink
         attributes |= {"k_quant_type": caches.kind, "v_quant_type": caches.kind, "kv_cache_bit_width": 8}
     to.emit(
         "GroupQueryAttention", inputs, outputs, MICROSOFT,
-        num_heads=heads, kv_num_heads=kv_heads, scale=scale, do_rotary=1, **attributes,
+        num_heads=shape.heads, kv_num_heads=shape.kv_heads, scale=shape.scale, do_rotary=1, **attributes,
     )  # fmt: skip
 
 

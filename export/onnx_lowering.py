@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ class Lowering:
         self.askers = iter(range(graph.config.own_kv_layers - 1, len(graph.config.layers)))
         self.outputs = list(graph.outputs)
         self.consumed: Counter[str] = Counter()  # weights, by parameter
+        self.shared: set[str] = set()  # values of a call that several layers read
 
     def translate(self, translations: Translations) -> None:
         """Raises GemmaError for an operator that has no translation."""
@@ -111,6 +112,32 @@ class Lowering:
     ) -> None:
         outputs = [outputs] if isinstance(outputs, str) else list(outputs)
         self.nodes.append(helper.make_node(op, inputs, outputs, name=f"{outputs[0]}/{op}", domain=domain, **attributes))
+
+    def first(self, name: str) -> bool:
+        """Whether a value that several layers read is asked for the first time, and so has to be computed."""
+        new = name not in self.shared
+        self.shared.add(name)
+        return new
+
+    def choose(
+        self,
+        condition: str,
+        outputs: Sequence[str],
+        then: Callable[[], Sequence[str]],
+        other: Callable[[], Sequence[str]],
+    ) -> None:
+        """Emit what one of two functions emits, by a value of the call; each names its outputs."""
+        kinds = [self.cache_type() if name.startswith("present.") else TensorProto.FLOAT for name in outputs]
+        then_branch, else_branch = (
+            self.branch(f"{outputs[0]}.{i}", emit, kinds) for i, emit in enumerate((then, other))
+        )
+        self.emit("If", [condition], outputs, then_branch=then_branch, else_branch=else_branch)
+
+    def branch(self, name: str, emit: Callable[[], Sequence[str]], kinds: Sequence[int]) -> onnx.GraphProto:
+        outside, self.nodes = self.nodes, []
+        ends = [helper.make_tensor_value_info(end, kind, None) for end, kind in zip(emit(), kinds, strict=True)]
+        inside, self.nodes = self.nodes, outside
+        return helper.make_graph(inside, name, [], ends)
 
     def reshape(self, x: str, shape: Sequence[int], out: str) -> str:
         self.emit("Reshape", [x, self.constant(np.array(shape, np.int64))], out)
@@ -187,7 +214,7 @@ class Lowering:
         return helper.make_model(made, opset_imports=domains, ir_version=IR_VERSION, producer_name="gemma-edge")
 
     def used_inputs(self) -> list[str]:
-        read = {name for node in self.nodes for name in node.input}
+        read = {name for node in every_node(self.nodes) for name in node.input}
         lengths = [f"{kind}.{part}" for kind in ("full", "sliding") for part in ("last", "total")]
         return [name for name in (*self.graph.inputs, *lengths) if name in read]
 
@@ -222,6 +249,14 @@ class Lowering:
         when, index, _ = name.split(".")
         layer = self.config.layers[int(index)]
         return [1, layer.kv_heads, f"{layer.kind}_{when}", layer.head_dim]
+
+
+def every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Nodes, and those of their branches."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from every_node(attribute.g.node)
 
 
 def blobs(stored: Quantized, width: int) -> Iterator[NDArray[np.uint8]]:

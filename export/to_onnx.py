@@ -21,7 +21,8 @@ from runtime.manifest import Artifact, Memory, Tensor
 from .capture import Graph
 from .config import GemmaConfig
 from .external_data import ExternalData
-from .onnx_lowering import Lowering
+from .onnx_cache import MOST
+from .onnx_lowering import Lowering, every_node
 from .onnx_operators import TRANSLATIONS
 from .weights import Weights
 
@@ -69,14 +70,21 @@ def memory(tensors: Sequence[TensorProto], config: GemmaConfig) -> Memory:
     of floats is packed too.  While it loads, the largest tensor stands beside its copy, and the file's
     scales are mapped.  A call holds the widest feed-forward of the layers that read a
     whole prompt (gate and up, and two factors), all their per-layer inputs twice, and four hidden states.
+    Of an int8 cache that is read as floats it holds the integers, floats and a copy, of keys and values.
     """
     sizes = {tensor.name: int(tensor.external_data[2].value) for tensor in tensors}
     scales = sum(size for name, size in sizes.items() if name.endswith(".scales"))
     own = config.layers[: config.own_kv_layers]
     wide = 4 * max(layer.intermediate for layer in own) + 4 * config.hidden + 2 * len(own) * config.per_layer_dim
     score = 4 * max(layer.heads for layer in config.layers) if config.cache_bits else 0  # others are in tiles
+    row = 2 * (1 + 4 + 4) * max(layer.kv_heads * layer.head_dim for layer in own)
     return Memory(
-        weights=sum(sizes.values()) + scales, loading=max(sizes.values()) + scales, token=4 * wide, score=score
+        weights=sum(sizes.values()) + scales,
+        loading=max(sizes.values()) + scales,
+        token=4 * wide,
+        score=score,
+        row=row if config.cache_bits else 0,
+        rows=MOST if config.cache_bits else 0,
     )
 
 
@@ -89,7 +97,7 @@ def described(value: onnx.ValueInfoProto) -> Tensor:
 def census(model: onnx.ModelProto) -> dict[str, int]:
     """Operators by kind.  Raises GemmaError for a matmul that would fall back to a slow kernel."""
     counted: Counter[str] = Counter()
-    for node in model.graph.node:
+    for node in every_node(model.graph.node):
         kind = node.op_type
         if kind == "MatMulNBits":
             attributes = {a.name: a.i for a in node.attribute}

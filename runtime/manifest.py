@@ -86,6 +86,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     loading: int = 0  # more, while it loads
     token: int = 0  # for each token of a call
     score: int = 0  # for each token of a call and each position that it sees
+    row: Count = 0  # for each position that a call sees, as far as `rows`
+    rows: Count = 0
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ class Plan:
     base: interpreter and libraries; weights: the graph's, packed; loading: more while they are
     packed; rows: recent rows of the two-stage head; tokenizer: 0 without text; caches: keys and
     values; rotary: positions of a call; growing: an old array beside the new one; activations: of a
-    chunk of a prompt; scores: what attention holds of it
+    chunk of a prompt; scores: what attention holds of it; floats: int8 caches while it reads them
     """
 
     context: int
@@ -39,10 +39,12 @@ class Plan:
     growing: int
     activations: int
     scores: int
+    floats: int
 
     @property
     def peak(self) -> int:
-        running = self.tokenizer + self.caches + self.rotary + self.growing + self.activations + self.scores
+        call = self.rotary + self.activations + self.scores + self.floats
+        running = self.tokenizer + self.caches + self.growing + call
         return self.base + self.weights + self.rows + max(self.loading, running)
 
 
@@ -72,6 +74,7 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
         growing=max((cache_bytes(model, cache, rows - STEP) // 2 for cache in full), default=0),
         activations=activations(model, artifact, min(reached, CHUNK)),
         scores=artifact.memory.score * scores(reached),
+        floats=artifact.memory.row * min(reached, artifact.memory.rows),
     )
 
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 import tiny
 import torch
+from onnx import numpy_helper
 
 from export.cache_scales import LARGEST, MARGIN, Ranges
 from export.checkpoint import Checkpoint
+from export.onnx_cache import LEAST
+from export.onnx_lowering import every_node
 from export.operators import rotate, rounded
 from export.pipeline import export_bundle, passage_for
 from export.reference import FloatSource, QuantizedSource, hidden_states, logits
 from export.weights import quantize_weights
 from quantize.recipe import RECIPES, Gate
 from quantize.scheme import INT8
-from runtime.bundle import Bundle
+from runtime.bundle import Bundle, describe, seal
 from runtime.decoder import Decoder
+from runtime.manifest import Manifest
 
 LENGTH = 100
 RECIPE = dataclasses.replace(RECIPES["float"], cache=INT8, gate=Gate(0.5, 1.0))
@@ -60,12 +67,47 @@ def test_artifact_computes_with_the_rounded_keys_and_values(pair):
     assert away < 0.1 * lost
 
 
+def test_a_call_that_reads_floats_answers_as_one_that_reads_integers(pair, tmp_path):
+    decoder, _, _ = pair
+    sealed = shutil.copytree(decoder.tables["tokens"].path.parents[1], tmp_path / "x.bundle")
+    never_floats(sealed)
+    integers = Decoder(Bundle.open(sealed), threads=1)
+    ids = np.random.default_rng(1).integers(3, tiny.VOCAB, LENGTH)
+    decoder.reset()
+    different = []
+    for piece in np.split(ids, [30, 50, 53, 54]):
+        answers = [one.forward(piece, kept=len(piece)).logits for one in (decoder, integers)]
+        different.append(np.abs(answers[0] - answers[1]).max() / np.abs(answers[1]).max())
+    assert 0 < max(different) < 1e-2
+    for one, other in zip(decoder.caches, integers.caches, strict=True):
+        moved = np.abs(one.key[:, :, : one.length].astype(int) - other.key[:, :, : other.length])
+        assert moved.max() <= 2
+        assert (moved > 0).mean() < 0.01
+
+
+def never_floats(folder: Path) -> None:
+    path = folder / "onnx" / "decoder.onnx"
+    model = onnx.load(path, load_external_data=False)
+    values = {tensor.name: tensor for tensor in model.graph.initializer}
+    asks = [node for node in model.graph.node if node.op_type == "GreaterOrEqual"]
+    assert {numpy_helper.to_array(values[node.input[1]]).item() for node in asks} == {LEAST}
+    for node in asks:
+        values[node.input[1]].CopyFrom(numpy_helper.from_array(np.int64(1 << 40), node.input[1]))
+    path.write_bytes(model.SerializeToString())
+    manifest = msgspec.json.decode((folder / "bundle.json").read_bytes(), type=Manifest)
+    for name in ("bundle.json", "bundle.sha256"):
+        (folder / name).unlink()
+    seal(folder, msgspec.structs.replace(manifest, files=describe(folder)))
+
+
 def test_scales_of_channels_go_into_gains_where_values_have_a_norm(pair):
     decoder, source, _ = pair
     graph = onnx.load(
         decoder.tables["tokens"].path.parents[1] / "onnx" / "decoder.onnx", load_external_data=False
     ).graph
-    kinds = {a.s for node in graph.node for a in node.attribute if a.name in ("k_quant_type", "v_quant_type")}
+    kinds = {
+        a.s for node in every_node(graph.node) for a in node.attribute if a.name in ("k_quant_type", "v_quant_type")
+    }
     assert kinds == {b"PER_TENSOR" if source.config.value_norm else b"PER_CHANNEL"}
 
 

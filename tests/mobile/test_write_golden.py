@@ -32,7 +32,19 @@ def test_every_file_is_described_and_holds_something(golden):
         assert {key for key in entries(path)[0] if f"`{key}`" not in described} <= {"name", "context", *PARTS}
 
 
-PARTS = ("base", "weights", "loading", "rows", "tokenizer", "caches", "rotary", "growing", "activations", "scores")
+PARTS = (
+    "base",
+    "weights",
+    "loading",
+    "rows",
+    "tokenizer",
+    "caches",
+    "rotary",
+    "growing",
+    "activations",
+    "scores",
+    "floats",
+)
 
 
 def test_there_are_ten_thousand_different_lines(golden):

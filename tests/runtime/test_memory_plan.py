@@ -185,7 +185,9 @@ def test_inspect_shows_the_parts(sample, manifest, checkpoint, capsys):
     planned = found["memory plan"]
     assert planned["peak"] == plan(manifest, 2048, text=True).peak
     parts = sum(planned[name] for name in ("base", "weights", "rows"))
-    running = sum(planned[name] for name in ("tokenizer", "caches", "rotary", "growing", "activations", "scores"))
+    running = sum(
+        planned[name] for name in ("tokenizer", "caches", "rotary", "growing", "activations", "scores", "floats")
+    )
     assert planned["peak"] == parts + max(planned["loading"], running)
     assert found["peak bytes of run"]["1024"] == plan(manifest, 1024, text=True).peak
     assert cli.main(["inspect", sample, "--context", "0"]) == 1

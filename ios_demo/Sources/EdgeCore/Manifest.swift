@@ -119,6 +119,8 @@ public struct Memory: Sendable, Equatable {
   public let weights: Int
   public let loading: Int
   public let token: Int
+  public let row: Int  // for each position that a call sees, of which no more than `rows` count
+  public let rows: Int
 }
 
 /// One lowered graph: what to load, what to feed, what comes out.

@@ -4,7 +4,8 @@
 /// exporter from the graph's own tensors; where it is not, the size of the weights' file stands for it.
 ///
 /// base: the process and its libraries; weights: the graph's; loading: more while they are packed; caches: keys and
-/// values; rotary: positions; growing: an old array beside the new one; activations: of a call
+/// values; rotary: positions; growing: an old array beside the new one; activations: of a call; floats: int8 caches while a call
+/// of a prompt reads them
 public struct MemoryPlan: Sendable, Equatable {
   /// Of edge-cli on Linux with onnxruntime 1.32, less the other parts; nobody has measured a phone.
   public static let base = 55_000_000
@@ -16,6 +17,7 @@ public struct MemoryPlan: Sendable, Equatable {
   public let rotary: Int
   public let growing: Int
   public let activations: Int
+  public let floats: Int
 
   /// Throws GemmaError for a bundle without the target's artifact.
   public init(_ manifest: Manifest, target: String, context: Int) throws {
@@ -30,6 +32,7 @@ public struct MemoryPlan: Sendable, Equatable {
     loading = artifact.memory.loading
     rotary = sizes.rotary(rows)
     activations = sizes.activations(min(self.context, artifact.functions["prefill"] ?? MemoryPlan.chunk))
+    floats = artifact.memory.row * min(self.context, artifact.memory.rows)
     if artifact.states.isEmpty {
       caches = sizes.caches(rows)
       growing = model.caches.filter { $0.kind == .full }.map { sizes.bytes($0, rows - step) / 2 }.max() ?? 0
@@ -40,14 +43,14 @@ public struct MemoryPlan: Sendable, Equatable {
   }
 
   public var peak: Int {
-    MemoryPlan.base + weights + max(loading, caches + rotary + growing + activations)
+    MemoryPlan.base + weights + max(loading, caches + rotary + growing + activations + floats)
   }
 
   /// Every part by its name, for people.
   public var parts: [(name: String, bytes: Int)] {
     [
       ("base", MemoryPlan.base), ("weights", weights), ("loading", loading), ("caches", caches), ("rotary", rotary),
-      ("growing", growing), ("activations", activations),
+      ("growing", growing), ("activations", activations), ("floats", floats),
     ]
   }
 

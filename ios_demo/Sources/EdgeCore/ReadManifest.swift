@@ -123,6 +123,8 @@ extension Memory {
     weights = try fields.has("weights") ? fields.int("weights", in: 0...(1 << 50)) : 0
     loading = try fields.has("loading") ? fields.int("loading", in: 0...(1 << 50)) : 0
     token = try fields.has("token") ? fields.int("token", in: 0...(1 << 30)) : 0
+    row = try fields.has("row") ? fields.int("row", in: Manifest.count) : 0
+    rows = try fields.has("rows") ? fields.int("rows", in: Manifest.count) : 0
   }
 }
 

@@ -11,6 +11,7 @@ private struct Plan: Decodable {
   let loading: Int
   let caches: Int
   let growing: Int
+  let floats: Int
 }
 
 @Test func whatBothHoldIsAsInPython() throws {
@@ -20,8 +21,8 @@ private struct Plan: Decodable {
   for asked in plans {
     let made = try MemoryPlan(manifest, target: "onnx", context: asked.asked)
     #expect(made.context == asked.context)
-    let parts: [Int] = [made.weights, made.loading, made.caches, made.growing]
-    let expected: [Int] = [asked.weights, asked.loading, asked.caches, asked.growing]
+    let parts: [Int] = [made.weights, made.loading, made.caches, made.growing, made.floats]
+    let expected: [Int] = [asked.weights, asked.loading, asked.caches, asked.growing, asked.floats]
     #expect(parts == expected, "\(asked.asked) tokens")
   }
 }

@@ -91,6 +91,8 @@ data class Artifact(
     val weightBytes: Long,
     val loadingBytes: Long,
     val tokenBytes: Long,
+    val rowBytes: Int, // for each position that a call sees, of which no more than rowsRead count
+    val rowsRead: Int,
     val kleidiai: Boolean,
     val context: Int, // tokens, where it is less than the model's; 0: the model's
     val functions: Map<String, Int>, // tokens of a call, by name
@@ -230,6 +232,8 @@ private fun artifact(fields: Fields): Artifact {
         weightBytes = bytes("weights"),
         loadingBytes = bytes("loading"),
         tokenBytes = bytes("token"),
+        rowBytes = if (memory.has("row")) memory.count("row") else 0,
+        rowsRead = if (memory.has("rows")) memory.count("rows") else 0,
         kleidiai = fields.flag("kleidiai", true),
         context = if (fields.has("context")) fields.count("context") else 0,
         functions = if (fields.has("functions")) fields.map("functions", ::integer) else emptyMap(),

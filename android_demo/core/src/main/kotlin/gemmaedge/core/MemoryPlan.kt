@@ -16,8 +16,9 @@ data class MemoryPlan(
     val tables: Long,
     val growing: Long,
     val activations: Long,
+    val floats: Long,
 ) {
-    val peak get() = base + weights + rows + maxOf(loading, tokenizer + caches + tables + growing + activations)
+    val peak get() = base + weights + rows + maxOf(loading, tokenizer + caches + tables + growing + activations + floats)
 
     companion object {
         /**
@@ -42,6 +43,7 @@ data class MemoryPlan(
                 tables = tableBytes(model, rows),
                 growing = if (owned > 0) 0 else growing(model, rows),
                 activations = activations(model, artifact, minOf(reached, artifact.functions["prefill"] ?: CHUNK)),
+                floats = artifact.rowBytes.toLong() * minOf(reached, artifact.rowsRead),
             )
         }
 

@@ -14,7 +14,7 @@ class MemoryPlanTest {
             val parts = mapOf(
                 "base" to plan.base, "weights" to plan.weights, "loading" to plan.loading, "rows" to plan.rows,
                 "tokenizer" to plan.tokenizer, "caches" to plan.caches, "growing" to plan.growing,
-                "activations" to plan.activations,
+                "activations" to plan.activations, "floats" to plan.floats,
             )
             for ((name, bytes) in parts) assertEquals("$name of ${line.int("asked")}", line.long(name), bytes)
             assertEquals(line.int("context"), plan.context)
@@ -28,7 +28,7 @@ class MemoryPlanTest {
         val plan = MemoryPlan.of(manifest, 4000, text = false)
         val pairs = manifest.model.rope.values.sumOf { it.headDim / 2 }
         assertEquals(8L * 4096 * pairs, plan.tables)
-        val running = plan.caches + plan.tables + plan.growing + plan.activations
+        val running = plan.caches + plan.tables + plan.growing + plan.activations + plan.floats
         assertEquals(plan.base + plan.weights + plan.rows + maxOf(plan.loading, running), plan.peak)
     }
 
