@@ -12,7 +12,7 @@ from onnx import TensorProto
 from .onnx_lowering import MICROSOFT, Lowering
 
 Floats = NDArray[np.float32]
-LEAST, MOST = 8, 8192  # a call of so many tokens, over so many positions, reads int8 caches as floats
+LEAST, MOST = 16, 8192  # a call of so many tokens, over so many positions, reads int8 caches as floats
 
 
 @dataclass(frozen=True)
