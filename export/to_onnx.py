@@ -15,6 +15,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
+from runtime.chunk import CHUNK
 from runtime.errors import GemmaError
 from runtime.manifest import Artifact, Memory, Tensor
 
@@ -70,22 +71,32 @@ def memory(tensors: Sequence[TensorProto], config: GemmaConfig) -> Memory:
     of floats is packed too.  While it loads, the largest tensor stands beside its copy, and the file's
     scales are mapped.  A call holds the widest feed-forward of the layers that read a
     whole prompt (gate and up, and two factors), all their per-layer inputs twice, and four hidden states.
-    Of an int8 cache that is read as floats it holds the integers, floats and a copy, of keys and values.
     """
     sizes = {tensor.name: int(tensor.external_data[2].value) for tensor in tensors}
     scales = sum(size for name, size in sizes.items() if name.endswith(".scales"))
     own = config.layers[: config.own_kv_layers]
     wide = 4 * max(layer.intermediate for layer in own) + 4 * config.hidden + 2 * len(own) * config.per_layer_dim
     score = 4 * max(layer.heads for layer in config.layers) if config.cache_bits else 0  # others are in tiles
-    row = 2 * (1 + 4 + 4) * max(layer.kv_heads * layer.head_dim for layer in own)
+    row, rows = floats_of_caches(config) if config.cache_bits else (0, 0)
     return Memory(
         weights=sum(sizes.values()) + scales,
         loading=max(sizes.values()) + scales,
         token=4 * wide,
         score=score,
-        row=row if config.cache_bits else 0,
-        rows=MOST if config.cache_bits else 0,
+        row=row,
+        rows=rows,
     )
+
+
+def floats_of_caches(config: GemmaConfig) -> tuple[int, int]:
+    """Bytes for a position of an int8 cache that a call reads as floats, and the most positions.
+
+    Integers, floats and their copy, of keys and values; the last layer with a cache only stores in it.
+    """
+    attending = config.layers[: config.own_kv_layers - 1]
+    full = [layer for layer in attending if layer.kind == "full"]
+    widths = [layer.kv_heads * layer.head_dim for layer in full or attending]
+    return 2 * (1 + 4 + 4) * max(widths, default=0), MOST if full else config.window + CHUNK
 
 
 def described(value: onnx.ValueInfoProto) -> Tensor:

@@ -16,11 +16,14 @@ from onnx import numpy_helper
 
 from export.cache_scales import LARGEST, MARGIN, Ranges
 from export.checkpoint import Checkpoint
+from export.config import parse_config
 from export.onnx_cache import LEAST
 from export.onnx_lowering import every_node
 from export.operators import rotate, rounded
 from export.pipeline import export_bundle, passage_for
 from export.reference import FloatSource, QuantizedSource, hidden_states, logits
+from export.shapes import named_shape
+from export.to_onnx import floats_of_caches
 from export.weights import quantize_weights
 from quantize.recipe import RECIPES, Gate
 from quantize.scheme import INT8
@@ -98,6 +101,11 @@ def never_floats(folder: Path) -> None:
     for name in ("bundle.json", "bundle.sha256"):
         (folder / name).unlink()
     seal(folder, msgspec.structs.replace(manifest, files=describe(folder)))
+
+
+def test_floats_of_full_layers_are_bounded():
+    config = parse_config(named_shape("e2b").config(), "config.json")
+    assert floats_of_caches(config) == (18 * 512, 8192)
 
 
 def test_scales_of_channels_go_into_gains_where_values_have_a_norm(pair):

@@ -52,6 +52,14 @@ def test_scores_of_int8_caches_are_planned(bundle, manifest):
     assert Bundle.open(bundle("sample", "float")).manifest.artifacts["onnx"].memory.score == 0
 
 
+def test_int8_caches_that_a_prompt_reads_as_floats_are_planned(bundle, manifest):
+    """The sample's only full layer with a cache is the last that owns one, which stores and does not attend."""
+    memory, sliding = manifest.artifacts["onnx"].memory, manifest.model.caches[0]
+    assert (memory.row, memory.rows) == (18 * sliding.kv_heads * sliding.head_dim, manifest.model.window + CHUNK)
+    assert [plan(manifest, tokens).floats for tokens in (10, 4000)] == [10 * memory.row, memory.rows * memory.row]
+    assert plan(Bundle.open(bundle("sample", "float")).manifest, 4000).floats == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("context", "over"), [(512, 0.1), (4000, 0.15)])
 def test_a_process_takes_what_was_planned(bundle, manifest, context, over):
