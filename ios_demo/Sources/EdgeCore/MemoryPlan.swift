@@ -4,8 +4,8 @@
 /// exporter from the graph's own tensors; where it is not, the size of the weights' file stands for it.
 ///
 /// base: the process and its libraries; weights: the graph's; loading: more while they are packed; caches: keys and
-/// values; rotary: positions; growing: an old array beside the new one; activations: of a call; floats: int8 caches while a call
-/// of a prompt reads them
+/// values; rotary: positions; growing: an old array beside the new one; activations: of a call;
+/// floats: int8 caches while a call of a prompt reads them
 public struct MemoryPlan: Sendable, Equatable {
   /// Of edge-cli on Linux with onnxruntime 1.32, less the other parts; nobody has measured a phone.
   public static let base = 55_000_000
