@@ -1,0 +1,83 @@
+"""One product of 4-bit weights and one row, as a step of decoding has hundreds: from caches, and from memory.
+
+    python tests/real/product_rates.py [--shapes KxN ...] [--megabytes N ...] [--threads N]
+
+Products of one shape, each with weights of its own, one after another: as many as the megabytes hold.  A
+table, the read bandwidth over as many bytes, and a last line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from onnx import ModelProto, TensorProto, helper
+
+from runtime.bandwidth import read_bandwidth
+
+RUNS = 15
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Rates of 4-bit products of one row.")
+    parser.add_argument("--shapes", nargs="+", default=["1536x12288", "2560x10240"], metavar="KxN", help="of weights")
+    parser.add_argument("--megabytes", nargs="+", type=int, default=[40, 200, 800], metavar="N", help="of all weights")
+    parser.add_argument("--block", type=int, default=128, metavar="N", help="weights of one scale (default: 128)")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: %(default)s")
+    args = parser.parse_args()
+    rows = [row(shape, size, args.block, args.threads) for shape in args.shapes for size in args.megabytes]
+    print(json.dumps({"threads": args.threads, "block": args.block, "rates": rows}))
+    return 0
+
+
+def row(shape: str, megabytes: int, block: int, threads: int) -> dict[str, float | str]:
+    inputs, outputs = map(int, shape.split("x"))
+    size = inputs * outputs // 2  # bytes of one matrix
+    copies = max(1, megabytes * 10**6 // size)
+    rate = size * copies / seconds(products(inputs, outputs, block, copies), inputs, threads)
+    limit = read_bandwidth(threads, size * copies)
+    print(f"{shape:>12} {size * copies / 1e6:6.0f} MB: {rate / 1e9:5.1f} GB/s of {limit / 1e9:5.1f} read", flush=True)
+    return {"shape": shape, "bytes": size * copies, "bytes_s": round(rate), "read_bytes_s": round(limit)}
+
+
+def products(inputs: int, outputs: int, block: int, copies: int) -> ModelProto:
+    """`copies` matrices of [outputs, inputs] in 4 bits, each times one row [1, inputs]."""
+    rng, blocks = np.random.default_rng(0), -(-inputs // block)
+    nodes, weights = [], []
+    for number in range(copies):
+        packed = rng.integers(0, 256, outputs * blocks * block // 2, dtype=np.uint8)
+        scales = np.full(outputs * blocks, 0.01, np.float32)
+        shape = [outputs, blocks, block // 2]
+        weights += [helper.make_tensor(f"w{number}", TensorProto.UINT8, shape, packed.tobytes(), raw=True)]
+        weights += [helper.make_tensor(f"s{number}", TensorProto.FLOAT, shape[:2], scales.tobytes(), raw=True)]
+        names, output = ["x", f"w{number}", f"s{number}"], [f"y{number}"]
+        kinds: dict[str, Any] = {"K": inputs, "N": outputs, "bits": 4, "block_size": block, "accuracy_level": 4}
+        nodes += [helper.make_node("MatMulNBits", names, output, domain="com.microsoft", **kinds)]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, inputs])
+    ys = [helper.make_tensor_value_info(f"y{number}", TensorProto.FLOAT, [1, outputs]) for number in range(copies)]
+    graph = helper.make_graph(nodes, "products", [x], ys, weights)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def seconds(model: ModelProto, inputs: int, threads: int) -> float:
+    """The median of a call that computes all products."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(1).normal(size=(1, inputs)).astype(np.float32)
+    taken = []
+    for _ in range(RUNS):
+        begun = time.perf_counter()
+        session.run(None, {"x": x})
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
