@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-SIZE = 256 << 20  # bytes: as fast as 1 GB even where a cache has 260 MB (DECISIONS.md)
+SIZE = 256 << 20  # bytes: more than most caches hold; servers have 260 MB (DECISIONS.md)
 PASSES = 9
 
 
