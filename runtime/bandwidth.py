@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
-SIZE = 256 << 20  # bytes: more than most caches hold; servers have 260 MB (DECISIONS.md)
+LEAST = 256 << 20  # bytes
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # of Linux
+UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 PASSES = 9
 
 
-def read_bandwidth(threads: int, size: int = SIZE) -> float:
-    """Bytes a second, the best of some passes over memory that each thread reads a part of.
+def read_bandwidth(threads: int, size: int = 0) -> float:
+    """Bytes a second, the best of some passes over `size` bytes of memory that each thread reads a part of.
 
-    The best, as STREAM does it: a limit is what can be had, and other processes only take from it.
+    The best, as STREAM does it: a limit is what can be had, and other processes only take from it.  size: bytes; 0
+    takes more than caches hold.
     """
+    size = size or beyond_caches()
     parts = np.array_split(np.ones(size // 4, np.int32), threads)
     seconds = []
     with ThreadPoolExecutor(threads) as pool:
@@ -29,3 +34,9 @@ def read_bandwidth(threads: int, size: int = SIZE) -> float:
             list(pool.map(np.max, parts))
             seconds.append(time.perf_counter() - begun)
     return size / min(seconds)
+
+
+def beyond_caches() -> int:
+    """Bytes of which a cache holds a quarter at most, as STREAM asks; where caches are not told, `LEAST`."""
+    told = [path.read_text().strip() for path in CACHES.glob("index*/size")]
+    return max([LEAST, *(4 * int(size[:-1]) * UNITS[size[-1]] for size in told)])

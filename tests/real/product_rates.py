@@ -25,24 +25,32 @@ RUNS = 15
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Rates of 4-bit products of one row.")
-    parser.add_argument("--shapes", nargs="+", default=["1536x12288", "2560x10240"], metavar="KxN", help="of weights")
+    parser.add_argument("--shapes", nargs="+", type=shape, default=[(1536, 12288), (2560, 10240)], metavar="KxN")
     parser.add_argument("--megabytes", nargs="+", type=int, default=[40, 200, 800], metavar="N", help="of all weights")
     parser.add_argument("--block", type=int, default=128, metavar="N", help="weights of one scale (default: 128)")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: %(default)s")
     args = parser.parse_args()
-    rows = [row(shape, size, args.block, args.threads) for shape in args.shapes for size in args.megabytes]
+    rows = [row(*kn, size, args.block, args.threads) for kn in args.shapes for size in args.megabytes]
     print(json.dumps({"threads": args.threads, "block": args.block, "rates": rows}))
     return 0
 
 
-def row(shape: str, megabytes: int, block: int, threads: int) -> dict[str, float | str]:
-    inputs, outputs = map(int, shape.split("x"))
+def shape(text: str) -> tuple[int, int]:
+    """Inputs and outputs of a matrix.  Raises ArgumentTypeError for anything but two numbers from 1 up."""
+    inputs, _, outputs = text.partition("x")
+    if not (inputs.isdecimal() and outputs.isdecimal() and int(inputs) and int(outputs)):
+        raise argparse.ArgumentTypeError(f"{text!r}: not two numbers from 1 up, as in 1536x12288")
+    return int(inputs), int(outputs)
+
+
+def row(inputs: int, outputs: int, megabytes: int, block: int, threads: int) -> dict[str, float | str]:
     size = inputs * outputs // 2  # bytes of one matrix
     copies = max(1, megabytes * 10**6 // size)
     rate = size * copies / seconds(products(inputs, outputs, block, copies), inputs, threads)
     limit = read_bandwidth(threads, size * copies)
-    print(f"{shape:>12} {size * copies / 1e6:6.0f} MB: {rate / 1e9:5.1f} GB/s of {limit / 1e9:5.1f} read", flush=True)
-    return {"shape": shape, "bytes": size * copies, "bytes_s": round(rate), "read_bytes_s": round(limit)}
+    name = f"{inputs}x{outputs}"
+    print(f"{name:>12} {size * copies / 1e6:6.0f} MB: {rate / 1e9:5.1f} GB/s of {limit / 1e9:5.1f} read", flush=True)
+    return {"shape": name, "bytes": size * copies, "bytes_s": round(rate), "read_bytes_s": round(limit)}
 
 
 def products(inputs: int, outputs: int, block: int, copies: int) -> ModelProto:

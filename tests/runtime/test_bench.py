@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from runtime import cli, cmd_bench
+from runtime import bandwidth, cli, cmd_bench
 from runtime.bandwidth import read_bandwidth
 from runtime.bench import Figures, bytes_per_token
 from runtime.bench_page import page, table
@@ -57,8 +57,22 @@ def test_reads_are_the_rate_times_the_bytes(measured):
     assert figures.bandwidth_gb_s > 0.1
 
 
-def test_the_bandwidth_is_that_of_memory(monkeypatch):
+def test_the_bandwidth_is_that_of_memory():
     assert 1e8 < read_bandwidth(2, 8 << 20) < 1e13
+
+
+@pytest.mark.parametrize(("largest", "size"), [("266240K", 4 * 260 << 20), ("1G", 4 << 30), ("512K", 256 << 20)])
+def test_the_bandwidth_is_read_beyond_all_caches(largest, size, tmp_path, monkeypatch):
+    for number, told in enumerate(["48K", largest]):
+        (tmp_path / f"index{number}").mkdir()
+        (tmp_path / f"index{number}" / "size").write_text(f"{told}\n")
+    monkeypatch.setattr(bandwidth, "CACHES", tmp_path)
+    assert bandwidth.beyond_caches() == size
+
+
+def test_where_no_cache_is_told_the_bandwidth_is_read_over_256_mb(tmp_path, monkeypatch):
+    monkeypatch.setattr(bandwidth, "CACHES", tmp_path / "none")
+    assert bandwidth.beyond_caches() == 256 << 20
 
 
 def test_the_page_shows_all_figures_and_needs_nothing_else(measured):
