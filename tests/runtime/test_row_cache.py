@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +53,27 @@ def test_products_are_those_of_the_values(tmp_path: Path, form: RowFormat) -> No
     state = np.random.default_rng(1).standard_normal(form.dim).astype(np.float32)
     found = products(RowTable(tmp_path / "t.rows").read(np.arange(form.rows)), form, state)
     assert np.allclose(found, values @ state, rtol=1e-5, atol=1e-4)
+
+
+BUSY_AFTER_PRODUCTS = """
+import time
+import numpy as np
+from runtime.row_table import RowFormat, products
+
+form = RowFormat(1000, 1, 2560, 8, {scales})
+products(np.zeros((256, form.row_bytes), np.uint8), form, np.ones(form.dim, np.float32))
+begun = time.process_time()
+time.sleep(0.05)
+print(time.process_time() - begun)
+"""
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="libraries start no thread on one core")
+@pytest.mark.parametrize("scales", [1, 2])
+def test_products_leave_no_thread_that_waits_busily(scales: int) -> None:
+    script = BUSY_AFTER_PRODUCTS.format(scales=scales)
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 0.02  # seconds of any thread, of 0.05; OpenBLAS waits for longer
 
 
 @pytest.mark.parametrize("softcap", [0.0, 30.0])
