@@ -17,7 +17,6 @@ from .cache import STEP, FullCache, Rows, Saved, WindowCache
 from .chunk import CHUNK, chunks
 from .errors import GemmaError
 from .head import Head
-from .huge_pages import collapse_later
 from .idle_cores import idle_cores
 from .load_beside import load_beside
 from .manifest import Model
@@ -92,7 +91,6 @@ class Decoder:
         self.threads = threads or idle_cores()
         self._session = load(bundle, self.threads, beside)
         let_go(bundle.path(manifest.artifacts["onnx"].data))
-        collapse_later()
         self._options = ort.RunOptions()
         self._inputs = {tensor.name for tensor in manifest.artifacts["onnx"].inputs}
         self._outputs = {tensor.name for tensor in manifest.artifacts["onnx"].outputs}
