@@ -61,6 +61,7 @@ import numpy as np
 from runtime.row_table import RowFormat, products
 
 form = RowFormat(1000, 1, 2560, 8, {scales})
+time.sleep(0.5)  # threads that a library starts wait busily at first
 products(np.zeros((256, form.row_bytes), np.uint8), form, np.ones(form.dim, np.float32))
 begun = time.process_time()
 time.sleep(0.05)
