@@ -1,6 +1,6 @@
-"""One product of 4-bit weights and one row, as a step of decoding has hundreds: from caches, and from memory.
+"""Products of 4-bit weights: with one row, as a step of decoding has hundreds, or with the rows of a prompt.
 
-    python tests/real/product_rates.py [--shapes KxN ...] [--megabytes N ...] [--threads N]
+    python tests/real/product_rates.py [--shapes KxN ...] [--megabytes N ...] [--rows N] [--threads N]
 
 Products of one shape, each with weights of its own, one after another: as many as the megabytes hold.  A
 table, the read bandwidth over as many bytes, and a last line of JSON.
@@ -24,14 +24,16 @@ RUNS = 15
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Rates of 4-bit products of one row.")
+    parser = argparse.ArgumentParser(description="Rates of 4-bit products, from caches and from memory.")
     parser.add_argument("--shapes", nargs="+", type=shape, default=[(1536, 12288), (2560, 10240)], metavar="KxN")
     parser.add_argument("--megabytes", nargs="+", type=int, default=[40, 200, 800], metavar="N", help="of all weights")
     parser.add_argument("--block", type=int, default=128, metavar="N", help="weights of one scale (default: 128)")
+    parser.add_argument("--rows", type=int, default=1, metavar="N", help="of the other factor (default: 1, a step)")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: %(default)s")
     args = parser.parse_args()
-    rows = [row(*kn, size, args.block, args.threads) for kn in args.shapes for size in args.megabytes]
-    print(json.dumps({"threads": args.threads, "block": args.block, "rates": rows}))
+    settings = (args.rows, args.block, args.threads)
+    rates = [rate(*kn, size, *settings) for kn in args.shapes for size in args.megabytes]
+    print(json.dumps({"rows": args.rows, "block": args.block, "threads": args.threads, "rates": rates}))
     return 0
 
 
@@ -43,18 +45,21 @@ def shape(text: str) -> tuple[int, int]:
     return int(inputs), int(outputs)
 
 
-def row(inputs: int, outputs: int, megabytes: int, block: int, threads: int) -> dict[str, float | str]:
+def rate(inputs: int, outputs: int, megabytes: int, rows: int, block: int, threads: int) -> dict[str, float | str]:
     size = inputs * outputs // 2  # bytes of one matrix
     copies = max(1, megabytes * 10**6 // size)
-    rate = size * copies / seconds(products(inputs, outputs, block, copies), inputs, threads)
+    taken = seconds(products(inputs, outputs, block, copies, rows), (rows, inputs), threads)
+    reads, multiplies = size * copies / taken, rows * inputs * outputs * copies / taken
     limit = read_bandwidth(threads, size * copies)
     name = f"{inputs}x{outputs}"
-    print(f"{name:>12} {size * copies / 1e6:6.0f} MB: {rate / 1e9:5.1f} GB/s of {limit / 1e9:5.1f} read", flush=True)
-    return {"shape": name, "bytes": size * copies, "bytes_s": round(rate), "read_bytes_s": round(limit)}
+    told = f"{reads / 1e9:5.1f} GB/s of {limit / 1e9:5.1f} read, {multiplies / 1e9:5.0f} billion multiplications/s"
+    print(f"{name:>12} {size * copies / 1e6:6.0f} MB: {told}", flush=True)
+    found = {"bytes_s": round(reads), "read_bytes_s": round(limit), "multiplications_s": round(multiplies)}
+    return {"shape": name, "bytes": size * copies, **found}
 
 
-def products(inputs: int, outputs: int, block: int, copies: int) -> ModelProto:
-    """`copies` matrices of [outputs, inputs] in 4 bits, each times one row [1, inputs]."""
+def products(inputs: int, outputs: int, block: int, copies: int, rows: int) -> ModelProto:
+    """`copies` matrices of [outputs, inputs] in 4 bits, each times [rows, inputs]."""
     rng, blocks = np.random.default_rng(0), -(-inputs // block)
     nodes, weights = [], []
     for number in range(copies):
@@ -66,19 +71,19 @@ def products(inputs: int, outputs: int, block: int, copies: int) -> ModelProto:
         names, output = ["x", f"w{number}", f"s{number}"], [f"y{number}"]
         kinds: dict[str, Any] = {"K": inputs, "N": outputs, "bits": 4, "block_size": block, "accuracy_level": 4}
         nodes += [helper.make_node("MatMulNBits", names, output, domain="com.microsoft", **kinds)]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, inputs])
-    ys = [helper.make_tensor_value_info(f"y{number}", TensorProto.FLOAT, [1, outputs]) for number in range(copies)]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [rows, inputs])
+    ys = [helper.make_tensor_value_info(f"y{number}", TensorProto.FLOAT, [rows, outputs]) for number in range(copies)]
     graph = helper.make_graph(nodes, "products", [x], ys, weights)
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def seconds(model: ModelProto, inputs: int, threads: int) -> float:
+def seconds(model: ModelProto, shape: tuple[int, int], threads: int) -> float:
     """The median of a call that computes all products."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    x = np.random.default_rng(1).normal(size=(1, inputs)).astype(np.float32)
+    x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     taken = []
     for _ in range(RUNS):
         begun = time.perf_counter()
