@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: %(default)s")
     args = parser.parse_args()
     settings = (args.rows, args.block, args.threads)
-    rates = [rate(*kn, size, *settings) for kn in args.shapes for size in args.megabytes]
+    rates = [rate(k, n, size, *settings) for k, n in args.shapes for size in args.megabytes]
     print(json.dumps({"rows": args.rows, "block": args.block, "threads": args.threads, "rates": rates}))
     return 0
 
