@@ -13,17 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
+from .available_memory import available
+
 LEAST = 256 << 20  # bytes
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # of Linux
-UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 PASSES = 9
 
 
 def read_bandwidth(threads: int, size: int = 0) -> float:
     """Bytes a second, the best of some passes over `size` bytes of memory that each thread reads a part of.
 
-    The best, as STREAM does it: a limit is what can be had, and other processes only take from it.  size: bytes; 0
-    takes more than caches hold.
+    The best, as STREAM does it: a limit is what can be had, and other processes only take from it.
+    Without a size, so many that caches hold few of them.
     """
     size = size or beyond_caches()
     parts = np.array_split(np.ones(size // 4, np.int32), threads)
@@ -37,6 +38,9 @@ def read_bandwidth(threads: int, size: int = 0) -> float:
 
 
 def beyond_caches() -> int:
-    """Bytes of which a cache holds a quarter at most, as STREAM asks; where caches are not told, `LEAST`."""
-    told = [path.read_text().strip() for path in CACHES.glob("index*/size")]
-    return max([LEAST, *(4 * int(size[:-1]) * UNITS[size[-1]] for size in told)])
+    """Bytes of which a cache holds a quarter, as STREAM asks, but no more than half of what this process can take.
+
+    Linux tells caches in KiB, as "266240K"; where they are not told, `LEAST`.
+    """
+    caches = [int(path.read_text().strip().removesuffix("K")) << 10 for path in CACHES.glob("index*/size")]
+    return min(max([LEAST, *(4 * cache for cache in caches)]), available() // 2)

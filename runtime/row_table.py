@@ -175,7 +175,7 @@ def products(taken: NDArray[np.uint8], form: RowFormat, state: Floats) -> Floats
     """Raw rows (n, row_bytes) of one layer times a state (dim,), to (n,) float32.
 
     By einsum and not by BLAS, whose threads wait busily for a tenth of a second after a product, and take
-    a core from the next step: with them E4B took 201 ms a step, without 141 (DECISIONS.md).
+    a core from the next step: with them E4B took 201 ms a step, without 142 (DECISIONS.md).
     """
     if form.scales != 1:
         sums: Floats = np.einsum("rd,d->r", decode(taken, form, 0, 1, 1.0)[:, 0], state)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import time
 from typing import Any
@@ -21,15 +22,18 @@ from onnx import ModelProto, TensorProto, helper
 from runtime.bandwidth import read_bandwidth
 
 RUNS = 15
+BLOCKS = (16, 32, 64, 128, 256)  # that onnxruntime knows
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Rates of 4-bit products, from caches and from memory.")
     parser.add_argument("--shapes", nargs="+", type=shape, default=[(1536, 12288), (2560, 10240)], metavar="KxN")
-    parser.add_argument("--megabytes", nargs="+", type=int, default=[40, 200, 800], metavar="N", help="of all weights")
-    parser.add_argument("--block", type=int, default=128, metavar="N", help="weights of one scale (default: 128)")
-    parser.add_argument("--rows", type=int, default=1, metavar="N", help="of the other factor (default: 1, a step)")
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--megabytes", nargs="+", type=count, default=[40, 200, 800], metavar="N", help="of all weights"
+    )
+    parser.add_argument("--block", type=int, default=128, choices=BLOCKS, help="weights of one scale (default: 128)")
+    parser.add_argument("--rows", type=count, default=1, metavar="N", help="of the other factor (default: 1, a step)")
+    parser.add_argument("--threads", type=count, default=2, metavar="N", help="default: %(default)s")
     args = parser.parse_args()
     settings = (args.rows, args.block, args.threads)
     rates = [rate(k, n, size, *settings) for k, n in args.shapes for size in args.megabytes]
@@ -39,10 +43,17 @@ def main() -> int:
 
 def shape(text: str) -> tuple[int, int]:
     """Inputs and outputs of a matrix.  Raises ArgumentTypeError for anything but two numbers from 1 up."""
-    inputs, _, outputs = text.partition("x")
-    if not (inputs.isdecimal() and outputs.isdecimal() and int(inputs) and int(outputs)):
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not found:
         raise argparse.ArgumentTypeError(f"{text!r}: not two numbers from 1 up, as in 1536x12288")
-    return int(inputs), int(outputs)
+    return int(found[1]), int(found[2])
+
+
+def count(text: str) -> int:
+    """Raises ArgumentTypeError for anything but a number from 1 up."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r}: not a number from 1 up")
+    return int(text)
 
 
 def rate(inputs: int, outputs: int, megabytes: int, rows: int, block: int, threads: int) -> dict[str, float | str]:
@@ -65,9 +76,9 @@ def products(inputs: int, outputs: int, block: int, copies: int, rows: int) -> M
     for number in range(copies):
         packed = rng.integers(0, 256, outputs * blocks * block // 2, dtype=np.uint8)
         scales = np.full(outputs * blocks, 0.01, np.float32)
-        shape = [outputs, blocks, block // 2]
-        weights += [helper.make_tensor(f"w{number}", TensorProto.UINT8, shape, packed.tobytes(), raw=True)]
-        weights += [helper.make_tensor(f"s{number}", TensorProto.FLOAT, shape[:2], scales.tobytes(), raw=True)]
+        sizes = [outputs, blocks, block // 2]
+        weights += [helper.make_tensor(f"w{number}", TensorProto.UINT8, sizes, packed.tobytes(), raw=True)]
+        weights += [helper.make_tensor(f"s{number}", TensorProto.FLOAT, sizes[:2], scales.tobytes(), raw=True)]
         names, output = ["x", f"w{number}", f"s{number}"], [f"y{number}"]
         kinds: dict[str, Any] = {"K": inputs, "N": outputs, "bits": 4, "block_size": block, "accuracy_level": 4}
         nodes += [helper.make_node("MatMulNBits", names, output, domain="com.microsoft", **kinds)]

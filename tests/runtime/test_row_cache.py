@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +68,6 @@ print(time.process_time() - begun)
 """
 
 
-@pytest.mark.skipif(os.cpu_count() == 1, reason="libraries start no thread on one core")
 @pytest.mark.parametrize("scales", [1, 2])
 def test_products_leave_no_thread_that_waits_busily(scales: int) -> None:
     script = BUSY_AFTER_PRODUCTS.format(scales=scales)
