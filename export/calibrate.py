@@ -23,7 +23,7 @@ from quantize.scheme import FLOAT, Scheme
 from .calibration_store import Store
 from .config import GemmaConfig, LayerConfig
 from .folding import INPUTS, fold_layer, folds_values, one_a_key_head
-from .model import KV, Layer, Linear
+from .model import KV, Layer, Linear, rounded
 from .reference import FloatSource, embedded, final_norm, load_layer, per_layer_inputs, rotary_tables
 from .weights import Calibrated, Rounding
 
@@ -132,7 +132,7 @@ def watched(module: Layer, name: str, outer: bool) -> Inputs:
     assert isinstance(linear, Linear)
     width = linear.weight.shape[1]
     found = Inputs(torch.zeros((width, width) if outer else width))
-    linear.register_forward_pre_hook(lambda _, arguments: found.see(arguments[0]))
+    linear.register_forward_pre_hook(lambda _, arguments: found.see(rounded(arguments[0], linear.scales.input)))
     return found
 
 

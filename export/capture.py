@@ -33,12 +33,24 @@ def capture(config: GemmaConfig) -> Graph:
         model = Decoder(config)
         arguments = example(config)
     program = torch.export.export(model, (), arguments, dynamic_shapes=dynamic(config), strict=False)
+    share_roundings(program.graph)
     signature = program.graph_signature
     names = input_names(config)
     captured = [name for name in signature.user_inputs if name is not None]
     if len(names) != len(captured):
         raise RuntimeError(f"captured {len(captured)} inputs, expected {len(names)}")
     return Graph(program, config, names, output_names(config), dict(signature.inputs_to_parameters))
+
+
+def share_roundings(graph: torch.fx.Graph) -> None:
+    """What several linears round alike is rounded once: q, k and v read one input with one scale."""
+    seen: dict[tuple[Any, ...], torch.fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.target is torch.ops.gemma_edge.fake_quantize.default:
+            first = seen.setdefault(node.args, node)
+            if first is not node:
+                node.replace_all_uses_with(first)
+                graph.erase_node(node)
 
 
 def example(config: GemmaConfig, tokens: int = 7, kept: int = 3, past: int = 5) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 from runtime.errors import GemmaError
 
 from .config import GemmaConfig, parse_config
-from .packed_tensor import PackedEntry, cache_scales, join
+from .packed_tensor import PackedEntry, activation_scales, cache_scales, join
 from .released_bits import parse_bits
 from .released_grid import PROBED, on_grid
 from .stored_tensor import DTYPES, Stored, as_torch, entries_of, widened
@@ -57,7 +57,9 @@ class Checkpoint:
         config, bits = parse_config(raw, str(folder)), parse_bits(raw)
         scales = {}
         if bits:
-            scales = cache_scales({name: one for name, one in found.items() if not known_unused(config, name)})
+            used = {name: one for name, one in found.items() if not known_unused(config, name)}
+            scales = cache_scales(used)
+            config = replace(config, activation_scales=activation_scales(used, str(folder)))
             found = join(found, bits, needed(config), str(folder))
         unused = tuple(sorted(name for name in found if known_unused(config, name)))
         entries = {our_name(name): entry for name, entry in found.items() if name not in unused}

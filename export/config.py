@@ -7,7 +7,7 @@ is a field.  Sources: the released config.json files and transformers' configura
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runtime.errors import GemmaError
@@ -45,6 +45,17 @@ class LayerConfig:
 
 
 @dataclass(frozen=True)
+class ActivationScales:
+    """Static scales of a linear's input and of its output: `fake_quantize` rounds to their multiples; 0: to nothing."""
+
+    input: float = 0.0
+    output: float = 0.0
+
+
+FLOATS = ActivationScales()
+
+
+@dataclass(frozen=True)
 class GemmaConfig:
     family: Literal["gemma4", "gemma3"]
     layers: tuple[LayerConfig, ...]
@@ -61,6 +72,8 @@ class GemmaConfig:
     norm_offset: float  # stored norm weights are w - offset
     ropes: tuple[tuple[Kind, RopeConfig], ...]
     cache_bits: int = 0  # of keys and values; 0: floats
+    # Of a release that was trained with static ranges, by label ("layers.3.mlp.up_proj"): of linears that have some.
+    activation_scales: Mapping[str, ActivationScales] = field(default_factory=dict)
 
     @property
     def own_kv_layers(self) -> int:

@@ -12,7 +12,7 @@ from executorch.backends.xnnpack.serialization.xnnpack_graph_schema import XNNDa
 from executorch.exir._serialize._cord import FileBackedData
 from numpy.typing import NDArray
 
-from .executorch_weights import PART_SEP, Container, Part
+from .executorch_weights import PART_SEP, STATIC, Container, Part
 from .xnnpack_graph import Builder, Constant, Value
 
 BY_ROW = {8: XNNDatatype.xnn_datatype_qcint8, 4: XNNDatatype.xnn_datatype_qcint4}
@@ -22,14 +22,19 @@ FLOATS = {"float32": XNNDatatype.xnn_datatype_fp32, "float16": XNNDatatype.xnn_d
 
 @dataclass(frozen=True)
 class Linear:
-    """Matrices (N, K) of integers that are added, or one of floats; offsets (N, G)."""
+    """Matrices (N, K) of integers that are added, or one of floats; offsets (N, G).
+
+    static: the one matrix has columns for the ends of its inputs' static range, (N, K + 2)
+    """
 
     parts: list[Value]
     offsets: Value | None = None
+    static: bool = False
 
-    def multiplied(self, to: Builder, x: Value) -> Value:
-        """(1, S, K) to (1, S, N)."""
-        terms = [to.fully_connected(to.rounded(x) if part.scales else x, part) for part in self.parts]
+    def multiplied(self, to: Builder, x: Value, scale: float = 0.0) -> Value:
+        """(1, S, K) to (1, S, N).  `scale`: x are multiples of it, of a static range."""
+        given = to.with_ends(x, scale) if self.static else x
+        terms = [to.fully_connected(to.rounded(given) if part.scales else x, part) for part in self.parts]
         if self.offsets:
             terms.append(to.fully_connected(block_sums(to, x, self.offsets.shape[1]), self.offsets))
         out = terms[0]
@@ -52,11 +57,12 @@ def block_sums(to: Builder, x: Value, blocks: int) -> Value:
 
 def contained_linear(name: str, container: Container) -> Linear:
     parts = [matrix(f"{name}{PART_SEP}{part}", one) for part, one in container.parts.items()]
+    static = STATIC in container.parts
     if container.offsets is None:
-        return Linear(parts)
+        return Linear(parts, static=static)
     kind = FLOATS[container.offsets.dtype.name]
     constant = Constant(f"{name}{PART_SEP}offsets", container.offsets.tobytes())
-    return Linear(parts, Value(container.offsets.shape, kind, constant))
+    return Linear(parts, Value(container.offsets.shape, kind, constant), static)
 
 
 def matrix(name: str, part: Part) -> Value:

@@ -22,7 +22,7 @@ from runtime.manifest import Tensor
 
 from . import executorch_operators as forms
 from .capture import Graph
-from .config import GemmaConfig
+from .config import FLOATS, GemmaConfig
 from .executorch_linears import Linear
 from .executorch_operators import Cache, Place
 from .xnnpack_graph import FLOAT, INT64, Builder, Value
@@ -183,7 +183,12 @@ def translation(node: Node) -> Callable[..., Any]:
 
 
 def linear(walk: Walk, x: Value, weight: str) -> Value:
-    return walk.weights.linears[weight].multiplied(walk.to, x)
+    scales = walk.graph.config.activation_scales.get(weight.removesuffix(".weight"), FLOATS)
+    return walk.weights.linears[weight].multiplied(walk.to, x, scales.input)
+
+
+def fake_quantize(walk: Walk, x: Value, scale: float) -> Value:
+    return walk.to.fake_quantize(x, scale)
 
 
 def rms_norm(walk: Walk, x: Value, weight: str, eps: float) -> Value:
@@ -257,6 +262,7 @@ def tanh(walk: Walk, x: Value) -> Value:
 
 TRANSLATIONS: dict[Any, Callable[..., Any]] = {
     ops.linear.default: linear,
+    ops.fake_quantize.default: fake_quantize,
     ops.rms_norm.default: rms_norm,
     ops.gelu_tanh.default: gelu_tanh,
     ops.attend.default: attend,

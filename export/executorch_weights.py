@@ -11,6 +11,9 @@ block of a multiple of 32; its scales are positive.  So
 
 The 8 and the 1 are the same for a whole block: `offsets` has scale times that for each, and multiplies
 the sum of the block's inputs.
+
+Inputs with a static range come with its two ends beside them, so that XNNPACK's rounding by row keeps them as they
+are.  The integers of a row, `static`, then have two zeros more, which the ends are multiplied by.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ XNNPACK_BLOCK = 32
 HALF = 4  # bits of a byte's halves
 PIECE_BYTES = 32 << 20
 PART_SEP = "/"  # between a parameter and one of PARTS in the names of a .pte file
-PARTS = ("codes", "high", "low", "offsets")
+STATIC = "static"  # codes, and zeros for the ends of a static range
+ENDS = 2
+PARTS = ("codes", STATIC, "high", "low", "offsets")
 
 
 @dataclass(frozen=True)
@@ -81,20 +86,26 @@ class Container:
         return f"{count}int{one.bits}/{one.block or 'row'}{'' if self.offsets is None else ' + offsets'}"
 
 
-def contained(stored: Quantized, name: str, scratch: Path) -> Container:
+def contained(stored: Quantized, name: str, scratch: Path, *, static: bool = False) -> Container:
     """Integers and scales as XNNPACK takes them; codes are written below `scratch`.
 
+    `static`: inputs have a static range; blocks have no place for its ends, and their inputs are rounded twice.
     Raises GemmaError if there is no exact way.
     """
     width, bits = block_width(stored, name), container_bits(stored)
     scales = spread(stored, width)
     check_scales(scales, name)
-    names = ["high", "low"] if bits == 8 and scales.shape[1] > 1 else ["codes"]
+    one_a_row = scales.shape[1] == 1
+    names = ["high", "low"] if bits == 8 and not one_a_row else [STATIC if static and one_a_row else "codes"]
     files = {part: scratch / f"{name}.{part}" for part in names}
-    offsets = write_codes(stored, scales, bits, list(files.values()))
+    ends = ENDS if STATIC in names else 0
+    offsets = write_codes(stored, scales, bits, list(files.values()), ends)
     size = np.where(scales == 0, np.float32(SMALLEST_SCALE), np.abs(scales))
-    factors = {"codes": np.float32(1), "high": np.float32(1 << HALF), "low": np.float32(1)}
-    parts = {part: Part(file, stored.inputs, size * factors[part], bits // len(names)) for part, file in files.items()}
+    factor, inputs = {"high": np.float32(1 << HALF)}, stored.inputs + ends
+    parts = {
+        part: Part(file, inputs, size * factor.get(part, np.float32(1)), bits // len(names))
+        for part, file in files.items()
+    }
     return Container(parts, shortest(offsets * size) if offsets.any() else None)
 
 
@@ -104,8 +115,8 @@ def shortest(values: Floats) -> NDArray[Any]:
     return halves if np.array_equal(halves, values) else values
 
 
-def write_codes(stored: Quantized, scales: Floats, bits: int, paths: list[Path]) -> Floats:
-    """The codes of each part, packed, in pieces of rows; what they are stored less, by block (N, G)."""
+def write_codes(stored: Quantized, scales: Floats, bits: int, paths: list[Path], ends: int = 0) -> Floats:
+    """The codes of each part and `ends` zeros, packed, in pieces of rows; what they are stored less, by block (N, G)."""
     offsets, step = np.zeros_like(scales), max(1, PIECE_BYTES // stored.inputs)
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]
@@ -113,7 +124,8 @@ def write_codes(stored: Quantized, scales: Floats, bits: int, paths: list[Path])
             piece, codes = slice(start, start + step), stored.part(start, start + step).codes()
             shifted, offsets[piece] = positive(codes, scales[piece], bits, middle=8 if len(files) > 1 else 0)
             for file, part in zip(files, nibbles(shifted) if len(files) > 1 else [shifted], strict=True):
-                file.write(pack(part.astype(np.int8), bits // len(files)).data)
+                padded = np.pad(part, ((0, 0), (0, ends))).astype(np.int8)
+                file.write(pack(padded, bits // len(files)).data)
     return offsets
 
 

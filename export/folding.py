@@ -35,8 +35,11 @@ def fold_layer(
 ) -> dict[str, Floats]:
     """Fold one layer's parameters in place; the factors (inputs,) by input, where there are some.
 
-    moments: mean square (inputs,) of each input.
+    moments: mean square (inputs,) of each input.  A static range has one scale for all channels of an input, and
+    would not be the same range of folded ones: then nothing is folded.
     """
+    if config.activation_scales:
+        return {}
     factors = {name: channel_factors(moments[name]) for name in ("attention", "feed_forward", "down")}
     if folds_values(config, layer):
         factors["output"] = value_factors(layer, moments["output"])

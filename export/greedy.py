@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from runtime.decoder import Decodes
@@ -21,12 +22,20 @@ def compare_greedy(decoder: Decodes, source: Source, ids: NDArray[np.int64], tie
     steps = min(STEPS, decoder.model.context - LENGTH)
     starts = np.linspace(0, len(ids) - LENGTH, PROMPTS).astype(int)
     answers = np.stack([answer(decoder, ids[start : start + LENGTH], steps) for start in starts])
-    hidden = hidden_states(source, answers[:, :-1])[:, LENGTH - 1 :]
-    found, expected = answers[:, LENGTH:].reshape(-1), logits(source, hidden.reshape(-1, hidden.shape[-1]))
+    found, expected = answers[:, LENGTH:].reshape(-1), chosen_from(source, answers, torch.float32)
     best = np.partition(expected, -2)[:, -2:]
     equal = found == expected.argmax(-1)
     near = best[:, 1] - best[:, 0] <= tie * np.abs(expected).max()
-    return Greedy(len(found), int(equal.sum()), int((~equal & near).sum()))
+    unsure = 0
+    if source.config.activation_scales:
+        unsure = int((expected.argmax(-1) != chosen_from(source, answers, torch.float64).argmax(-1)).sum())
+    return Greedy(len(found), int(equal.sum()), int((~equal & near).sum()), unsure)
+
+
+def chosen_from(source: Source, answers: NDArray[np.int64], dtype: torch.dtype) -> NDArray[np.float32]:
+    """The reference's logits at every step of answers (n, LENGTH + steps), one after another, (n · steps, vocab)."""
+    hidden = hidden_states(source, answers[:, :-1], dtype=dtype)[:, LENGTH - 1 :]
+    return logits(source, hidden.reshape(-1, hidden.shape[-1]))
 
 
 def answer(decoder: Decodes, prompt: NDArray[np.int64], steps: int) -> NDArray[np.int64]:

@@ -33,6 +33,21 @@ def mul(x: Array, y: Array) -> Array:
     return wide(x) * wide(y)
 
 
+def real_div(x: Array, y: Array) -> Array:
+    found: Array = wide(x) / wide(y)
+    return found
+
+
+def round_to_even(x: Array) -> Array:
+    found: Array = np.rint(wide(x))
+    return found
+
+
+def clip(x: Array, alpha: Array, beta: Array) -> Array:
+    found: Array = np.clip(wide(x), wide(alpha), wide(beta))
+    return found
+
+
 def identity(x: Array) -> Array:
     return x
 
@@ -74,11 +89,14 @@ def matmul(x: Array, y: Array, transpose_x: Array, transpose_y: Array) -> Array:
 
 ARITHMETIC: dict[str, Callable[..., Array]] = {
     "add": add,
+    "clip": clip,
     "gelu": gelu,
     "identity": identity,
     "matmul": matmul,
     "mul": mul,
+    "real_div": real_div,
     "reduce_mean": reduce_mean,
+    "round": round_to_even,
     "rsqrt": rsqrt,
     "softmax": softmax,
     "sub": sub,

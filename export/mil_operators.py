@@ -25,11 +25,16 @@ ops, aten = torch.ops.gemma_edge, torch.ops.aten
 
 @dataclass(frozen=True)
 class Matrix:
-    """A linear's weight in the weight file: `data` and, unless it is floats, `scale` or a table."""
+    """A linear's weight in the weight file: `data` and, unless it is floats, `scale` or a table.
+
+    factor (rows,) float32: what products with the whole numbers of a static range are multiplied by, their scale and
+    what float16 took from the scale of each row
+    """
 
     data: Stored
     scale: Stored | None = None
     table: Stored | None = None
+    factor: Stored | None = None
 
     @property
     def dtype(self) -> str:
@@ -39,6 +44,14 @@ class Matrix:
     @property
     def shape(self) -> Shape:
         return self.data.shape
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A value on a static range: whole numbers from -128 to 127 in float32, which float16 holds too, and their scale."""
+
+    steps: Value
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -80,13 +93,23 @@ class Translation:
         self.parameters: dict[Node, str] = {}
         self.used: set[str] = set()
         self.kept_rows: dict[str, Value] = {}
+        self.multiples: dict[tuple[str, float], Value] = {}
 
     # ---- what nodes are ----
 
     def value(self, node: Any) -> Value:
         found = self.values[node]
+        if isinstance(found, Rounded):
+            return self.scaled(found.steps, found.scale)
         assert isinstance(found, Value)
         return found
+
+    def scaled(self, x: Value, scale: float) -> Value:
+        """In float32, once for all who ask."""
+        key = x.name, scale
+        if key not in self.multiples:
+            self.multiples[key] = self.to.both("mul", self.to.cast(x, "float32"), self.to.number(scale))
+        return self.multiples[key]
 
     def floats(self, node: Any) -> Value:
         """A node's value in float32, a weight that stays float, or a number."""
@@ -176,7 +199,17 @@ class Translation:
 
 
 def linear(of: Translation, node: Node) -> Value:
-    x, weight = of.value(arguments(node)[0]), of.parameters[arguments(node)[1]]
+    """Of a rounded input its whole numbers are multiplied: float16 would round their multiples of the scale."""
+    source, weight = of.values[arguments(node)[0]], of.parameters[arguments(node)[1]]
+    if isinstance(source, Rounded):
+        product, factor = product_of(of, source.steps, weight), of.matrices[weight].factor
+        if factor is None:
+            return of.scaled(product, source.scale)
+        return of.to.both("mul", of.to.cast(product, "float32"), of.to.stored(factor, f"{weight}.factor"))
+    return product_of(of, of.value(arguments(node)[0]), weight)
+
+
+def product_of(of: Translation, x: Value, weight: str) -> Value:
     of.used.add(weight)
     matrix = of.matrices[weight]
     rows, _ = matrix.shape
@@ -197,6 +230,15 @@ def dense(of: Translation, matrix: Matrix, name: str) -> Value:
         arguments = {"indices": matrix.data, "lut": matrix.table}
         return of.to.emit("constexpr_lut_to_dense", arguments, "float16", matrix.shape, f"{name}{VALUES}")
     return of.to.stored(matrix.data, f"{name}{VALUES}")
+
+
+def fake_quantize(of: Translation, node: Node) -> Rounded:
+    """An overflow of float16 before it is saturated as a large number is."""
+    to, (tensor, scale) = of.to, arguments(node)
+    steps = to.both("real_div", of.floats(tensor), to.number(scale))
+    steps = to.emit("round", {"x": steps}, "float32", steps.shape)
+    ends = {"alpha": to.number(-128.0), "beta": to.number(127.0)}
+    return Rounded(to.emit("clip", {"x": steps, **ends}, "float32", steps.shape), scale)
 
 
 def rms_norm(of: Translation, node: Node) -> Value:
@@ -300,6 +342,7 @@ def arguments(node: Node) -> Any:
 TRANSLATIONS: dict[Any, Callable[[Translation, Node], Any]] = {
     operator.getitem: getitem,
     ops.linear.default: linear,
+    ops.fake_quantize.default: fake_quantize,
     ops.rms_norm.default: rms_norm,
     ops.gelu_tanh.default: gelu_tanh,
     ops.attend.default: attend,

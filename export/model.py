@@ -7,27 +7,37 @@ the kept positions go on, because nobody will read the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from .config import GemmaConfig, LayerConfig
-from .operators import attend, attend_shared, gelu_tanh, linear, remember, rms_norm
+from .config import FLOATS, ActivationScales, GemmaConfig, LayerConfig
+from .operators import attend, attend_shared, fake_quantize, gelu_tanh, linear, remember, rms_norm
 
 KV = tuple[Tensor, Tensor]
 Scales = tuple[Tensor | None, Tensor | None]
+ScalesOf = Callable[[str], ActivationScales]  # of the linears of a layer, by their names in it
 
 
 class Linear(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
+    """x · weightᵀ; with static scales of activations both its ends are rounded, as transformers' QuantizedLinear."""
+
+    def __init__(self, inputs: int, outputs: int, scales: ActivationScales = FLOATS) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs), requires_grad=False)
+        self.scales = scales
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = linear(x, self.weight)
-        return out
+        out: Tensor = linear(rounded(x, self.scales.input), self.weight)
+        return rounded(out, self.scales.output)
+
+
+def rounded(x: Tensor, scale: float) -> Tensor:
+    """To the 8-bit multiples of a static scale, if there is one."""
+    out: Tensor = fake_quantize(x, scale) if scale else x
+    return out
 
 
 class RMSNorm(nn.Module):
@@ -42,11 +52,11 @@ class RMSNorm(nn.Module):
 
 
 class MLP(nn.Module):
-    def __init__(self, hidden: int, intermediate: int) -> None:
+    def __init__(self, hidden: int, intermediate: int, scales: ScalesOf) -> None:
         super().__init__()
-        self.gate_proj = Linear(hidden, intermediate)
-        self.up_proj = Linear(hidden, intermediate)
-        self.down_proj = Linear(intermediate, hidden)
+        self.gate_proj = Linear(hidden, intermediate, scales("mlp.gate_proj"))
+        self.up_proj = Linear(hidden, intermediate, scales("mlp.up_proj"))
+        self.down_proj = Linear(intermediate, hidden, scales("mlp.down_proj"))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.down_proj(gelu_tanh(self.gate_proj(x)) * self.up_proj(x))
@@ -54,24 +64,24 @@ class MLP(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, config: GemmaConfig, layer: LayerConfig) -> None:
+    def __init__(self, config: GemmaConfig, layer: LayerConfig, scales: ScalesOf) -> None:
         super().__init__()
         self.layer = layer
         self.eps, self.scale, self.value_norm = config.eps, config.attention_scale, config.value_norm
         self.window = config.window if layer.kind == "sliding" else 0
-        self.q_proj = Linear(config.hidden, layer.heads * layer.head_dim)
+        self.q_proj = Linear(config.hidden, layer.heads * layer.head_dim, scales("self_attn.q_proj"))
         self.q_norm = RMSNorm(layer.head_dim, config.eps)
-        self.o_proj = Linear(layer.heads * layer.head_dim, config.hidden)
+        self.o_proj = Linear(layer.heads * layer.head_dim, config.hidden, scales("self_attn.o_proj"))
         self.has_scales = bool(config.cache_bits) and layer.owns_kv
         if self.has_scales:
             shape = (1, layer.kv_heads, 1, layer.head_dim)
             self.k_scale = nn.Parameter(torch.empty(shape), requires_grad=False)
             self.v_scale = nn.Parameter(torch.empty(shape), requires_grad=False)
         if layer.owns_kv:
-            self.k_proj = Linear(config.hidden, layer.kv_heads * layer.head_dim)
+            self.k_proj = Linear(config.hidden, layer.kv_heads * layer.head_dim, scales("self_attn.k_proj"))
             self.k_norm = RMSNorm(layer.head_dim, config.eps)
             if not layer.value_is_key:
-                self.v_proj = Linear(config.hidden, layer.kv_heads * layer.head_dim)
+                self.v_proj = Linear(config.hidden, layer.kv_heads * layer.head_dim, scales("self_attn.v_proj"))
 
     @property
     def cache_scales(self) -> Scales:
@@ -110,16 +120,20 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     def __init__(self, config: GemmaConfig, layer: LayerConfig) -> None:
         super().__init__()
+
+        def scales(name: str) -> ActivationScales:
+            return config.activation_scales.get(f"layers.{layer.index}.{name}", FLOATS)
+
         self.input_layernorm = RMSNorm(config.hidden, config.eps)
-        self.self_attn = Attention(config, layer)
+        self.self_attn = Attention(config, layer, scales)
         self.post_attention_layernorm = RMSNorm(config.hidden, config.eps)
         self.pre_feedforward_layernorm = RMSNorm(config.hidden, config.eps)
-        self.mlp = MLP(config.hidden, layer.intermediate)
+        self.mlp = MLP(config.hidden, layer.intermediate, scales)
         self.post_feedforward_layernorm = RMSNorm(config.hidden, config.eps)
         self.per_layer_dim = config.per_layer_dim
         if config.per_layer_dim:
-            self.per_layer_input_gate = Linear(config.hidden, config.per_layer_dim)
-            self.per_layer_projection = Linear(config.per_layer_dim, config.hidden)
+            self.per_layer_input_gate = Linear(config.hidden, config.per_layer_dim, scales("per_layer_input_gate"))
+            self.per_layer_projection = Linear(config.per_layer_dim, config.hidden, scales("per_layer_projection"))
             self.post_per_layer_input_norm = RMSNorm(config.hidden, config.eps)
         self.has_scalar = config.layer_scalar
         if config.layer_scalar:

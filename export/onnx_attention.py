@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.fx import Node
 
 from .onnx_cache import CacheScales, floats, new_rows, reads_floats, store, total
-from .onnx_lowering import MICROSOFT, Lowering, arguments
+from .onnx_lowering import MICROSOFT, Lowering, arguments, ops
 
 Floats = NDArray[np.float32]
 
@@ -39,9 +39,9 @@ def attend(to: Lowering, node: Node) -> None:
     if to.alike([q, k, v]) and value_norm:
         qkv = packed_heads(to, node, shape, caches)
     elif to.alike([q, k, v]):
-        qkv = normed_heads(to, node, split_qkv(to, to.fuse([q, k, v], f"{node.name}.qkv"), shape), shape, caches)
+        qkv = normed_heads(to, node, fused_parts(to, [q, k, v], f"{node.name}.qkv", shape), shape, caches)
     else:
-        qkv = normed_heads(to, node, [to.value(q), to.value(k), to.value(v)], shape, caches)
+        qkv = normed_heads(to, node, [part(to, one) for one in (q, k, v)], shape, caches)
     outputs = take_outputs(to, node, 3)
     places = [to.value(one) for one in rotary]
     pasts = [to.value(past_key), to.value(past_value)]
@@ -81,6 +81,22 @@ def attend_rounded(
     to.choose(reads_floats(to, shape.kind), outputs, as_floats, as_integers)
 
 
+Part = tuple[str, float]  # q, k or v: a value, and the scale that it is yet to be rounded with; 0: none
+
+
+def part(to: Lowering, node: Node) -> Part:
+    if node.target is not ops.fake_quantize.default:
+        return to.value(node), 0.0
+    x, scale = arguments(node)
+    return to.value(x), scale
+
+
+def fused_parts(to: Lowering, qkv: Sequence[Node], out: str, shape: Shape) -> list[Part]:
+    """q, k and v of one matmul."""
+    scales = to.fuse(qkv, out)
+    return list(zip(split_qkv(to, out, shape), scales, strict=True))
+
+
 def split_qkv(to: Lowering, qkv: str, shape: Shape) -> list[str]:
     parts = [f"{qkv}.{part}" for part in "qkv"]
     sizes = np.array([shape.heads, shape.kv_heads, shape.kv_heads], np.int64) * shape.dim
@@ -111,25 +127,47 @@ def packed_heads(to: Lowering, node: Node, shape: Shape, caches: CacheScales | N
         np.ones((shape.kv_heads, dim), np.float32),
     ]
     gain = to.data.add(f"{out}.gain", (count, dim), np.float32, gains)
-    to.reshape(to.fuse([q, k, v], f"{out}.qkv"), [1, -1, count, dim], f"{out}.heads")
+    scales = to.fuse([q, k, v], f"{out}.qkv")
+    heads = to.reshape(f"{out}.qkv", [1, -1, count, dim], f"{out}.heads")
+    if all(scales):
+        heads = to.fake_quantize_heads(heads, of_heads(scales, shape), f"{out}.rounded")
     ones = to.constant(np.ones(dim, np.float32))
-    to.emit("SimplifiedLayerNormalization", [f"{out}.heads", ones], f"{out}.unit", axis=-1, epsilon=eps, stash_type=1)
+    to.emit("SimplifiedLayerNormalization", [heads, ones], f"{out}.unit", axis=-1, epsilon=eps, stash_type=1)
     to.emit("Mul", [f"{out}.unit", gain], f"{out}.normed")
     return [to.reshape(f"{out}.normed", [1, -1, count * dim], f"{out}.packed"), "", ""]
 
 
-def normed_heads(to: Lowering, node: Node, parts: Sequence[str], shape: Shape, caches: CacheScales | None) -> list[str]:
+def of_heads(scales: Sequence[float], shape: Shape) -> list[float]:
+    """Scales of q, k and v to those of their heads, one after another."""
+    counts = (shape.heads, shape.kv_heads, shape.kv_heads)
+    return [scale for scale, count in zip(scales, counts, strict=True) for _ in range(count)]
+
+
+def normed_heads(
+    to: Lowering, node: Node, parts: Sequence[Part], shape: Shape, caches: CacheScales | None
+) -> list[str]:
     q_gain, k_gain, value_norm, eps = (arguments(node)[i] for i in (3, 4, 12, 13))
     query = head_norm(to, parts[0], query_gain(to.gain(q_gain), caches), shape.heads, f"{node.name}.q", eps)
     key = head_norm(to, parts[1], key_gain(to.gain(k_gain), caches), shape.kv_heads, f"{node.name}.k", eps)
-    if not value_norm:
-        return [query, key, parts[2]]
-    return [query, key, head_norm(to, parts[2], np.ones(shape.dim, np.float32), shape.kv_heads, f"{node.name}.v", eps)]
+    return [query, key, value_heads(to, parts[2], (shape.kv_heads, shape.dim), f"{node.name}.v", value_norm, eps)]
 
 
-def head_norm(to: Lowering, x: str, gain: Floats, heads: int, out: str, eps: Any) -> str:
-    one, dim = heads == 1, len(gain)
+def value_heads(to: Lowering, part: Part, shape: tuple[int, int], out: str, normed: bool, eps: Any) -> str:
+    """Values (1, S, K·D) of K heads of D, which in Gemma 4 pass a norm without gain."""
+    if normed:
+        return head_norm(to, part, np.ones(shape[1], np.float32), shape[0], out, eps)
+    x, scale = part
+    return to.fake_quantize(x, scale, f"{out}.rounded") if scale else x
+
+
+def head_norm(to: Lowering, part: Part, gain: Floats, heads: int, out: str, eps: Any) -> str:
+    """Heads (1, S, N·D), rounded if they have a scale, and normed."""
+    one, dim, (x, scale) = heads == 1, len(gain), part
     x = x if one else to.reshape(x, [1, -1, heads, dim], f"{out}.heads")
+    if scale and one:
+        x = to.fake_quantize(x, scale, f"{out}.rounded")
+    elif scale:
+        x = to.fake_quantize_heads(x, [scale] * heads, f"{out}.rounded")
     inputs = [x, to.constant(gain)]
     to.emit("SimplifiedLayerNormalization", inputs, f"{out}.normed", axis=-1, epsilon=eps, stash_type=1)
     if one:
@@ -141,14 +179,17 @@ def remember(to: Lowering, node: Node) -> None:
     k, v, gain, *rotary, past_key, past_value, value_norm, eps, _, _ = arguments(node)
     kind = to.config.layers[to.config.own_kv_layers - 1].kind
     kv_heads, dim = cache_sizes(past_key)
-    parts = [to.value(k), to.value(v)]
     if to.alike([k, v]):
-        parts = [f"{node.name}.{part}" for part in "kv"]
-        to.emit("Split", [to.fuse([k, v], f"{node.name}.kv")], parts, axis=-1, num_outputs=2)
+        scales, names = to.fuse([k, v], f"{node.name}.kv"), [f"{node.name}.{one}" for one in "kv"]
+        to.emit("Split", [f"{node.name}.kv"], names, axis=-1, num_outputs=2)
+        parts = list(zip(names, scales, strict=True))
+    else:
+        parts = [part(to, one) for one in (k, v)]
     caches = attention_scales(to, arguments(node)[-2:])
-    new = [head_norm(to, parts[0], key_gain(to.gain(gain), caches), kv_heads, f"{node.name}.k", eps), parts[1]]
-    if value_norm:
-        new[1] = head_norm(to, parts[1], np.ones(dim, np.float32), kv_heads, f"{node.name}.v", eps)
+    new = [
+        head_norm(to, parts[0], key_gain(to.gain(gain), caches), kv_heads, f"{node.name}.k", eps),
+        value_heads(to, parts[1], (kv_heads, dim), f"{node.name}.v", value_norm, eps),
+    ]
     store(
         to, new, [to.value(past_key), to.value(past_value)], take_outputs(to, node, 2),
         [to.value(one) for one in rotary], caches, new_rows(to, kind, kv_heads), (kv_heads, dim),
@@ -160,7 +201,7 @@ def attend_shared(to: Lowering, node: Node) -> None:
     caches = attention_scales(to, arguments(node)[-2:])
     kv_heads, dim = cache_sizes(key)
     shape = Shape(int(q.meta["val"].shape[2]) // dim, kv_heads, dim, scale, window)
-    query = head_norm(to, to.value(q), query_gain(to.gain(q_gain), caches), shape.heads, f"{node.name}.q", eps)
+    query = head_norm(to, part(to, q), query_gain(to.gain(q_gain), caches), shape.heads, f"{node.name}.q", eps)
     # Without presents onnxruntime 1.29 and 1.30 crash; bound to the source's arrays they cost nothing.
     index = next(to.askers)
     when = "kept" if to.config.layers[index].owns_kv else "present"  # its present is the one it remembers with

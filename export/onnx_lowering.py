@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -186,21 +187,44 @@ class Lowering:
             self.matmul_integers(x, f"{name}{FROM_ROW}{start}", [part], f"{out}.{start}")
         self.emit("Concat", [f"{out}.{start}" for start in starts], out, axis=-1)
 
-    def alike(self, linears: Sequence[Any]) -> bool:
-        """Linears that one matmul can do: of one input and one scheme, for this one reader."""
-        if not all(
-            isinstance(node, Node) and node.target is ops.linear.default and len(node.users) == 1 for node in linears
-        ):
-            return False
-        if len(set(linears)) < len(linears):
+    def alike(self, arguments: Sequence[Any]) -> bool:
+        """Values that one matmul can give: of one input and one scheme, for this one reader, all rounded or none."""
+        products = [product(one) for one in arguments]
+        if None in products or len(products) < 2 or len(set(products)) < len(products):
             return False  # K is V: its weight would be stored and multiplied twice
-        schemes = {self.weights.schemes[self.names[arguments(node)[1]]] for node in linears}
-        return len(schemes) == 1 and len({arguments(node)[0] for node in linears}) == 1
+        kinds = {
+            (self.weights.schemes[self.names[one.weight]], one.input, one.scale > 0) for one in products if one
+        }
+        return len(kinds) == 1
 
-    def fuse(self, linears: Sequence[Node], out: str) -> str:
-        """Emit one matmul for several linears.  Nodes are in order, so their input is there already."""
-        self.emitted.update(linears)
-        self.matmul(self.name(arguments(linears[0])[0]), [self.names[arguments(node)[1]] for node in linears], out)
+    def fuse(self, arguments: Sequence[Any], out: str) -> list[float]:
+        """Emit one matmul for several values that are alike; the scale that each is to be rounded with.
+
+        Nodes are in order, so their input is there already.
+        """
+        products = [one for one in map(product, arguments) if one]
+        self.emitted.update(node for one in products for node in one.nodes)
+        self.matmul(self.name(products[0].input), [self.names[one.weight] for one in products], out)
+        return [one.scale for one in products]
+
+    def fake_quantize(self, x: str, scale: float, out: str) -> str:
+        """To the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
+        return self.to_steps_and_back(x, np.float32(scale), np.int8(0), out)
+
+    def fake_quantize_heads(self, x: str, scales: Sequence[float], out: str) -> str:
+        """As `fake_quantize`, of heads (1, S, N, D) with a scale each, also where these are equal.
+
+        A pair with one scale for all is moved through a Reshape beside it by onnxruntime 1.32, which then refuses
+        its own graph; and along the last axis, of q, k and v side by side, a pair is 40 times slower.
+        """
+        return self.to_steps_and_back(x, np.float32(scales), np.zeros(len(scales), np.int8), out, axis=2)
+
+    def to_steps_and_back(
+        self, x: str, scale: NDArray[Any] | np.generic, zero: NDArray[Any] | np.generic, out: str, **axis: int
+    ) -> str:
+        parameters = [self.constant(scale), self.constant(zero)]
+        self.emit("QuantizeLinear", [x, *parameters], f"{out}.steps", **axis)
+        self.emit("DequantizeLinear", [f"{out}.steps", *parameters], out, **axis)
         return out
 
     # ---- the model ----
@@ -273,6 +297,40 @@ def spread(stored: Quantized, groups: int) -> NDArray[np.float32]:
     """Scales (rows, groups); one a row is repeated."""
     scales = np.asarray(stored.scales)
     return np.repeat(scales, groups, 1) if scales.shape[1] == 1 else scales
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a linear gives to its one reader, rounded with a static scale unless that is 0.
+
+    nodes: the linear, and the rounding if there is one
+    """
+
+    nodes: tuple[Node, ...]
+    scale: float
+
+    @property
+    def input(self) -> Node:
+        found: Node = arguments(self.nodes[0])[0]
+        return found
+
+    @property
+    def weight(self) -> Node:
+        found: Node = arguments(self.nodes[0])[1]
+        return found
+
+
+def product(argument: Any) -> Product | None:
+    """None for what is not the product of a linear, or has other readers."""
+    if not isinstance(argument, Node) or len(argument.users) != 1:
+        return None
+    if argument.target is ops.linear.default:
+        return Product((argument,), 0.0)
+    if argument.target is not ops.fake_quantize.default:
+        return None
+    x, scale = arguments(argument)
+    alone = x.target is ops.linear.default and len(x.users) == 1
+    return Product((x, argument), scale) if alone else None
 
 
 Translations = Mapping[Any, Callable[[Lowering, Node], None]]

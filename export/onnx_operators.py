@@ -11,18 +11,31 @@ from torch.fx import Node
 from runtime.errors import GemmaError
 
 from .onnx_attention import attend, attend_shared, remember
-from .onnx_lowering import MICROSOFT, Lowering, Translations, arguments
+from .onnx_lowering import MICROSOFT, Lowering, Translations, arguments, product
 
 ops, aten = torch.ops.gemma_edge, torch.ops.aten
 
 
 def linear(to: Lowering, node: Node) -> None:
-    x, weight = arguments(node)
-    reader = next(iter(node.users))
-    together = TOGETHER.get(reader.target, 0)
-    if together and to.alike(arguments(reader)[:together]):
-        return  # it takes its linears together
-    to.matmul(to.value(x), [to.names[weight]], to.name(node))
+    if not taken_along(to, node):
+        x, weight = arguments(node)
+        to.matmul(to.value(x), [to.names[weight]], to.name(node))
+
+
+def fake_quantize(to: Lowering, node: Node) -> None:
+    if not any(user.target in HEADS for user in node.users):  # attention rounds heads
+        x, scale = arguments(node)
+        to.fake_quantize(to.value(x), scale, to.name(node))
+
+
+def taken_along(to: Lowering, linear: Node) -> bool:
+    """Whether the reader of a linear, or of its rounding, takes all its linears together."""
+    reader = next(iter(linear.users))
+    if reader.target is ops.fake_quantize.default:
+        reader = next(iter(reader.users))
+    values = arguments(reader)[: HEADS.get(reader.target, 0)]
+    mine = any(linear in one.nodes for one in map(product, values) if one)
+    return mine and to.alike(values)
 
 
 def rms_norm(to: Lowering, node: Node) -> None:
@@ -86,9 +99,11 @@ def tanh(to: Lowering, node: Node) -> None:
     to.emit("Tanh", [to.value(arguments(node)[0])], to.name(node))
 
 
-TOGETHER: dict[Any, int] = {ops.attend.default: 3, ops.remember.default: 2}  # linears among the first arguments
+# How many of the first arguments are heads: those of q, k and v.
+HEADS: dict[Any, int] = {ops.attend.default: 3, ops.remember.default: 2, ops.attend_shared.default: 1}
 TRANSLATIONS: Translations = {
     ops.linear.default: linear,
+    ops.fake_quantize.default: fake_quantize,
     ops.rms_norm.default: rms_norm,
     ops.gelu_tanh.default: gelu_tanh,
     ops.attend.default: attend,

@@ -58,6 +58,21 @@ def _(x: Tensor, weight: Tensor) -> Tensor:
 
 
 @operator
+def fake_quantize(x: Tensor, scale: float) -> Tensor:
+    """clamp(rint(x / scale), −128, 127) · scale, ties to even: what a static 8-bit range leaves of activations.
+
+    As transformers' apply_srq (integrations/gemma_quant.py).  The scale is a float32 value.
+    """
+    step = torch.tensor(scale, dtype=x.dtype)  # a tensor: torch may turn a division by a number into a product
+    return torch.clamp(torch.round(x / step), -128, 127) * step
+
+
+@fake_quantize.register_fake
+def _(x: Tensor, scale: float) -> Tensor:
+    return torch.empty_like(x)
+
+
+@operator
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x²) + eps) · weight, over the last dimension."""
     return x * torch.pow(x.square().mean(-1, keepdim=True) + eps, -0.5) * weight

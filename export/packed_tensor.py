@@ -17,12 +17,15 @@ from quantize.affine import Floats, Quantized
 from quantize.scheme import Scheme
 from runtime.errors import GemmaError
 
+from .config import FLOATS, ActivationScales
 from .released_bits import LONGEST, ReleasedBits
 from .stored_tensor import DTYPES, Stored, widened
-from .tensors import Shape, our_name
+from .tensors import HEAD, Shape, our_name
 
 SCALES = {"weight": "weight_scale", "embedding_quantized": "embedding_scale"}  # by the name of the integers
-ACTIVATIONS = ("input_activation_scale", "output_activation_scale")  # activations are rounded as they come
+ACTIVATIONS = ("input_activation_scale", "output_activation_scale")
+HEAD_MODULE = HEAD.removesuffix(".weight")
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max) / 128  # of a scale
 CACHES = {"k_cache_scale": "k_scale", "v_cache_scale": "v_scale"}  # ours, by the released name
 
 
@@ -141,14 +144,47 @@ def cache_scales(found: Mapping[str, Stored]) -> dict[str, float]:
     scales = {}
     for name, entry in found.items():
         module, _, part = name.rpartition(".")
-        if part not in CACHES:
-            continue
-        if entry.shape not in ((), (1,)) or entry.dtype not in DTYPES:
-            raise GemmaError(f"{entry.origin}: {entry.dtype} {list(entry.shape)} is not one scale")
-        with entry.opened() as view:
-            scale = float(widened(view[:])[0])
-        if not (np.isfinite(scale) and scale >= 0):
-            raise GemmaError(f"{entry.origin}: {scale} is not a scale", "the checkpoint is damaged; download it again")
-        if scale:
+        if part in CACHES and (scale := one_scale(entry)):
             scales[f"{our_name(module)}.{CACHES[part]}"] = scale
     return scales
+
+
+def activation_scales(found: Mapping[str, Stored], where: str) -> dict[str, ActivationScales]:
+    """Static scales of the inputs and outputs of linears, by our label; linears whose scales are zero are left out.
+
+    Raises GemmaError for one that is no scale, for a linear that lacks one where others have them, and for a head
+    that has some: its logits would be rounded, which no release does.
+    """
+    if not any(name.endswith(ACTIVATIONS) for name in found):
+        return {}
+    linears = {name.removesuffix(".weight") for name in found if name.endswith(".weight") and f"{name}_scale" in found}
+    read = {module: scales_of(module, found, where) for module in sorted(linears)}
+    if any(one_scale(found[name]) for part in ACTIVATIONS if (name := f"{HEAD_MODULE}.{part}") in found):
+        raise GemmaError(
+            f"{where}: {HEAD_MODULE} has static ranges of activations, where releases have zeros",
+            "a head that rounds its logits is not supported",
+        )
+    return {our_name(module): scales for module, scales in read.items() if scales != FLOATS}
+
+
+def scales_of(module: str, found: Mapping[str, Stored], where: str) -> ActivationScales:
+    for part in ACTIVATIONS:
+        if f"{module}.{part}" not in found:
+            raise GemmaError(
+                f"{where}: {module} has no {part}, which other linears have",
+                "the checkpoint is not whole; download it again",
+            )
+    return ActivationScales(*(one_scale(found[f"{module}.{part}"]) for part in ACTIVATIONS))
+
+
+def one_scale(entry: Stored) -> float:
+    """Raises GemmaError for what is not one number, 0 or one that integers of 8 bits can be multiplied by."""
+    if entry.shape not in ((), (1,)) or entry.dtype not in DTYPES:
+        raise GemmaError(
+            f"{entry.origin}: {entry.dtype} {list(entry.shape)} is not one scale", "download the checkpoint again"
+        )
+    with entry.opened() as view:
+        scale = float(widened(view[:])[0])
+    if scale != 0 and not SMALLEST <= scale <= LARGEST:
+        raise GemmaError(f"{entry.origin}: {scale} is not a scale", "the checkpoint is damaged; download it again")
+    return scale

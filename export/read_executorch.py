@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from quantize.pack import unpack
 from runtime.errors import GemmaError
 
-from .executorch_weights import HALF, PART_SEP, PARTS
+from .executorch_weights import ENDS, HALF, PART_SEP, PARTS, STATIC
 from .flatbuffer import Broken, Table, number
 from .read_onnx import FROM_ROW, PIECE_ROWS
 
@@ -74,7 +74,7 @@ def stored_weights(path: Path) -> Iterator[tuple[list[str], Pieces]]:
 
 def values(path: Path, name: str, parts: dict[str, Matrix], first: int) -> Pieces:
     """What the parts of a matrix stand for: scale · (codes + offset), with a sign lost to nobody."""
-    whole = parts.get("codes") or parts.get("low")
+    whole = parts.get("codes") or parts.get(STATIC) or parts.get("low")
     if whole is None or whole.scales is None or ("high" in parts) != ("low" in parts):
         raise Broken(f"{name} is not whole")
     for start in range(0, whole.rows, PIECE_ROWS):
@@ -86,10 +86,19 @@ def values(path: Path, name: str, parts: dict[str, Matrix], first: int) -> Piece
             if high.scales is None or not np.array_equal(high.scales[rows], scales * np.float32(1 << HALF)):
                 raise GemmaError(f"{path}: {name}: scales of its halves do not agree", "report this as a bug")
             codes += high.codes(rows).astype(np.float32) * (1 << HALF)
+        if STATIC in parts:
+            codes = without_ends(name, codes)
         blocks = codes.reshape(*scales.shape, -1)  # (n, G, width)
         if "offsets" in parts:
             blocks += offsets(path, name, parts["offsets"].floats()[rows], scales)[..., None]
         yield first + start, (blocks * scales[..., None]).reshape(codes.shape)
+
+
+def without_ends(name: str, codes: Floats) -> Floats:
+    """(n, K + 2) to (n, K).  Raises Broken where the ends of a range would count."""
+    if codes[:, -ENDS:].any():
+        raise Broken(f"{name}: the ends of its inputs' range are multiplied by something")
+    return codes[:, :-ENDS]
 
 
 def offsets(path: Path, name: str, stored: Floats, scales: Floats) -> Floats:

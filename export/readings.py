@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
@@ -21,7 +23,7 @@ from runtime.row_table import RowTable
 from .config import GemmaConfig
 from .prove import FLOAT, Key, kept, places, ways
 from .reference import FloatSource, QuantizedSource, Source, hidden_states, logits
-from .verify import Floats, Reading, spans
+from .verify import Floats, Parity, Reading, Tally, spans
 from .weights import Weights
 
 
@@ -59,15 +61,24 @@ class Reader:
         """Of the float model, whose hidden states (n, hidden) are there, and of the integers as each way needs them."""
         found = {FLOAT: self.reading("float", model, hidden)}
         wanted = {way.key(self.manifest, sources.config.cache_bits) for way in ways(self.manifest)}
-        states = {bits: self.hidden(sources(bits, True)) for bits in {bits for bits, _ in wanted}}
+        every_bits = {bits for bits, _ in wanted}
+        states = {bits: self.hidden(sources(bits, True)) for bits in every_bits}
+        wide = {bits: self.hidden(sources(bits, True), torch.float64) for bits in every_bits if self.noisy(sources)}
         for bits, first in sorted(wanted):
-            found[bits, first] = self.reading(f"{bits}.{first}", sources(bits, first), states[bits])
+            source = sources(bits, first)
+            reading = self.reading(f"{bits}.{first}", source, states[bits])
+            found[bits, first] = replace(reading, noise=noise(reading, source, wide[bits])) if wide else reading
         give_back()
         return found
 
-    def hidden(self, source: QuantizedSource) -> Floats:
+    @staticmethod
+    def noisy(sources: QuantizedSources) -> bool:
+        """Whether a last digit can move a value to another step of a static range, and so all that follow."""
+        return bool(sources.config.activation_scales)
+
+    def hidden(self, source: QuantizedSource, dtype: torch.dtype = torch.float32) -> NDArray[Any]:
         longest = max(stop for _, stop in self.spans(len(self.ids)))
-        states: Floats = hidden_states(source, self.ids[None, :longest])[0]
+        states: NDArray[Any] = hidden_states(source, self.ids[None, :longest], dtype=dtype)[0]
         return states
 
     def reading(self, name: str, source: Source, hidden: Floats) -> Reading:
@@ -81,6 +92,15 @@ class Reader:
         """Positions that some way is compared at, of the first `length`."""
         several = {tuple(places(way.runner, self.manifest, self.window, len(self.ids))) for way in ways(self.manifest)}
         return merged(span for one in several for span in spans(list(one), kept(self.manifest), length))
+
+
+def noise(reading: Reading, source: Source, hidden: NDArray[np.float64]) -> Parity:
+    """A reading against the same source in float64, whose hidden states (n, hidden) these are."""
+    tally = Tally()
+    for first, path in reading.pieces.items():
+        narrow: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+        tally.add(narrow, logits(source, hidden[first : first + len(narrow)]))
+    return tally.parity()
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -109,21 +109,24 @@ def hidden_states(
     ids: Ids,
     see: Callable[[int, Tensor, Tensor], None] | None = None,
     progress: Callable[[float], None] = lambda done: None,
-) -> Floats:
+    dtype: torch.dtype = torch.float32,
+) -> NDArray[Any]:
     """Sequences of one length, ids (B, T), to the hidden states after the final norm, (B, T, hidden).
+
+    In float64 nothing is stored anew: each product widens a few rows of a weight at a time.
 
     Every layer sees every position, without the shortcut over shared layers, so that a reference
     also proves the shortcut.  `see` is shown each layer's own keys and values, (B, K, T, D).
     """
     config, (batch, count) = source.config, ids.shape
-    x = embedded(source, ids)
+    x = embedded(source, ids).to(dtype)
     slices = per_layer_inputs(source)(ids, x)
     positions = torch.arange(count)[None]
     ropes = rotary_tables(config, count)
     presents: dict[int, KV] = {}
     for layer in config.layers:
         module = load_layer(source, layer)
-        nothing = torch.zeros(batch, layer.kv_heads, 0, layer.head_dim)
+        nothing = torch.zeros(batch, layer.kv_heads, 0, layer.head_dim, dtype=dtype)
         kv = (nothing, nothing) if layer.owns_kv else presents[layer.source]
         per_layer = slices[layer.index] if slices else None
         scales = module.self_attn.cache_scales
@@ -187,12 +190,12 @@ def per_layer_inputs(source: Source) -> Callable[[Ids, Tensor], list[Tensor]]:
     return slices
 
 
-def logits(source: Source, hidden: Floats) -> Floats:
-    """Hidden states (n, hidden) to logits (n, vocab), a piece of the head at a time."""
+def logits(source: Source, hidden: NDArray[Any]) -> Floats:
+    """Hidden states (n, hidden) to logits (n, vocab), a piece of the head at a time, in the dtype of the states."""
     x, cap, start = torch.from_numpy(hidden), source.config.softcap, 0
     found = np.empty((len(hidden), source.config.vocab), np.float32)
     for piece in source.read_rows("head.weight", HEAD_ROWS):
-        part = softcapped(x @ torch.from_numpy(np.require(piece, requirements="W")).T, cap)
+        part = softcapped(x @ torch.from_numpy(np.require(piece, requirements="W")).to(x.dtype).T, cap)
         found[:, start : start + len(piece)] = part
         start += len(piece)
     if isinstance(source, QuantizedSource) and source.head:

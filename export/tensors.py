@@ -14,7 +14,10 @@ TOWERS = re.compile(
     r"^(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio|multi_modal_projector|vision_embedder|audio_embedder)\."
 )
 HEAD = "lm_head.weight"
-SHARED_DEAD = re.compile(r"layers\.(\d+)\.self_attn\.(?:(?:k_proj|v_proj|k_norm)\.weight|[kv]_cache_scale)")
+SHARED_DEAD = re.compile(
+    r"layers\.(\d+)\.self_attn\."
+    r"(?:(?:k_proj|v_proj|k_norm)\.weight|[kv]_proj\.(?:in|out)put_activation_scale|[kv]_cache_scale)"
+)
 
 
 def needed(config: GemmaConfig) -> dict[str, Shape]:

@@ -11,7 +11,7 @@ import json
 import math
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from runtime.errors import GemmaError
 from runtime.manifest import Artifact, Tensor
 
 from .capture import Graph
-from .config import KINDS, GemmaConfig, Kind
+from .config import FLOATS, KINDS, GemmaConfig, Kind
 from .mil_operators import TRANSLATIONS, Cached, Ends, Matrix, Translation
 from .mil_program import FunctionBuilder, Shape, Stored, Value
 from .read_coreml import kept_scales
@@ -48,9 +48,9 @@ CACHE_SCALES = (".k_scale", ".v_scale")
 DATA = "Data/com.apple.CoreML"
 # What the program may be made of.
 OPERATORS = {
-    "add", "cast", "concat", "const", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense", "gather", "gelu",
-    "identity", "linear", "matmul", "mul", "read_state", "reduce_mean", "reshape", "rsqrt", "slice_by_index",
-    "slice_by_size", "slice_update", "softmax", "split", "sub", "tanh", "transpose", "write_state",
+    "add", "cast", "clip", "concat", "const", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense", "gather", "gelu",
+    "identity", "linear", "matmul", "mul", "read_state", "real_div", "reduce_mean", "reshape", "round", "rsqrt",
+    "slice_by_index", "slice_by_size", "slice_update", "softmax", "split", "sub", "tanh", "transpose", "write_state",
 }  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
         stored = StoredWeights(writer, graph.config, weights)
         decoders = {name: Decoder(graph, stored, tokens) for name, tokens in (("prefill", TOKENS), ("decode", 1))}
         stored.check_all_used(set.intersection(*(decoder.translation.used for decoder in decoders.values())))
-    check_size(path, weights)
+    check_size(path, weights, [4 * one.shape[0] for one in stored.matrices.values() if one.factor])
     program = mil.Program(version=1, functions={name: one.function for name, one in decoders.items()})
     operators = census(program)
     model = specification(program, decoders)
@@ -96,7 +96,7 @@ class StoredWeights:
     """All weights in the weight file, for every function to refer to."""
 
     def __init__(self, writer: WeightWriter, config: GemmaConfig, weights: Weights) -> None:
-        self.writer = writer
+        self.writer, self.config = writer, config
         self.matrices: dict[str, Matrix] = {}
         self.vectors: dict[str, Stored] = {}
         self.scale_error = 0.0
@@ -132,12 +132,23 @@ class StoredWeights:
         assert isinstance(one, Quantized)
         decided = even_scales(name, one)
         shape, scales = (one.rows, one.inputs), kept_scales(decided)
-        self._measure(name, decided, scales)
+        factor = self._factor(name, decided, scales)
+        moved = self._moved(name, decided, scales)
+        self.scale_error = max(self.scale_error, 0.0 if factor else moved)
         if one.scheme.bits == 2:
             table = (scales[..., None] * np.arange(-2, 2, dtype=np.float32)).astype(np.float16)[..., None]
-            return Matrix(self._packed(one, "uint2", shape), table=self._small(table))
+            return Matrix(self._packed(one, "uint2", shape), table=self._small(table), factor=factor)
         kind = "int4" if one.scheme.bits == 4 else "int8"
-        return Matrix(self._packed(one, kind, shape), scale=self._small(scales.astype(np.float16)))
+        return Matrix(self._packed(one, kind, shape), scale=self._small(scales.astype(np.float16)), factor=factor)
+
+    def _factor(self, name: str, decided: NDArray[np.float32], kept: NDArray[np.float32]) -> Stored | None:
+        """With rounded inputs a last digit of a scale moves other values to other steps: none may be lost."""
+        static = self.config.activation_scales.get(name.removesuffix(".weight"), FLOATS).input
+        if not static or decided.shape[1] > 1:
+            return None
+        rest = np.divide(decided, kept, out=np.ones_like(decided), where=kept != 0)[:, 0]
+        values = rest * np.float32(static)
+        return Stored(self.writer.write("float32", values.shape, [values]), "float32", values.shape)
 
     def _packed(self, one: Quantized, dtype: str, shape: Shape) -> Stored:
         return Stored(self.writer.write(dtype, shape, packed_pieces(one)), dtype, shape)
@@ -145,8 +156,9 @@ class StoredWeights:
     def _small(self, array: NDArray[np.float16]) -> Stored:
         return Stored(self.writer.write("float16", array.shape, [array]), "float16", array.shape)
 
-    def _measure(self, name: str, decided: NDArray[np.float32], kept: NDArray[np.float32]) -> None:
-        """Remember by how much a scale had to move.  Raises GemmaError if that is too much."""
+    @staticmethod
+    def _moved(name: str, decided: NDArray[np.float32], kept: NDArray[np.float32]) -> float:
+        """By how much of itself a scale has to move.  Raises GemmaError if that is too much."""
         sized = decided[decided != 0]
         moved = float(np.abs(kept[decided != 0] / sized - 1).max()) if sized.size else 0.0
         if not moved <= WORST_SCALE:
@@ -154,7 +166,7 @@ class StoredWeights:
                 f"{name}: a scale moves by {moved:.2g} of itself as float16, which is what Core ML holds",
                 "choose another recipe, or another target",
             )
-        self.scale_error = max(self.scale_error, moved)
+        return moved
 
 
 def even_scales(name: str, one: Quantized) -> NDArray[np.float32]:
@@ -179,8 +191,11 @@ def packed_pieces(one: Quantized) -> Iterator[NDArray[np.uint8]]:
         yield piece ^ np.uint8(0x88) if one.scheme.bits == 4 else piece
 
 
-def check_size(path: Path, weights: Weights) -> None:
-    """Raises GemmaError unless the weight file is as large as what was decided: a copy of floats shows here."""
+def check_size(path: Path, weights: Weights, factors: Sequence[int] = ()) -> None:
+    """Raises GemmaError unless the weight file is as large as what was decided: a copy of floats shows here.
+
+    factors: bytes of each factor of rows.
+    """
     expected, rows = 0, set()
     for one in (weights[name] for name in weights if not name.endswith(CACHE_SCALES)):
         if isinstance(one, Quantized):
@@ -189,7 +204,9 @@ def check_size(path: Path, weights: Weights) -> None:
         else:
             expected += 4 * one.size
         rows |= {len(one.scales) if isinstance(one, Quantized) else len(one)}
-    most = expected * (1 + SLACK) + 2 * len(weights) * EDGE + 4 * sum(rows)  # rows: of zeros that linears add
+    expected += sum(factors)
+    most = expected * (1 + SLACK) + 2 * (len(weights) + len(factors)) * EDGE
+    most += 4 * sum(rows)  # rows: of zeros that linears add
     found = path.stat().st_size
     if not expected <= found <= most:
         raise GemmaError(f"{path}: {found:,} bytes, where integers and scales are {expected:,}", "report this as a bug")

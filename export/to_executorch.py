@@ -22,7 +22,7 @@ from runtime.manifest import Tensor as Described
 
 from . import executorch_methods
 from .capture import Graph
-from .config import GemmaConfig
+from .config import FLOATS, GemmaConfig
 from .executorch_linears import Linear, contained_linear, float_linear
 from .executorch_methods import Rows, empty_caches, inputs, method
 from .executorch_operators import Cache
@@ -59,7 +59,9 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
     path.parent.mkdir()
     with TemporaryDirectory(dir=weights.folder) as scratch:
         containers = {
-            name: contained(one, name, Path(scratch)) for name, one in weights.items() if isinstance(one, Quantized)
+            name: contained(one, name, Path(scratch), static=has_static_input(config, name))
+            for name, one in weights.items()
+            if isinstance(one, Quantized)
         }
         caches = empty_caches(config, rows)
         known = executorch_methods.Weights(linears(weights, containers), vectors(weights), caches)
@@ -81,6 +83,10 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
             Described(name=name, dtype="float32", shape=list(value.shape)) for name, value in states(caches).items()
         ],
     )
+
+
+def has_static_input(config: GemmaConfig, parameter: str) -> bool:
+    return config.activation_scales.get(parameter.removesuffix(".weight"), FLOATS).input > 0
 
 
 def announce(weights: Weights) -> None:

@@ -33,6 +33,8 @@ EXACT = 1e-3  # of the largest logit: what float32 may add
 FLIPPED = 2e-2  # with int8 caches, where the last bit of a float may move a key or value to the next integer
 LARGE = 1e8  # parameters: such a model is run by a slow runner in few places, and only as it ships
 HALF_AGREEMENT, HALF_DIVERGENCE = 0.04, 1e-3  # what float16 may take from a gate: tiny random models lose 3 points
+NOISES = 2  # times that a reference with static ranges differs from itself in float64
+UNSURE = 0.03  # of its tokens: more than it chooses otherwise in float64, its text being short
 LOWERING = 0.05  # nats: what dynamic rounding of activations may add, and a wrong graph exceeds
 
 
@@ -45,6 +47,7 @@ class Parity(msgspec.Struct, frozen=True):
     worst_divergence: float
     worst_difference: float  # of a logit
     worst_relative: float  # of the largest logit
+    mean_relative: float = 0.0  # mean over positions of the largest difference, of the largest logit
 
     def line(self, name: str) -> str:
         return (
@@ -54,16 +57,21 @@ class Parity(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One way to run an artifact, against both references; `greedy` where float32 makes it comparable."""
+    """One way to run an artifact, against both references; `greedy` where float32 makes it comparable.
+
+    noise: of a model with static ranges, its integers' reference in float32 against itself in float64
+    """
 
     artifact: str
     prompts: list[int]
     steps: int
     against: dict[str, Parity]
     greedy: Greedy | None = None
+    noise: Parity | None = None
 
     def lines(self) -> list[str]:
-        lines = [f"{self.artifact:15} {parity.line(name)}" for name, parity in self.against.items()]
+        against = self.against | ({"(noise)": self.noise} if self.noise else {})
+        lines = [f"{self.artifact:15} {parity.line(name)}" for name, parity in against.items()]
         return lines + ([f"{self.artifact:15} {self.greedy.line()}"] if self.greedy else [])
 
 
@@ -106,16 +114,18 @@ class Tally:
     divergence: float = 0.0
     worst_divergence: float = 0.0
     worst_difference: float = 0.0
+    differences: float = 0.0
     largest: float = 0.0
 
     def add(self, found: Floats, expected: Floats) -> None:
         """Logits (n, vocab) of the artifact and of the reference."""
-        divergence = kl(expected, found)
+        divergence, differences = kl(expected, found), np.abs(found - expected).max(-1)
         self.positions += len(found)
         self.agreed += int((found.argmax(-1) == expected.argmax(-1)).sum())
         self.divergence += float(divergence.sum())
         self.worst_divergence = max(self.worst_divergence, float(divergence.max()))
-        self.worst_difference = max(self.worst_difference, float(np.abs(found - expected).max()))
+        self.worst_difference = max(self.worst_difference, float(differences.max()))
+        self.differences += float(differences.sum())
         self.largest = max(self.largest, float(np.abs(expected).max()))
 
     def parity(self) -> Parity:
@@ -126,6 +136,7 @@ class Tally:
             self.worst_divergence,
             self.worst_difference,
             self.worst_difference / self.largest,
+            self.differences / self.positions / self.largest,
         )
 
 
@@ -164,10 +175,12 @@ class Reading:
     """What a reference says of the first `length` tokens of a text.
 
     pieces: files of logits (n, vocab) of neighbouring positions, by the first of them
+    noise: how far it is from itself in float64, where rounding makes that more than float32's last digits
     """
 
     length: int
     pieces: dict[int, Path]
+    noise: Parity | None = None
 
     def logits(self, first: int, stop: int) -> Floats:
         """Of positions from `first` to before `stop`, as far as the reference has read, (n, vocab)."""
@@ -192,7 +205,8 @@ def compare(
     for some in overlapping(prompts, kept):
         compare_some(decoder, ids, some, readings, tallies, whole, kept)
         progress(len(some))
-    return Report(artifact, prompts, STEPS, {name: tally.parity() for name, tally in tallies.items()})
+    against = {name: tally.parity() for name, tally in tallies.items()}
+    return Report(artifact, prompts, STEPS, against, noise=readings["quantized"].noise)
 
 
 def compare_some(
@@ -253,22 +267,27 @@ Checks = list[tuple[str, float, float, bool]]  # what, found, limit, and whether
 
 
 def exact_checks(report: Report, limit: float) -> Checks:
-    relative = report.against["quantized"].worst_relative
-    wrong = report.greedy.steps - report.greedy.equal - report.greedy.ties if report.greedy else 0
-    return [
-        ("largest relative difference from its own integers", relative, limit, relative <= limit),
-        ("greedy tokens that its own integers would not choose", wrong, 0, wrong == 0),
-    ]
+    values, noise = report.against["quantized"], report.noise
+    greedy = report.greedy or Greedy(0, 0, 0)
+    wrong, allowed = greedy.steps - greedy.equal - greedy.ties, greedy.unsure + (UNSURE * greedy.steps if noise else 0)
+    checks = [("greedy tokens that its own integers would not choose", wrong, allowed, wrong <= allowed)]
+    if noise:
+        most, mean = max(EXACT, NOISES * noise.mean_relative), values.mean_relative
+        return [("mean relative difference from its own integers", mean, most, mean <= most), *checks]
+    relative = values.worst_relative
+    return [("largest relative difference from its own integers", relative, limit, relative <= limit), *checks]
 
 
 def gates(report: Report, recipe: Recipe, *, half: bool) -> Checks:
     model, values, gate = report.against["float"], report.against["quantized"], recipe.gate
+    noise = NOISES * report.noise.mean_divergence if report.noise else 0.0
     least = gate.agreement - (HALF_AGREEMENT if half else 0)
-    most = gate.divergence + (HALF_DIVERGENCE if half else 0)
+    most = gate.divergence + (HALF_DIVERGENCE if half else 0) + noise
+    lowering = LOWERING + noise
     checks = [
         ("top-1 agreement with the float model", model.agreement, least, model.agreement >= least),
         ("divergence from the float model", model.mean_divergence, most, model.mean_divergence <= most),
-        ("divergence from its own integers", values.mean_divergence, LOWERING, values.mean_divergence <= LOWERING),
+        ("divergence from its own integers", values.mean_divergence, lowering, values.mean_divergence <= lowering),
     ]
     floats = all(scheme.is_float for scheme in (recipe.cache, *(rule.scheme for rule in recipe.rules)))
     if floats and not half and not recipe.released:

@@ -22,6 +22,7 @@ NONE = 0xFFFFFFFF  # a value that there is not
 BY_NAME = 0xFFFFFFFFFFFFFFFF  # the offset of a constant that is found by its name
 EXTERNAL_INPUT, EXTERNAL_OUTPUT = 1, 2
 FLOAT, DYNAMIC = XNNDatatype.xnn_datatype_fp32, XNNDatatype.xnn_datatype_qdint8
+STATIC = XNNDatatype.xnn_datatype_qint8
 INT64 = XNNDatatype.xnn_datatype_invalid  # which XNNPACK does not read
 
 
@@ -35,13 +36,14 @@ class Constant:
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A tensor.  Integers have scales, `block` inputs each; a row each if it is 0."""
+    """A tensor.  Integers have scales, `block` inputs each; a row each if it is 0; or one `step` for all."""
 
     shape: Shape
     datatype: XNNDatatype = FLOAT
     constant: Constant | None = None
     scales: Constant | None = None
     block: int = 0
+    step: float = 0.0
 
     @property
     def count(self) -> int:
@@ -136,6 +138,8 @@ def described(value: Value, number: int, external: int, flags: int, indices: Map
 def quantization(value: Value, indices: Mapping[str, int]) -> Any:
     if value.datatype == DYNAMIC:
         return schema.PerTokenDynamicQuant(num_nonbatch_dims=1)
+    if value.datatype == STATIC:
+        return schema.PerTensorQuant(scale=value.step, zero_point=0)
     if value.scales is None:
         return None
     where = {"scale_buffer_idx": indices[value.scales.name], "num_scales": value.count}
@@ -208,6 +212,15 @@ class Builder:
     def _round(self, x: Value) -> Value:
         return self._emit(schema.XNNConvert, {"input_id": x}, Value(x.shape, DYNAMIC), {})
 
+    def fake_quantize(self, x: Value, scale: float) -> Value:
+        """To the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
+
+        def make(x: Value) -> Value:
+            steps = self._emit(schema.XNNConvert, {"input_id": x}, Value(x.shape, STATIC, step=scale), {})
+            return self.unary(schema.XNNConvert, steps)
+
+        return self.once(x, ("steps", scale), make)
+
     def once(self, x: Value, what: Any, make: Callable[[Value], Value]) -> Value:
         """`what` is made of x, once for all who ask in a part."""
         part, found = self._once.get((x, what), (None, x))
@@ -239,6 +252,18 @@ class Builder:
         """(…, K) and (N, K) to (…, N)."""
         inputs = {"input1_id": x, "filter_id": matrix}
         return self.emit(schema.XNNFullyConnected, inputs, (*x.shape[:-1], matrix.shape[0]), bias_id=NONE)
+
+    def with_ends(self, x: Value, scale: float) -> Value:
+        """Beside (1, S, K) of static steps the ends of their range, (1, S, K + 2).
+
+        What rounds them anew by the range that it sees then sees this one, and keeps every step as it is.
+        """
+
+        def make(x: Value) -> Value:
+            ends = np.tile(np.float32([-128, 127]) * np.float32(scale), (*x.shape[:-1], 1))
+            return self.concat(x, self.array(f"ends/{x.shape[1]}/{scale!r}", ends))
+
+        return self.once(x, "ends", make)
 
     def concat(self, a: Value, b: Value) -> Value:
         """Along the last dimension."""
