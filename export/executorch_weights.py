@@ -116,7 +116,10 @@ def shortest(values: Floats) -> NDArray[Any]:
 
 
 def write_codes(stored: Quantized, scales: Floats, bits: int, paths: list[Path], ends: int = 0) -> Floats:
-    """The codes of each part and `ends` zeros, packed, in pieces of rows; what they are stored less, by block (N, G)."""
+    """The codes of each part, packed, in pieces of rows, `ends` zeros after each row.
+
+    Gives what they are stored less, by block (N, G).
+    """
     offsets, step = np.zeros_like(scales), max(1, PIECE_BYTES // stored.inputs)
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]

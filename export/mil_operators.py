@@ -48,7 +48,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Rounded:
-    """A value on a static range: whole numbers from -128 to 127 in float32, which float16 holds too, and their scale."""
+    """A value on a static range: whole numbers from -128 to 127 in float32, which float16 has too, and their scale."""
 
     steps: Value
     scale: float

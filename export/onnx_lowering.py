@@ -192,9 +192,7 @@ class Lowering:
         products = [product(one) for one in arguments]
         if None in products or len(products) < 2 or len(set(products)) < len(products):
             return False  # K is V: its weight would be stored and multiplied twice
-        kinds = {
-            (self.weights.schemes[self.names[one.weight]], one.input, one.scale > 0) for one in products if one
-        }
+        kinds = {(self.weights.schemes[self.names[one.weight]], one.input, one.scale > 0) for one in products if one}
         return len(kinds) == 1
 
     def fuse(self, arguments: Sequence[Any], out: str) -> list[float]:
@@ -209,7 +207,7 @@ class Lowering:
 
     def fake_quantize(self, x: str, scale: float, out: str) -> str:
         """To the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
-        return self.to_steps_and_back(x, np.float32(scale), np.int8(0), out)
+        return self.to_steps_and_back(x, np.float32(scale), np.int8(0), out, axis=1)  # of one scale it means nothing
 
     def fake_quantize_heads(self, x: str, scales: Sequence[float], out: str) -> str:
         """As `fake_quantize`, of heads (1, S, N, D) with a scale each, also where these are equal.
@@ -217,14 +215,14 @@ class Lowering:
         A pair with one scale for all is moved through a Reshape beside it by onnxruntime 1.32, which then refuses
         its own graph; and along the last axis, of q, k and v side by side, a pair is 40 times slower.
         """
-        return self.to_steps_and_back(x, np.float32(scales), np.zeros(len(scales), np.int8), out, axis=2)
+        return self.to_steps_and_back(x, np.array(scales, np.float32), np.zeros(len(scales), np.int8), out, axis=2)
 
     def to_steps_and_back(
-        self, x: str, scale: NDArray[Any] | np.generic, zero: NDArray[Any] | np.generic, out: str, **axis: int
+        self, x: str, scale: NDArray[Any] | np.generic, zero: NDArray[Any] | np.generic, out: str, axis: int
     ) -> str:
         parameters = [self.constant(scale), self.constant(zero)]
-        self.emit("QuantizeLinear", [x, *parameters], f"{out}.steps", **axis)
-        self.emit("DequantizeLinear", [f"{out}.steps", *parameters], out, **axis)
+        self.emit("QuantizeLinear", [x, *parameters], f"{out}.steps", axis=axis)
+        self.emit("DequantizeLinear", [f"{out}.steps", *parameters], out, axis=axis)
         return out
 
     # ---- the model ----

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 FEW = 512  # vectors
-ROWS = 1024  # of a 16-bit matrix, in float32 at a time: they stay in the processor's cache
+ROWS = 1024  # of a matrix at a time
+WIDENED = 4 << 20  # bytes of rows in another dtype at a time: they stay in the processor's cache
 
 Body = Callable[..., Any]
 
@@ -42,13 +43,14 @@ def operator(body: Body) -> Operator:
 
 @operator
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """(…, inputs) @ (outputs, inputs)ᵀ to (…, outputs).  A 16-bit weight is multiplied in float32."""
+    """(…, inputs) @ (outputs, inputs)ᵀ to (…, outputs), in the dtype of x: a weight of another is widened by rows."""
     if weight.dtype == x.dtype and x.numel() // x.shape[-1] > FEW:
         return x @ weight.T
     columns = x.flatten(0, -2).T.contiguous()  # (inputs, n): for few, twice as fast on the processors measured
     out = x.new_empty(len(weight), columns.shape[1])
-    for start in range(0, len(weight), ROWS):
-        torch.mm(weight[start : start + ROWS].to(x.dtype), columns, out=out[start : start + ROWS])
+    step = ROWS if weight.dtype == x.dtype else max(1, min(ROWS, WIDENED // (x.shape[-1] * x.element_size())))
+    for start in range(0, len(weight), step):
+        torch.mm(weight[start : start + step].to(x.dtype), columns, out=out[start : start + step])
     return out.T.view(*x.shape[:-1], -1)
 
 
@@ -64,7 +66,7 @@ def fake_quantize(x: Tensor, scale: float) -> Tensor:
     As transformers' apply_srq (integrations/gemma_quant.py).  The scale is a float32 value.
     """
     step = torch.tensor(scale, dtype=x.dtype)  # a tensor: torch may turn a division by a number into a product
-    return torch.clamp(torch.round(x / step), -128, 127) * step
+    return (x / step).round_().clamp_(-128, 127).mul_(step)
 
 
 @fake_quantize.register_fake

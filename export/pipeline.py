@@ -30,6 +30,7 @@ from .calibration_cost import projected_seconds
 from .calibration_store import Key, Store, stored
 from .calibration_text import AUTO, SEED, Text, sequences
 from .capture import capture
+from .check_scales import check_scales
 from .check_weights import check_weights
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
@@ -128,6 +129,7 @@ def drafted(
     )
     for name in in_order(artifacts):
         check_weights(folder, quantized, name, artifacts[name].file)
+        check_scales(folder, config, name, artifacts[name].file)
     sources = QuantizedSources(config, quantized, unsealed(manifest, folder))
     readings = Reader(ids, config.window, place.scratch, manifest).readings(model, hidden, sources)
     return Draft(manifest, ids, config, recipe, readings), sources

@@ -1,4 +1,4 @@
-"""Integers and scales of an ExecuTorch artifact back to floats, from the bytes of the .pte file alone.
+"""Integers and scales of an ExecuTorch artifact, and the ranges around them, from the bytes of the .pte file alone.
 
 A .pte file is a FlatBuffers table (executorch's schema/program.fbs) and segments behind it.  Each delegate
 of XNNPACK is a segment with a table of its own (backends/xnnpack/serialization/schema.fbs), which finds
@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from quantize.pack import unpack
 from runtime.errors import GemmaError
 
+from .config import ActivationScales, GemmaConfig
 from .executorch_weights import ENDS, HALF, PART_SEP, PARTS, STATIC
 from .flatbuffer import Broken, Table, number
 from .read_onnx import FROM_ROW, PIECE_ROWS
@@ -29,9 +31,10 @@ PLANS, SEGMENTS, NAMED, DELEGATES, PROCESSED = 1, 4, 7, 7, 1
 CHAINS, OPERATORS, INSTRUCTIONS, KERNEL_CALL, DELEGATE_CALL = 5, 6, 2, 1, 2
 DELEGATE = "XNNPACK"
 NODES, VALUES, CONSTANTS = 1, 2, 8
-FULLY_CONNECTED, QUANTIZED, BY_ROW, BY_BLOCK = 2, 2, 1, 4
+ADD, FULLY_CONNECTED, CONVERT, CONCATENATE = 1, 2, 18, 32
+QUANTIZED, BY_ROW, BY_TENSOR, BY_BLOCK = 2, 1, 2, 4
 FLOAT32, FLOAT16 = 1, 2
-INT8_ROW, INT4_ROW, INT4_BLOCK = 6, 8, 10
+INT8, INT8_ROW, INT4_ROW, INT4_BLOCK = 3, 6, 8, 10
 IN_SEGMENT = 1
 
 
@@ -99,6 +102,103 @@ def without_ends(name: str, codes: Floats) -> Floats:
     if codes[:, -ENDS:].any():
         raise Broken(f"{name}: the ends of its inputs' range are multiplied by something")
     return codes[:, :-ENDS]
+
+
+def stored_scales(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
+    """For each linear of each method, by its label: the static scales that it is rounded with before and behind it."""
+    file = File(path)
+    for graph in file.graphs():
+        ends = Ends(file, graph)
+        for node in ends.of_kind(FULLY_CONNECTED):
+            named = ends.parameter(node.table(1).integer(1))
+            if named:
+                parameter, part = named
+                yield parameter.removesuffix(".weight"), ends.scales(node.table(1), static=part == STATIC)
+
+
+class Ends:
+    """Which node of a graph of XNNPACK's makes a value, and which read it, by its number."""
+
+    def __init__(self, file: File, graph: Table) -> None:
+        self.file, self.nodes, self.constants = file, list(graph.tables(NODES)), list(graph.tables(CONSTANTS))
+        kinds = [(value.integer(0, "<B"), value.table(1)) for value in graph.tables(VALUES)]
+        pairs = [(table.table(0), table) if kind == QUANTIZED else (table, None) for kind, table in kinds]
+        self.values = {tensor.integer(6): (tensor, quantized) for tensor, quantized in pairs}
+        self.makers = {self.ends(node)[1]: node for node in self.nodes}
+        self.readers: dict[int, list[Table]] = {}
+        for node in self.nodes:
+            for value in self.ends(node)[0]:
+                self.readers.setdefault(value, []).append(node)
+
+    def of_kind(self, kind: int) -> Iterator[Table]:
+        return (node for node in self.nodes if node.integer(0, "<B") == kind)
+
+    @staticmethod
+    def ends(node: Table) -> tuple[list[int], int]:
+        """Numbers of a node's inputs and output, as far as a linear's neighbours go."""
+        fields = {ADD: ((0, 1), 2), FULLY_CONNECTED: ((0,), 3), CONVERT: ((0,), 1), CONCATENATE: ((1, 2), 5)}
+        inputs, output = fields.get(node.integer(0, "<B"), ((), 0))
+        table = node.table(1)
+        return [table.integer(field) for field in inputs], table.integer(output) if inputs else -1
+
+    def parameter(self, value: int) -> tuple[str, str] | None:
+        """Name and part of a matrix of integers that is not the second half of one; None for others."""
+        index = self.values[value][0].integer(3)
+        key = self.file.keys.get(self.constants[index].text(2), -1) if index else -1
+        for name in self.file.names.get(key, []):
+            parameter, _, part = name.rpartition(PART_SEP)
+            if part in ("codes", STATIC, "high"):
+                return parameter.partition(FROM_ROW)[0], part
+        return None
+
+    def scales(self, linear: Table, *, static: bool) -> ActivationScales:
+        source = linear.integer(0)
+        maker = self.makers.get(source)
+        if maker is not None and maker.integer(0, "<B") == CONVERT and self.step(source) == 0:
+            source = maker.table(1).integer(0)  # what is rounded by row
+            maker = self.makers.get(source)
+        ends = None
+        if static and maker is not None and maker.integer(0, "<B") == CONCATENATE:
+            ends = self.floats(maker.table(1).integer(2))
+            source = maker.table(1).integer(1)
+        before = self.pair_before(source)
+        if static and (ends is None or not np.array_equal(ends, np.float32(before) * ends_of_range(len(ends)))):
+            before = 0.0
+        return ActivationScales(before, self.pair_behind(linear.integer(3)))
+
+    def pair_before(self, value: int) -> float:
+        """The scale of a value that was made of int8 steps; 0 for another."""
+        maker = self.makers.get(value)
+        if maker is None or maker.integer(0, "<B") != CONVERT:
+            return 0.0
+        return self.step(maker.table(1).integer(0))
+
+    def pair_behind(self, value: int) -> float:
+        """The scale of the int8 steps that a value becomes, after its terms were added; 0 for one that does not."""
+        readers = self.readers.get(value, [])
+        kinds = [node.integer(0, "<B") for node in readers]
+        if kinds == [ADD]:
+            return self.pair_behind(self.ends(readers[0])[1])
+        return self.step(self.ends(readers[0])[1]) if kinds == [CONVERT] else 0.0
+
+    def step(self, value: int) -> float:
+        tensor, quantized = self.values[value]
+        if quantized is None or tensor.integer(0, "<h") != INT8 or quantized.integer(1, "<B") != BY_TENSOR:
+            return 0.0
+        how = quantized.table(2)
+        where = how.field(0)
+        return 0.0 if how.integer(1, "<i") or not where else float(number(how.data, where, "<f"))
+
+    def floats(self, value: int) -> Floats:
+        """A constant's values, flat; none for a value that is no constant."""
+        tensor, _ = self.values[value]
+        index = tensor.integer(3)
+        size = 4 * prod(tensor.integers(2)) if index else 0
+        return np.frombuffer(self.file.constant(self.constants[index].text(2), size), np.float32)
+
+
+def ends_of_range(count: int) -> Floats:
+    return np.resize(np.array([-128, 127], np.float32), count)
 
 
 def offsets(path: Path, name: str, stored: Floats, scales: Floats) -> Floats:

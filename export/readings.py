@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +20,13 @@ from runtime.resident_memory import give_back
 from runtime.row_table import RowTable
 
 from .config import GemmaConfig
-from .prove import FLOAT, Key, kept, places, ways
+from .prove import FLOAT, Key, kept, large, places, ways
 from .reference import FloatSource, QuantizedSource, Source, hidden_states, logits
 from .verify import Floats, Parity, Reading, Tally, spans
 from .weights import Weights
+
+NOISY = 32  # tokens of a large model that are read in float64, too
+PIECE = 32  # positions at a time
 
 
 @dataclass(frozen=True)
@@ -61,25 +63,33 @@ class Reader:
         """Of the float model, whose hidden states (n, hidden) are there, and of the integers as each way needs them."""
         found = {FLOAT: self.reading("float", model, hidden)}
         wanted = {way.key(self.manifest, sources.config.cache_bits) for way in ways(self.manifest)}
-        every_bits = {bits for bits, _ in wanted}
-        states = {bits: self.hidden(sources(bits, True)) for bits in every_bits}
-        wide = {bits: self.hidden(sources(bits, True), torch.float64) for bits in every_bits if self.noisy(sources)}
+        states = {bits: self.hidden(sources(bits, True)) for bits in {bits for bits, _ in wanted}}
+        noises = {bits: self.noise(sources(bits, True), hidden) for bits, hidden in states.items()}
         for bits, first in sorted(wanted):
-            source = sources(bits, first)
-            reading = self.reading(f"{bits}.{first}", source, states[bits])
-            found[bits, first] = replace(reading, noise=noise(reading, source, wide[bits])) if wide else reading
+            reading = self.reading(f"{bits}.{first}", sources(bits, first), states[bits])
+            found[bits, first] = replace(reading, noise=noises[bits])
         give_back()
         return found
 
-    @staticmethod
-    def noisy(sources: QuantizedSources) -> bool:
-        """Whether a last digit can move a value to another step of a static range, and so all that follow."""
-        return bool(sources.config.activation_scales)
-
-    def hidden(self, source: QuantizedSource, dtype: torch.dtype = torch.float32) -> NDArray[Any]:
+    def hidden(self, source: QuantizedSource) -> Floats:
         longest = max(stop for _, stop in self.spans(len(self.ids)))
-        states: NDArray[Any] = hidden_states(source, self.ids[None, :longest], dtype=dtype)[0]
+        states: Floats = hidden_states(source, self.ids[None, :longest])[0]
         return states
+
+    def noise(self, source: QuantizedSource, hidden: Floats) -> Parity | None:
+        """A source with hidden states (n, hidden) against itself in float64, where static ranges make that differ.
+
+        A last digit can move a value to the next step of a range, and then all that follow.
+        """
+        if not source.config.activation_scales:
+            return None
+        count = min(len(hidden), NOISY) if large(self.manifest) else len(hidden)
+        wide = hidden_states(source, self.ids[None, :count], dtype=torch.float64)[0]
+        tally = Tally()
+        for start in range(0, count, PIECE):
+            piece = slice(start, min(start + PIECE, count))
+            tally.add(logits(source, wide[piece]), logits(source, hidden[piece]))
+        return tally.parity()
 
     def reading(self, name: str, source: Source, hidden: Floats) -> Reading:
         pieces = {}
@@ -92,15 +102,6 @@ class Reader:
         """Positions that some way is compared at, of the first `length`."""
         several = {tuple(places(way.runner, self.manifest, self.window, len(self.ids))) for way in ways(self.manifest)}
         return merged(span for one in several for span in spans(list(one), kept(self.manifest), length))
-
-
-def noise(reading: Reading, source: Source, hidden: NDArray[np.float64]) -> Parity:
-    """A reading against the same source in float64, whose hidden states (n, hidden) these are."""
-    tally = Tally()
-    for first, path in reading.pieces.items():
-        narrow: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
-        tally.add(narrow, logits(source, hidden[first : first + len(narrow)]))
-    return tally.parity()
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -48,8 +48,8 @@ CACHE_SCALES = (".k_scale", ".v_scale")
 DATA = "Data/com.apple.CoreML"
 # What the program may be made of.
 OPERATORS = {
-    "add", "cast", "clip", "concat", "const", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense", "gather", "gelu",
-    "identity", "linear", "matmul", "mul", "read_state", "real_div", "reduce_mean", "reshape", "round", "rsqrt",
+    "add", "cast", "clip", "concat", "const", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense", "gather",
+    "gelu", "identity", "linear", "matmul", "mul", "read_state", "real_div", "reduce_mean", "reshape", "round", "rsqrt",
     "slice_by_index", "slice_by_size", "slice_update", "softmax", "split", "sub", "tanh", "transpose", "write_state",
 }  # fmt: skip
 

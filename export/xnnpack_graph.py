@@ -260,7 +260,7 @@ class Builder:
         """
 
         def make(x: Value) -> Value:
-            ends = np.tile(np.float32([-128, 127]) * np.float32(scale), (*x.shape[:-1], 1))
+            ends = np.tile(np.array([-128, 127], np.float32) * np.float32(scale), (*x.shape[:-1], 1))
             return self.concat(x, self.array(f"ends/{x.shape[1]}/{scale!r}", ends))
 
         return self.once(x, "ends", make)
