@@ -34,6 +34,7 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "parameters": parameters(config),
         "tensors": {"used": len(checkpoint.entries), "known and not used": len(checkpoint.unused)},
         **({"released as": released_as(checkpoint)} if of_integers else {}),
+        **({"activations": activations(checkpoint)} if checkpoint.is_packed else {}),
         "cache bytes": cache_bytes(config),
         "recipes": {
             name: sizes(checkpoint, recipe) for name, recipe in RECIPES.items() if of_integers or not recipe.released
@@ -49,6 +50,12 @@ def released_as(checkpoint: Checkpoint) -> dict[str, str]:
         if packed or name in checkpoint.on_grid:
             found.setdefault(part(name), set()).add(str(packed.scheme if packed else released_grid.SCHEME))
     return {name: ", ".join(sorted(schemes)) for name, schemes in found.items()}
+
+
+def activations(checkpoint: Checkpoint) -> str:
+    """Of a release of integers: its static ranges, which every bundle of it keeps."""
+    count = len(checkpoint.config.activation_scales)
+    return f"static 8-bit ranges before and behind {count} linears" if count else "no static ranges"
 
 
 def parameters(config: GemmaConfig) -> dict[str, int]:

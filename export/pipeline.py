@@ -245,6 +245,7 @@ def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
             for kind, rope in config.ropes
         },
         parameters=parameters,
+        static_ranges=bool(config.activation_scales),
     )
 
 

@@ -67,6 +67,7 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
         "context": model.context,
         "window": model.window,
         "parameters": model.parameters,
+        "activations": activations(manifest),
         "compact vocabulary": manifest.vocabulary or "none: applications refuse this bundle",
         "bytes": sizes(manifest),
         "cache bytes": cache_bytes(manifest),
@@ -75,6 +76,15 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
         "artifacts": {name: artifact.operators for name, artifact in manifest.artifacts.items()},
         "schemes": {rule[0]: rule[1] for rule in manifest.recipe.rules},
     }
+
+
+def activations(manifest: Manifest) -> str:
+    """How the linears round what they read and give."""
+    if manifest.lost_ranges:
+        return "the static ranges of the release were dropped: export it again"
+    if manifest.model.static_ranges:
+        return "rounded to the static 8-bit ranges of the release, before and behind each linear"
+    return "as the engine rounds them"
 
 
 def sizes(manifest: Manifest) -> dict[str, int]:

@@ -13,6 +13,7 @@ from .context_length import chosen_context
 from .engine import DEFAULT, ENGINES
 from .errors import GemmaError
 from .events import End, Event, Token
+from .notices import print_notices
 from .sampler import Sampling
 from .session import Session
 from .structured import JsonSchema
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     prompt = None if chatting else read_prompt(args.prompt)
     schema = read_schema(args.json_schema) if args.json_schema else None
     bundle = Bundle.open(args.bundle)
+    print_notices(bundle)
     context = chosen_context(bundle.manifest, args.context, args.engine)
     session = Session(bundle, args.threads, context, args.engine)
     sampling = chosen_sampling(session, args)

@@ -13,6 +13,7 @@ import uvicorn
 from .bundle import Bundle
 from .context_length import chosen_context
 from .errors import GemmaError
+from .notices import print_notices
 from .serve_app import Limits, Server, make_app
 from .session import Session
 
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     limits = checked_limits(args)
     bundle = Bundle.open(args.bundle)
+    print_notices(bundle)
     with bound(args.host, args.port) as listener:
         session = Session(bundle, args.threads, chosen_context(bundle.manifest, args.context))
         server = Server(session, model_name(args.bundle), limits)

@@ -10,6 +10,7 @@ from .bundle import Bundle
 from .engine import first_engine, open_decoder
 from .errors import GemmaError
 from .golden import Check, Goldens, check
+from .notices import print_notices
 from .progress import Progress
 from .tokenizer import read_pieces
 from .vocabulary import Vocabulary, check_equal
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     bundle = Bundle.open(args.bundle)
+    print_notices(bundle)
     total = sum(entry.size for entry in bundle.manifest.files.values())
     with Progress("hashing", total) as progress:
         bundle.check_hashes(lambda name, size: progress.advance(size))

@@ -55,6 +55,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     sources: list[int]  # the layer whose keys and values each layer reads
     rope: dict[str, Rope]
     parameters: dict[str, int]
+    static_ranges: bool | None = None  # whether linears round activations as they were trained to; None: not said
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +151,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     chat_template: str = ""
     golden: str = ""
     parity: str = ""
+
+    @property
+    def lost_ranges(self) -> bool:
+        """Whether the ranges of a release were dropped, as exporters did that do not say whether there are some.
+
+        Only a release that is stored as it is has a head of which nothing is computed again.
+        """
+        as_released = self.recipe.name == "as-released" and self.model.rescored == 0
+        return as_released and self.model.static_ranges is None
 
     def used(self) -> set[str]:
         """Names of files that a field points to."""

@@ -18,6 +18,13 @@ public struct Manifest: Sendable, Equatable {
   public let golden: String
   public let parity: String
 
+  /// Whether the ranges of a release were dropped, as exporters did that do not say whether there are some.
+  ///
+  /// Only a release that is stored as it is has a head of which nothing is computed again.
+  public var lostRanges: Bool {
+    recipe.name == "as-released" && model.rescored == 0 && model.staticRanges == nil
+  }
+
   static let count = 0...(1 << 24)  // bounds what a hostile bundle can ask for
   static let length = 1...(1 << 24)
 
@@ -82,6 +89,7 @@ public struct Model: Sendable, Equatable {
   public let caches: [Cache]
   public let sources: [Int]  // the layer whose keys and values each layer reads
   public let rope: [Kind: Rope]
+  public let staticRanges: Bool?  // whether linears round activations as they were trained to; nil: not said
 }
 
 /// A row file, and the factor its values are multiplied by.

@@ -37,6 +37,7 @@ extension Model {
     sources = try fields.ints("sources")
     let ropes = try fields.map("rope") { try Rope(Fields($0, at: $1)) }
     rope = Dictionary(uniqueKeysWithValues: ropes.compactMap { name, rope in Kind(rawValue: name).map { ($0, rope) } })
+    staticRanges = try fields.has("static_ranges") ? fields.bool("static_ranges") : nil
     try checkLayers(fields.path)
   }
 

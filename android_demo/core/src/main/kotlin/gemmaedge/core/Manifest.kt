@@ -27,6 +27,12 @@ data class Manifest(
             return named - ""
         }
 
+    /**
+     * Whether the ranges of a release were dropped, as exporters did that do not say whether there are some. Only a
+     * release that is stored as it is has a head of which nothing is computed again.
+     */
+    val lostRanges get() = recipe.name == "as-released" && model.rescored == 0 && model.staticRanges == null
+
     val diskBytes get() = files.values.sumOf { it.size }
 
     /** What an application for Android runs. Throws [GemmaError] if there is none. */
@@ -61,6 +67,7 @@ data class Model(
     val sources: List<Int>,
     val rope: Map<String, Rope>,
     val parameters: Map<String, Long>,
+    val staticRanges: Boolean?, // whether linears round activations as they were trained to; null: not said
 )
 
 data class Recipe(val name: String, val summary: String)
@@ -202,6 +209,7 @@ private fun model(fields: Fields) = Model(
         Fields.of(value, at).let { Rope(it.number("theta"), it.length("head_dim"), it.count("rotated_pairs")) }
     },
     parameters = fields.map("parameters") { value, at -> value as? Long ?: throw JsonError("Expected `int` - at `$at`") },
+    staticRanges = if (fields.has("static_ranges")) fields.flag("static_ranges", false) else null,
 )
 
 private fun cache(fields: Fields, at: String): CacheSpec {

@@ -24,4 +24,17 @@ class ManifestTest {
         val refused = assertThrows(JsonError::class.java) { onnx(with(", \"kleidiai\": 1")) }
         assertEquals("Expected true or false, got Long - at `\$.artifacts[...].kleidiai`", refused.message)
     }
+
+    private fun model(ranges: String) = readManifest(
+        parseJson(text.replace(Regex("\"rescored\": \\d+"), "\"rescored\": 0").replace(Regex(",\\s*\"static_ranges\": \\w+"), ranges)
+            .replaceFirst(Regex("\"recipe\": \\{\\s*\"name\": \"[^\"]+\""), "\"recipe\": {\"name\": \"as-released\"")),
+    )
+
+    @Test fun aBundleSaysWhetherItHasTheRangesOfItsRelease() {
+        assertEquals(true, model(", \"static_ranges\": true").model.staticRanges)
+        assertFalse(model(", \"static_ranges\": true").lostRanges)
+        assertFalse("a release without ranges lost none", model(", \"static_ranges\": false").lostRanges)
+        assertTrue("an older exporter dropped them", model("").lostRanges)
+        assertFalse("floats never had some", readManifest(parseJson(text)).lostRanges)
+    }
 }

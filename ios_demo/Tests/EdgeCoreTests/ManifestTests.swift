@@ -1,0 +1,24 @@
+import Foundation
+import Testing
+
+@testable import EdgeCore
+
+/// The manifest of a golden set, of a release that says this of its ranges; nil: nothing, as older exporters.
+private func manifest(ranges: Bool?, recipe: String = "as-released", rescored: Int = 0) throws -> Manifest {
+  let raw = try Data(contentsOf: GoldenSet.folder.appendingPathComponent("bundle/bundle.json"))
+  guard case .object(var fields) = try JSON.parse(raw, "bundle.json"), case .object(var model)? = fields["model"]
+  else { throw GemmaError("bundle.json: not of a model", "") }
+  model["static_ranges"] = ranges.map { .bool($0) }
+  model["rescored"] = .int(rescored)
+  fields["model"] = .object(model)
+  fields["recipe"] = .object(["name": .string(recipe), "summary": .string("")])
+  return try Manifest(Fields(.object(fields), at: "$"))
+}
+
+@Test func aBundleSaysWhetherItHasTheRangesOfItsRelease() throws {
+  #expect(try manifest(ranges: true).model.staticRanges == true)
+  #expect(try !manifest(ranges: true).lostRanges)
+  #expect(try !manifest(ranges: false).lostRanges, "a release without ranges lost none")
+  #expect(try manifest(ranges: nil).lostRanges, "an older exporter dropped them")
+  #expect(try !manifest(ranges: nil, recipe: "int4", rescored: 256).lostRanges, "floats never had some")
+}
