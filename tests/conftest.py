@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ranged
 import tiny
 import torch
 from transformers.utils import logging
@@ -50,6 +51,21 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         if name not in made:
             made[name] = tmp_path_factory.mktemp("generated") / name
             synthesize(named_shape(name), made[name], 0, replace=False)
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ranged_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`ranged_release("e2b-qat-mobile-tiny")`: a generated release with static ranges that clip and decide."""
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("ranged") / name
+            synthesize(named_shape(name), made[name], 0, replace=False)
+            ranged.make(made[name])
         return made[name]
 
     return make

@@ -47,8 +47,11 @@ def widened(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def make(folder: Path, *, round_scale: Callable[[float], float] = float, seed: int = 0) -> dict[str, float]:
-    """Give a generated release such norms and ranges, in place; the share that each range clips, by its name."""
+def make(folder: Path, *, powers: bool = False, seed: int = 0) -> dict[str, float]:
+    """Give a generated release such norms and ranges, in place; the share that each range clips, by its name.
+
+    powers: all scales of linears are powers of two, so that many values lie half-way between two steps
+    """
     chance = torch.Generator().manual_seed(seed)
     stored = load_file(folder / WEIGHTS)
     last = f".{json.loads((folder / 'config.json').read_text())['text_config']['num_hidden_layers'] - 1}."
@@ -58,11 +61,13 @@ def make(folder: Path, *, round_scale: Callable[[float], float] = float, seed: i
             stored[name] = (branch * (1 + 0.25 * torch.randn(value.shape, generator=chance))).to(value.dtype)
         elif name.endswith(SCALE):
             stored[name] = torch.zeros_like(value)
+        elif powers and name.startswith(PREFIX) and name.endswith(".weight_scale"):
+            stored[name] = torch.exp2(torch.log2(value).round())
     save_file(stored, folder / WEIGHTS, metadata={"format": "pt"})
     model, clipped = reference(folder, static=True), dict[str, float]()
     for name, module in model.named_modules():
         if hasattr(module, f"input_{SCALE}") and "language_model" in name:
-            module.forward = fitted(module, name, clipped, round_scale)
+            module.forward = fitted(module, name, clipped, powers=powers)
     vocabulary = model.config.text_config.vocab_size
     model(input_ids=torch.randint(3, vocabulary, (4, 96), generator=chance))
     for name, module in model.named_modules():
@@ -74,13 +79,14 @@ def make(folder: Path, *, round_scale: Callable[[float], float] = float, seed: i
 
 
 def fitted(
-    module: torch.nn.Module, name: str, clipped: dict[str, float], round_scale: Callable[[float], float]
+    module: torch.nn.Module, name: str, clipped: dict[str, float], *, powers: bool
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """The module's own forward, which first fits its ranges to what passes."""
     plain = module.forward
 
     def fit(end: str, x: torch.Tensor) -> None:
-        scale = round_scale(float(np.float32(np.quantile(x.abs().numpy(), QUANTILE) / 127)))
+        scale = float(np.float32(np.quantile(x.abs().numpy(), QUANTILE) / 127))
+        scale = float(2 ** np.round(np.log2(scale))) if powers else scale
         getattr(module, f"{end}_{SCALE}").fill_(scale)
         clipped[f"{name}.{end}_{SCALE}"] = float((x.abs() > 127.5 * scale).float().mean())
 
