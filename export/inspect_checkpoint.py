@@ -28,6 +28,7 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "kind": "checkpoint",
         "family": config.family,
+        "good for": good_for(checkpoint),
         "layers": f"{len(config.layers)}, of which {config.own_kv_layers} own keys and values",
         "context": config.context,
         "window": config.window,
@@ -40,6 +41,15 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
             name: sizes(checkpoint, recipe) for name, recipe in RECIPES.items() if of_integers or not recipe.released
         },
     }
+
+
+def good_for(checkpoint: Checkpoint) -> str:
+    """What a release of its kind is the best choice for, as README says it with figures."""
+    if checkpoint.is_packed:
+        return "little memory and speed; for quality take the sibling that ends in -qat-q4_0-unquantized"
+    if checkpoint.on_grid:
+        return "quality at 4 bits; for less memory take the sibling that ends in -qat-mobile-transformers"
+    return "recipes of your own; releases that end in -qat- were trained for few bits"
 
 
 def released_as(checkpoint: Checkpoint) -> dict[str, str]:

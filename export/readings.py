@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
@@ -21,7 +20,7 @@ from runtime.row_table import RowTable
 
 from .config import GemmaConfig
 from .prove import FLOAT, Key, kept, large, places, ways
-from .reference import FloatSource, QuantizedSource, Source, hidden_states, logits
+from .reference import FloatSource, QuantizedSource, Source, hidden_states, hidden_states_twice, logits
 from .verify import Floats, Parity, Reading, Tally, spans
 from .weights import Weights
 
@@ -63,33 +62,24 @@ class Reader:
         """Of the float model, whose hidden states (n, hidden) are there, and of the integers as each way needs them."""
         found = {FLOAT: self.reading("float", model, hidden)}
         wanted = {way.key(self.manifest, sources.config.cache_bits) for way in ways(self.manifest)}
-        states = {bits: self.hidden(sources(bits, True)) for bits in {bits for bits, _ in wanted}}
-        noises = {bits: self.noise(sources(bits, True), hidden) for bits, hidden in states.items()}
-        for bits, first in sorted(wanted):
-            reading = self.reading(f"{bits}.{first}", sources(bits, first), states[bits])
-            found[bits, first] = replace(reading, noise=noises[bits])
+        for bits in sorted({bits for bits, _ in wanted}):
+            hidden, noise = self.hidden(sources(bits, True))
+            for first in sorted(first for other, first in wanted if other == bits):
+                reading = self.reading(f"{bits}.{first}", sources(bits, first), hidden)
+                found[bits, first] = replace(reading, noise=noise)
         give_back()
         return found
 
-    def hidden(self, source: QuantizedSource) -> Floats:
-        longest = max(stop for _, stop in self.spans(len(self.ids)))
-        states: Floats = hidden_states(source, self.ids[None, :longest])[0]
-        return states
-
-    def noise(self, source: QuantizedSource, hidden: Floats) -> Parity | None:
-        """A source with hidden states (n, hidden) against itself in float64, where static ranges make that differ.
+    def hidden(self, source: QuantizedSource) -> tuple[Floats, Parity | None]:
+        """Hidden states (n, hidden), and with static ranges how far they lead from those in float64.
 
         A last digit can move a value to the next step of a range, and then all that follow.
         """
+        ids = self.ids[None, : max(stop for _, stop in self.spans(len(self.ids)))]
         if not source.config.activation_scales:
-            return None
-        count = min(len(hidden), NOISY) if large(self.manifest) else len(hidden)
-        wide = hidden_states(source, self.ids[None, :count], dtype=torch.float64)[0]
-        tally = Tally()
-        for start in range(0, count, PIECE):
-            piece = slice(start, min(start + PIECE, count))
-            tally.add(logits(source, wide[piece]), logits(source, hidden[piece]))
-        return tally.parity()
+            return hidden_states(source, ids)[0], None
+        narrow, wide = hidden_states_twice(source, ids, NOISY if large(self.manifest) else ids.shape[1])
+        return narrow[0], noise(source, narrow[0], wide[0])
 
     def reading(self, name: str, source: Source, hidden: Floats) -> Reading:
         pieces = {}
@@ -102,6 +92,15 @@ class Reader:
         """Positions that some way is compared at, of the first `length`."""
         several = {tuple(places(way.runner, self.manifest, self.window, len(self.ids))) for way in ways(self.manifest)}
         return merged(span for one in several for span in spans(list(one), kept(self.manifest), length))
+
+
+def noise(source: Source, narrow: Floats, wide: NDArray[np.float64]) -> Parity:
+    """What hidden states in float32 say against those in float64, which may be fewer."""
+    tally = Tally()
+    for start in range(0, len(wide), PIECE):
+        piece = slice(start, min(start + PIECE, len(wide)))
+        tally.add(logits(source, wide[piece]), logits(source, narrow[piece]))
+    return tally.parity()
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

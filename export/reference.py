@@ -103,6 +103,32 @@ def load(module: nn.Module, source: Source, prefix: str) -> nn.Module:
     return module
 
 
+@dataclass
+class Pass:
+    """Sequences on their way through the layers: x (B, T, hidden), and the keys and values that were made."""
+
+    x: Tensor
+    slices: list[Tensor]
+    positions: Tensor
+    ropes: dict[str, KV]
+    presents: dict[int, KV]
+
+    @classmethod
+    def begun(cls, source: Source, ids: Ids, dtype: torch.dtype) -> Pass:
+        """Ids (B, T), embedded."""
+        x, count = embedded(source, ids).to(dtype), ids.shape[1]
+        slices = per_layer_inputs(source)(ids, x)
+        return cls(x, slices, torch.arange(count)[None], rotary_tables(source.config, count), {})
+
+    def through(self, layer: LayerConfig, module: Layer) -> None:
+        nothing = self.x.new_zeros(len(self.x), layer.kv_heads, 0, layer.head_dim)
+        kv = (nothing, nothing) if layer.owns_kv else self.presents[layer.source]
+        per_layer = self.slices[layer.index] if self.slices else None
+        scales = module.self_attn.cache_scales
+        rope = self.ropes[layer.kind]
+        self.x, self.presents[layer.index] = module(self.x, per_layer, self.positions, rope, kv, scales)
+
+
 @torch.no_grad()
 def hidden_states(
     source: Source,
@@ -113,29 +139,32 @@ def hidden_states(
 ) -> NDArray[Any]:
     """Sequences of one length, ids (B, T), to the hidden states after the final norm, (B, T, hidden).
 
-    In float64 nothing is stored anew: each product widens a few rows of a weight at a time.
-
     Every layer sees every position, without the shortcut over shared layers, so that a reference
     also proves the shortcut.  `see` is shown each layer's own keys and values, (B, K, T, D).
     """
-    config, (batch, count) = source.config, ids.shape
-    x = embedded(source, ids).to(dtype)
-    slices = per_layer_inputs(source)(ids, x)
-    positions = torch.arange(count)[None]
-    ropes = rotary_tables(config, count)
-    presents: dict[int, KV] = {}
-    for layer in config.layers:
-        module = load_layer(source, layer)
-        nothing = torch.zeros(batch, layer.kv_heads, 0, layer.head_dim, dtype=dtype)
-        kv = (nothing, nothing) if layer.owns_kv else presents[layer.source]
-        per_layer = slices[layer.index] if slices else None
-        scales = module.self_attn.cache_scales
-        x, presents[layer.index] = module(x, per_layer, positions, ropes[layer.kind], kv, scales)
-        del module  # before there is the next
+    passing = Pass.begun(source, ids, dtype)
+    for layer in source.config.layers:
+        passing.through(layer, load_layer(source, layer))
         if see and layer.owns_kv:
-            see(layer.index, *presents[layer.index])
+            see(layer.index, *passing.presents[layer.index])
         progress(1)
-    return np.asarray(final_norm(source)(x))
+    return np.asarray(final_norm(source)(passing.x))
+
+
+@torch.no_grad()
+def hidden_states_twice(source: Source, ids: Ids, count: int) -> tuple[Floats, NDArray[np.float64]]:
+    """As `hidden_states`, and those of the first `count` tokens in float64: each layer is loaded once for both.
+
+    Products in float64 widen a few rows of a weight at a time.
+    """
+    passes = [Pass.begun(source, ids, torch.float32), Pass.begun(source, ids[:, :count], torch.float64)]
+    for layer in source.config.layers:
+        module = load_layer(source, layer)
+        for passing in passes:
+            passing.through(layer, module)
+        del module  # before there is the next
+    narrow, wide = (np.asarray(final_norm(source)(passing.x)) for passing in passes)
+    return narrow, wide
 
 
 def load_layer(source: Source, layer: LayerConfig) -> Layer:

