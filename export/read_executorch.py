@@ -106,14 +106,12 @@ def without_ends(name: str, codes: Floats) -> Floats:
 
 def stored_scales(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
     """For each linear of each method, by its label: the static scales that it is rounded with before and behind it."""
-    file = File(path)
-    for graph in file.graphs():
-        ends = Ends(file, graph)
-        for node in ends.of_kind(FULLY_CONNECTED):
-            named = ends.parameter(node.table(1).integer(1))
-            if named:
-                parameter, part = named
-                yield parameter.removesuffix(".weight"), ends.scales(node.table(1), static=part == STATIC)
+    try:
+        file = File(path)
+        for graph in file.graphs():
+            yield from Ends(file, graph).linears()
+    except (Broken, ValueError, KeyError, IndexError) as error:
+        raise GemmaError(f"{path}: not a sound ExecuTorch file: {error}", "export the bundle again") from error
 
 
 class Ends:
@@ -130,8 +128,14 @@ class Ends:
             for value in self.ends(node)[0]:
                 self.readers.setdefault(value, []).append(node)
 
-    def of_kind(self, kind: int) -> Iterator[Table]:
-        return (node for node in self.nodes if node.integer(0, "<B") == kind)
+    def linears(self) -> Iterator[tuple[str, ActivationScales]]:
+        for node in self.nodes:
+            if node.integer(0, "<B") != FULLY_CONNECTED:
+                continue
+            named = self.parameter(node.table(1).integer(1))
+            if named:
+                parameter, part = named
+                yield parameter.removesuffix(".weight"), self.scales(node.table(1), static=part == STATIC)
 
     @staticmethod
     def ends(node: Table) -> tuple[list[int], int]:

@@ -79,7 +79,7 @@ class Reader:
         if not source.config.activation_scales:
             return hidden_states(source, ids)[0], None
         narrow, wide = hidden_states_twice(source, ids, NOISY if large(self.manifest) else ids.shape[1])
-        return narrow[0], noise(source, narrow[0], wide[0])
+        return narrow[0], noise_of(source, narrow[0], wide[0])
 
     def reading(self, name: str, source: Source, hidden: Floats) -> Reading:
         pieces = {}
@@ -94,7 +94,7 @@ class Reader:
         return merged(span for one in several for span in spans(list(one), kept(self.manifest), length))
 
 
-def noise(source: Source, narrow: Floats, wide: NDArray[np.float64]) -> Parity:
+def noise_of(source: Source, narrow: Floats, wide: NDArray[np.float64]) -> Parity:
     """What hidden states in float32 say against those in float64, which may be fewer."""
     tally = Tally()
     for start in range(0, len(wide), PIECE):

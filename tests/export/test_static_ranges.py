@@ -29,7 +29,7 @@ from export.read_onnx import Ends, stored_scales
 from export.reference import FloatSource, hidden_states, logits
 from export.shapes import named_shape
 from export.synth import synthesize
-from export.targets import runners
+from export.targets import load_target, runners
 from export.verify import Reports
 from quantize.recipe import RECIPES, RELEASED
 from quantize.scheme import FLOAT
@@ -77,6 +77,7 @@ def test_the_operator_is_transformers_own_ties_and_ends_too(scale):
     assert torch.equal(fake_quantize(x, scale), apply_srq(x, torch.tensor(scale)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_reference_answers_as_transformers_with_ranges_and_not_as_without(name, ranged_release):
     folder = ranged_release(name)
@@ -143,6 +144,7 @@ def test_what_ships_answers_as_transformers_with_ranges(name, target, ranged_rel
     assert agreement(found, off) <= 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_exact_artifact_is_as_near_to_its_reference_as_that_is_to_itself(name, exported):
     exact, ships = Bundle.open(exported(name, "onnx")).json("parity.json", Reports).reports
@@ -160,6 +162,7 @@ def exact_bundle(folder: Path, destination: Path, monkeypatch) -> Bundle:
     return Bundle.open(destination)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_linears_of_the_first_layer_are_on_the_exact_step(name, ranged_release, tmp_path, monkeypatch):
     """The others are one step off: the last digit of a sum was another."""
@@ -229,6 +232,7 @@ def linears_of_first_layer(folder: Path, ids: np.ndarray) -> dict[str, tuple[np.
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_onnxruntime_keeps_every_pair(name, ranged_release, exported, tmp_path):
     """The optimized graph, read back: around every linear the same ranges as in the file, and hardly a pair more."""
@@ -257,6 +261,7 @@ def signed(path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+@pytest.mark.slow
 def test_the_bundle_and_the_checkpoint_say_that_ranges_are_in(ranged_release, exported, capsys):
     manifest = Bundle.open(exported(SHAPES[0], "onnx")).manifest
     assert manifest.model.static_ranges is True
@@ -304,12 +309,13 @@ def edited(edit):
     return lower
 
 
-def rescaled(change):
+def rescaled(change, target="onnx"):
     """A lowering of other ranges than the release's."""
 
     def lower(graph, weights, folder):
         scales = change(dict(graph.config.activation_scales))
-        return to_onnx.lower(capture(dataclasses.replace(graph.config, activation_scales=scales)), weights, folder)
+        other = capture(dataclasses.replace(graph.config, activation_scales=scales))
+        return load_target(target)(other, weights, folder)
 
     return lower
 
@@ -405,11 +411,12 @@ MUTATIONS = {
 }
 
 
-def export_badly(folder: Path, destination: Path, monkeypatch, lower) -> None:
-    monkeypatch.setattr(pipeline, "load_targets", lambda names: {"onnx": lower})
-    export_bundle(folder, destination, ["onnx"], RECIPES[RELEASED])
+def export_badly(folder: Path, destination: Path, monkeypatch, lower, target="onnx") -> None:
+    monkeypatch.setattr(pipeline, "load_targets", lambda names: {target: lower})
+    export_bundle(folder, destination, [target], RECIPES[RELEASED])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_the_answers_alone_tell_a_mutation(mutation, ranged_release, powers, tmp_path, monkeypatch):
     """Scales that are drawn leave nothing half-way; those that are powers of two are equal for k and v."""
@@ -420,12 +427,26 @@ def test_the_answers_alone_tell_a_mutation(mutation, ranged_release, powers, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", [name for name in MUTATIONS if name != "half up"])
 def test_what_is_read_back_tells_a_mutation(mutation, ranged_release, tmp_path, monkeypatch):
     with pytest.raises(GemmaError, match="in the artifact, and .* in the checkpoint"):
         export_badly(ranged_release(SHAPES[1]), tmp_path / "x.bundle", monkeypatch, MUTATIONS[mutation])
 
 
+def without_outputs(scales):
+    return {label: dataclasses.replace(one, output=0.0) for label, one in scales.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [swapped, keys_scale_on_values, queries_scale_of_outputs, without_outputs])
+@pytest.mark.parametrize("target", ["executorch", "coreml"])
+def test_what_is_read_back_tells_a_mutation_of_another_artifact(target, change, ranged_release, tmp_path, monkeypatch):
+    with pytest.raises(GemmaError, match="in the artifact, and .* in the checkpoint"):
+        export_badly(ranged_release(SHAPES[1]), tmp_path / "x.bundle", monkeypatch, rescaled(change, target), target)
+
+
+@pytest.mark.slow
 def test_without_a_mutation_the_same_release_passes(powers, tmp_path, monkeypatch):
     export_badly(powers, tmp_path / "x.bundle", monkeypatch, edited(lambda graph: None))
     exact = Bundle.open(tmp_path / "x.bundle").json("parity.json", Reports).reports[0]
@@ -474,6 +495,7 @@ def test_a_range_that_can_not_be_is_refused_in_a_sentence(source, tmp_path, caps
     assert not (tmp_path / "x.bundle").exists()
 
 
+@pytest.mark.slow
 def test_ranges_of_q_k_v_that_differ_are_rounded_apart(source, tmp_path, monkeypatch):
     """As transformers does; so is one that is zero, and rounds nothing."""
 
@@ -489,6 +511,7 @@ def test_ranges_of_q_k_v_that_differ_are_rounded_apart(source, tmp_path, monkeyp
     assert agreement(read(runners("onnx")[-1].open(bundle)), on) >= agreement(on, again) - 0.03
 
 
+@pytest.mark.slow
 def test_a_release_of_zeros_has_no_ranges(source, tmp_path):
     change(source, lambda t: [value.zero_() for name, value in t.items() if name.endswith(ranged.SCALE)])
     assert facts(str(source))["activations"] == "no static ranges"
@@ -498,6 +521,7 @@ def test_a_release_of_zeros_has_no_ranges(source, tmp_path):
     assert not manifest.lost_ranges
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["verify"], ["run"]])
 def test_an_older_bundle_is_said_to_lack_its_ranges(exported, tmp_path, capsys, command):
     folder = shutil.copytree(exported(SHAPES[0], "onnx"), tmp_path / "old.bundle")
