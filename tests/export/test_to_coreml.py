@@ -15,6 +15,7 @@ from coremltools.proto import MIL_pb2 as mil
 from coremltools.proto import Model_pb2
 
 from export import pipeline, prove, to_coreml, verify
+from export.config import ActivationScales
 from export.mil_program import FunctionBuilder, Stored
 from export.targets import load_targets
 from export.weights import Weights
@@ -142,8 +143,8 @@ def saved_weights(folder, scale: float, scheme: Scheme, inputs: int = 64) -> Wei
     return Weights(folder, {"a": (scheme, inputs)})
 
 
-def stored(tmp_path, weights: Weights) -> to_coreml.StoredWeights:
-    config = dataclasses.make_dataclass("Config", [])()
+def stored(tmp_path, weights: Weights, **scales: ActivationScales) -> to_coreml.StoredWeights:
+    config = dataclasses.make_dataclass("Config", ["activation_scales"])(scales)
     with to_coreml.WeightWriter(tmp_path / "weight.bin") as writer:
         return to_coreml.StoredWeights(writer, config, weights)
 
@@ -153,6 +154,19 @@ def test_a_scale_that_float16_rounds_is_recorded(tmp_path, scheme):
     assert stored(tmp_path, saved_weights(tmp_path, 0.0117187500, scheme)).scale_error == 0
     found = stored(tmp_path, saved_weights(tmp_path, 0.0123456789, scheme)).scale_error
     assert 0 < found < 2**-11
+
+
+@pytest.mark.parametrize("scheme", [Scheme(2), Scheme(4), Scheme(8)])
+def test_with_a_static_range_nothing_of_a_scale_is_lost(tmp_path, scheme):
+    """A factor of each row is the scale of the inputs times what float16 took."""
+    made = stored(tmp_path, saved_weights(tmp_path, 0.0123456789, scheme), a=ActivationScales(0.25, 0.5))
+    assert made.scale_error == 0
+    record = made.matrices["a"].factor
+    raw = np.frombuffer((tmp_path / "weight.bin").read_bytes(), np.float32)
+    expected = np.float32(0.25) * (np.float32(0.0123456789) / np.float32(np.float16(0.0123456789)))
+    assert record is not None
+    assert record.shape == (512,)
+    assert (raw == expected).sum() == 512
 
 
 @pytest.mark.parametrize("scale", [1e-8, 7e4])
