@@ -12,9 +12,9 @@ from .targets import load_reader
 
 def check_scales(folder: Path, config: GemmaConfig, target: str, file: str) -> None:
     """Raises GemmaError unless each linear is rounded as it was released, and those that were not are not."""
-    found = set()
+    labels = set()
     for label, scales in load_reader(target).stored_scales(folder / file, config):
-        found.add(label)
+        labels.add(label)
         decided = config.activation_scales.get(label, FLOATS)
         if scales != decided:
             raise GemmaError(
@@ -22,6 +22,6 @@ def check_scales(folder: Path, config: GemmaConfig, target: str, file: str) -> N
                 f"and {decided.input:g} and {decided.output:g} in the checkpoint",
                 "report this as a bug",
             )
-    missing = sorted(set(config.activation_scales) - found)
+    missing = sorted(set(config.activation_scales) - labels)
     if missing:
         raise GemmaError(f"{folder}: no linear in the artifact for the ranges of {missing[:5]}", "report this as a bug")

@@ -125,10 +125,10 @@ RESIDUAL = {"per_layer_input_gate": (1.65, 1.5), "per_layer_projection": (0.88, 
 
 def range_end(name: str) -> float:
     """The largest size within the static range of a tensor, of ranges that clip about a tenth, as trained ones clip."""
-    found = re.search(r"layers\.(\d+)\.(?:\w+\.)?(\w+)\.(input|output)_activation_scale", name)
-    if found is None:
+    match = re.search(r"layers\.(\d+)\.(?:\w+\.)?(\w+)\.(input|output)_activation_scale", name)
+    if match is None:
         return 0.0
-    layer, linear, end = int(found[1]), found[2], ("input", "output").index(found[3])
+    layer, linear, end = int(match[1]), match[2], ("input", "output").index(match[3])
     if linear in RESIDUAL:
         return float(RESIDUAL[linear][end] * math.sqrt(1.33 + 0.22 * layer))
     return RANGE_ENDS.get(linear, NORMED)[end]

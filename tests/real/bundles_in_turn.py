@@ -53,14 +53,14 @@ def main() -> int:
     decoders = [Decoder(Bundle.open(folder), args.threads) for folder in args.bundles]
     vocabulary = min(one.model.vocab_size for one in decoders)
     ids = np.random.default_rng(0).integers(3, vocabulary, max(args.prompt_tokens, args.steps))
-    found = {}
+    figures = {}
     print(f"{'median':10}{'first':>14}{'second':>14}{'second / first':>16}")
     for kind, times in in_turn(decoders, ids[: args.prompt_tokens], args.prompts, args.steps).items():
         tokens = args.prompt_tokens if kind == "prefill" else 1
         rates, ratio = tokens / np.median(times, 0), float(np.median(times[:, 0] / times[:, 1]))
-        found[f"{kind}_tok_s"], found[f"{kind}_ratio"] = rates.tolist(), ratio
+        figures[f"{kind}_tok_s"], figures[f"{kind}_ratio"] = rates.tolist(), ratio
         print(f"{kind:10}{rates[0]:10.1f} t/s{rates[1]:10.1f} t/s{ratio:16.3f}")
-    print(json.dumps({"bundles": [one.name for one in args.bundles], "threads": args.threads} | found))
+    print(json.dumps({"bundles": [one.name for one in args.bundles], "threads": args.threads} | figures))
     return 0
 
 
