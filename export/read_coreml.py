@@ -71,14 +71,14 @@ def stored_scales(model: Path, config: GemmaConfig) -> Iterator[tuple[str, Activ
     """For each linear of each function, by its label: the static scales it is rounded with, before and behind."""
     package = Package(model)
     for name in sorted(package.program.functions):
-        ends = Ends(package, name)
-        for operation in ends.operations:
+        neighbours = Neighbours(package, name)
+        for operation in neighbours.operations:
             if operation.type == "linear":
-                label = parameter_of(ends.bound(operation, "weight")).removesuffix(".weight")
-                yield label, ActivationScales(ends.before(operation), ends.behind(operation))
+                label = parameter_of(neighbours.bound(operation, "weight")).removesuffix(".weight")
+                yield label, ActivationScales(neighbours.before(operation), neighbours.behind(operation))
 
 
-class Ends:
+class Neighbours:
     """Which operation of a function makes a value, and which read it."""
 
     def __init__(self, package: Package, function: str) -> None:

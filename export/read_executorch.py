@@ -109,12 +109,12 @@ def stored_scales(path: Path, config: GemmaConfig) -> Iterator[tuple[str, Activa
     try:
         file = File(path)
         for graph in file.graphs():
-            yield from Ends(file, graph).linears()
+            yield from Neighbours(file, graph).linears()
     except (Broken, ValueError, KeyError, IndexError) as error:
         raise GemmaError(f"{path}: not a sound ExecuTorch file: {error}", "export the bundle again") from error
 
 
-class Ends:
+class Neighbours:
     """Which node of a graph of XNNPACK's makes a value, and which read it, by its number."""
 
     def __init__(self, file: File, graph: Table) -> None:

@@ -61,13 +61,13 @@ def mapped(path: Path, tensor: onnx.TensorProto, dtype: type) -> np.memmap:
 def stored_scales(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
     """For each linear, by its label: the static scales that a pair of rounding before and behind it has."""
     graph = onnx.load(path, load_external_data=False).graph
-    ends = Ends(graph)
+    neighbours = Neighbours(graph)
     for node in graph.node:
         if node.op_type in ("MatMulNBits", "FusedMatMul"):
             names = node.input[1].removesuffix(".packed").partition(FROM_ROW)[0].split("+")
             labels = [name.removesuffix(".weight") for name in names]
-            before = ends.scale_of(ends.makers.get(node.input[0]))
-            behind = ends.scales_behind(node.output[0], [heads_of(label, config) for label in labels])
+            before = neighbours.scale_of(neighbours.makers.get(node.input[0]))
+            behind = neighbours.scales_behind(node.output[0], [heads_of(label, config) for label in labels])
             for label, scale in zip(labels, behind, strict=True):
                 yield label, ActivationScales(before, scale)
 
@@ -81,7 +81,7 @@ def heads_of(label: str, config: GemmaConfig) -> int:
     return layer.heads if linear == "q_proj" else layer.kv_heads
 
 
-class Ends:
+class Neighbours:
     """Which node makes a value, and which read it."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:

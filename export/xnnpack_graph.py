@@ -22,7 +22,7 @@ NONE = 0xFFFFFFFF  # a value that there is not
 BY_NAME = 0xFFFFFFFFFFFFFFFF  # the offset of a constant that is found by its name
 EXTERNAL_INPUT, EXTERNAL_OUTPUT = 1, 2
 FLOAT, DYNAMIC = XNNDatatype.xnn_datatype_fp32, XNNDatatype.xnn_datatype_qdint8
-STATIC = XNNDatatype.xnn_datatype_qint8
+STATIC_INT8 = XNNDatatype.xnn_datatype_qint8
 INT64 = XNNDatatype.xnn_datatype_invalid  # which XNNPACK does not read
 
 
@@ -138,7 +138,7 @@ def described(value: Value, number: int, external: int, flags: int, indices: Map
 def quantization(value: Value, indices: Mapping[str, int]) -> Any:
     if value.datatype == DYNAMIC:
         return schema.PerTokenDynamicQuant(num_nonbatch_dims=1)
-    if value.datatype == STATIC:
+    if value.datatype == STATIC_INT8:
         return schema.PerTensorQuant(scale=value.step, zero_point=0)
     if value.scales is None:
         return None
@@ -216,7 +216,7 @@ class Builder:
         """To the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
 
         def make(x: Value) -> Value:
-            steps = self._emit(schema.XNNConvert, {"input_id": x}, Value(x.shape, STATIC, step=scale), {})
+            steps = self._emit(schema.XNNConvert, {"input_id": x}, Value(x.shape, STATIC_INT8, step=scale), {})
             return self.unary(schema.XNNConvert, steps)
 
         return self.once(x, ("steps", scale), make)
