@@ -149,6 +149,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer: str
     vocabulary: str = ""
     chat_template: str = ""
+    special_tokens: dict[str, str] = {}  # texts that the template reads by these names: "eos_token", "pad_token"
     golden: str = ""
     parity: str = ""
 
