@@ -14,7 +14,7 @@ import torch
 from conftest import SAMPLE
 from ranged import reference
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Gemma4Config
 
 from export import checkpoint as checkpoint_module
 from export import onnx_lowering, prove, verify
@@ -135,6 +135,20 @@ def test_the_head_and_the_table_are_those_that_transformers_reads(own, tmp_path,
     read = np.concatenate(list(found.read_rows(HEAD if found.head else "embed_tokens.weight", range(tiny.VOCAB), 100)))
     assert np.array_equal(read, head.numpy())
     assert (HEAD in found.unused) == (stored.startswith("equal"))
+
+
+@pytest.mark.parametrize("outer", [True, False, None])
+@pytest.mark.parametrize("inner", [True, False])
+def test_of_a_multimodal_folder_the_outer_config_says_whether_it_is_tied(tmp_path, outer, inner):
+    folder = tiny.write("e2b", tmp_path, layout="released")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["tie_word_embeddings"] = inner
+    say_tied(folder, outer, config)
+    if Gemma4Config.from_pretrained(folder).tie_word_embeddings:
+        assert not Checkpoint.open(folder).config.own_head
+    else:
+        with pytest.raises(GemmaError, match=f"no {HEAD}"):
+            Checkpoint.open(folder)
 
 
 def test_gemma_3_calls_it_by_another_name_where_its_parts_have_one(own, tmp_path):
@@ -290,6 +304,22 @@ def test_a_release_of_integers_with_its_own_head_answers_what_transformers_answe
     assert relative(expected[:, ::-1], expected) > 0.1  # those of the table
     rules = dict(reversed(bundle.manifest.recipe.rules))  # the first wins
     assert (rules["head"], rules["rows.tokens"], bundle.manifest.model.rescored) == ("int2/row", "int2/row", 0)
+
+
+@pytest.mark.parametrize(
+    ("part", "edit"),
+    [
+        (HEAD, lambda codes: codes[5].bitwise_not_()),
+        (f"{HEAD}_scale", lambda scales: scales[1020].mul_(2)),
+        (HEAD, lambda codes: None),
+    ],
+)
+def test_a_release_has_a_head_of_its_own_where_an_integer_or_a_scale_differs(generated, tmp_path, part, edit):
+    folder = shutil.copytree(generated("e2b-qat-mobile-tiny"), tmp_path / "source")
+    before = load_file(folder / WEIGHTS)[part]
+    source = Checkpoint.open(change(folder, lambda t: edit(t[part])))
+    assert source.config.own_head is not torch.equal(before, load_file(folder / WEIGHTS)[part])
+    assert source.config.own_head is (HEAD in source.entries)
 
 
 def test_a_release_may_have_a_head_of_floats(release, tmp_path):
