@@ -42,9 +42,9 @@ def calibrated_recipe(recipe: Recipe, choice: str | None) -> Recipe:
 def suited(recipe: Recipe, config: GemmaConfig) -> Recipe:
     """A recipe for a model: one that computes the best logits again from token rows needs a tied head.
 
-    A head of its own has 8 bits instead, which that second stage is as good as (DECISIONS.md).
+    A head of its own has 8 bits instead, if it was not released as integers (DECISIONS.md).
     """
     if not config.own_head or not recipe.rescored:
         return recipe
-    summary = f"{recipe.summary}; a head of its own at 8 bits, in one stage"
+    summary = f"{recipe.summary}; a head of its own, in one stage"
     return dataclasses.replace(recipe, summary=summary, rules=(Rule("head", INT8), *recipe.rules), rescored=0)
