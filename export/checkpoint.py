@@ -17,11 +17,12 @@ from torch import Tensor
 from runtime.errors import GemmaError
 
 from .config import GemmaConfig, parse_config
+from .own_head import own_head, with_named_head, with_table
 from .packed_tensor import PackedEntry, activation_scales, cache_scales, join
 from .released_bits import parse_bits
 from .released_grid import PROBED, on_grid
 from .stored_tensor import DTYPES, Stored, as_torch, entries_of, widened
-from .tensors import HEAD, Shape, is_linear, known_unused, needed, our_name
+from .tensors import HEAD, TABLE, Shape, is_linear, known_unused, needed, our_name
 
 Floats = NDArray[np.float32]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -37,11 +38,11 @@ class Checkpoint:
     entries: Mapping[str, Stored]  # by our name
     unused: tuple[str, ...]  # known and skipped, by released name
     cache_scales: Mapping[str, float] = field(default_factory=dict)  # of a quantized release, by parameter
-    head: Stored | None = None  # of a release that stores it beside the token embeddings
+    head: Stored | None = None  # as it is stored: of its own, or the token table once more
 
     @classmethod
     def open(cls, source: str | Path) -> Checkpoint:
-        """Open and check a checkpoint; no tensor is read yet.
+        """Open and check a checkpoint; of its tensors a stored head is read, to compare it with the token table.
 
         Raises GemmaError if it is not there, not a supported Gemma, or if any tensor is missing,
         unexpected or misshapen (all are reported together).
@@ -55,12 +56,14 @@ class Checkpoint:
     def of(cls, folder: Path, raw: Mapping[str, Any], found: Mapping[str, Stored]) -> Checkpoint:
         """Of a config.json and the tensors there are, by released name.  Raises GemmaError as `open`."""
         config, bits = parse_config(raw, str(folder)), parse_bits(raw)
-        scales = {}
+        found, scales = with_named_head(found, config, str(folder)), {}
         if bits:
             used = {name: one for name, one in found.items() if not known_unused(config, name)}
             scales = cache_scales(used)
             config = replace(config, activation_scales=activation_scales(used, str(folder)))
-            found = join(found, bits, needed(config), str(folder))
+            found = join(found, bits, needed(replace(config, own_head=True)), str(folder))
+        found = with_table(found, raw, str(folder))
+        config = replace(config, own_head=own_head(found))
         unused = tuple(sorted(name for name in found if known_unused(config, name)))
         entries = {our_name(name): entry for name, entry in found.items() if name not in unused}
         report_misfits(folder, entries, needed(config))
@@ -78,7 +81,7 @@ class Checkpoint:
 
     def read_rows(self, name: str, rows: range, step: int) -> Iterator[Floats]:
         """Some rows of a matrix, in pieces of up to `step` rows, float32."""
-        entry = self.entries[name]
+        entry = self._entry(name)
         with entry.opened() as view:
             for start in rows[::step]:
                 yield finite(widened(view[start : min(start + step, rows.stop)]), entry.origin)
@@ -98,25 +101,25 @@ class Checkpoint:
         if self.is_packed or not self._probe("layers.0.self_attn.q_proj.weight"):
             return frozenset()
         layers = {name for name, shape in needed(self.config).items() if len(shape) == 2 and is_linear(name)}
-        return frozenset(layers | {name for name in ("embed_tokens.weight",) if self._probe(name)})
+        return frozenset(layers | {name for name in (TABLE, HEAD) if name in self.entries and self._probe(name)})
 
     def _probe(self, name: str) -> bool:
         rows, width = self.entries[name].shape
         return on_grid(next(self.read_rows(name, range(min(rows, -(-PROBED // width))), rows)))
 
+    def _entry(self, name: str) -> Stored:
+        """The head's is there even where it is the token table once more, for who wants to read it by itself."""
+        return self.head if name == HEAD and self.head else self.entries[name]
+
     def check_head(self) -> None:
-        """Raises GemmaError for a head that is released beside the token embeddings and is not the same."""
-        table, head = self.packed("embed_tokens.weight"), self.head
-        if table is None or head is None:
-            return
-        if not (isinstance(head, PackedEntry) and alike(head, table)):
-            raise GemmaError(
-                f"{head.origin}: not the same as the token embeddings", "a head of its own is not supported"
-            )
+        """Raises GemmaError for NaN or Inf in a head of its own, which is otherwise read after hours of work."""
+        if self.config.own_head:
+            for _ in self.read_rows(HEAD, range(self.config.vocab), CHECKED):
+                pass
 
     def stored(self, name: str, rows: range) -> Tensor:
         """Some rows of a matrix in the dtype of the file, not checked for NaN."""
-        entry = self.entries[name]
+        entry = self._entry(name)
         with entry.opened() as view:
             return as_torch(view[rows.start : rows.stop])
 
@@ -131,15 +134,6 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         return sum(int(np.prod(entry.shape)) for entry in self.entries.values())
-
-
-def alike(a: PackedEntry, b: PackedEntry) -> bool:
-    """Of one shape and scheme, with the same integers and scales."""
-    if (a.shape, a.scheme) != (b.shape, b.scheme):
-        return False
-    pieces = (range(start, min(start + CHECKED, a.shape[0])) for start in range(0, a.shape[0], CHECKED))
-    pairs = ((a.quantized(rows), b.quantized(rows)) for rows in pieces)
-    return all(np.array_equal(x.packed, y.packed) and np.array_equal(x.scales, y.scales) for x, y in pairs)
 
 
 def locate(source: str | Path) -> Path:

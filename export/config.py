@@ -74,6 +74,7 @@ class GemmaConfig:
     cache_bits: int = 0  # of keys and values; 0: floats
     # Of a release that was trained with static ranges, by label ("layers.3.mlp.up_proj"): of linears that have some.
     activation_scales: Mapping[str, ActivationScales] = field(default_factory=dict)
+    own_head: bool = False  # the head has values of its own, not those of the token table
 
     @property
     def own_kv_layers(self) -> int:
@@ -122,9 +123,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> GemmaConfig:
 
 def refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None:
     """Raises ValueError for what would be computed wrongly, not refused later by a shape."""
-    quantized = parse_bits(raw) is not None  # then the head's integers are compared with the table's
-    if not quantized and not raw.get("tie_word_embeddings", text.get("tie_word_embeddings", True)):
-        raise ValueError("a head that is not tied to the token embeddings is not supported")
+    parse_bits(raw)
     if text.get("hidden_activation", "gelu_pytorch_tanh") != "gelu_pytorch_tanh":
         raise ValueError(f"hidden_activation {text['hidden_activation']!r} is not supported")
     if text.get("attention_bias"):

@@ -102,7 +102,6 @@ def test_gemma_3_layers_follow_the_pattern():
     [
         ({"model_type": "llama"}, "model_type 'llama'"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantized already .quant_method 'awq'."),
-        ({"tie_word_embeddings": False}, "not tied"),
         ({"hidden_activation": "silu"}, "hidden_activation 'silu'"),
         ({"attention_bias": True}, "attention_bias"),
         ({"use_bidirectional_attention": True}, "both directions"),
