@@ -19,8 +19,6 @@ def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
     made = [one_message(index, message) for index, message in enumerate(messages)]
     for index, message in enumerate(made):
         before = made[index - 1]["role"] if index else ""
-        if message["role"] in ("system", "developer") and index:
-            raise GemmaError(f"message {index}: the role {message['role']!r} can only come first", "put it first")
         if message["role"] == "tool" and before not in ("assistant", "tool"):
             raise GemmaError(
                 f"message {index}: a tool's response without a call before it", "keep the assistant's call"

@@ -17,7 +17,6 @@ ANSWER = {"role": "tool", "tool_call_id": "1", "content": "x"}
     [
         ([], "no messages"),
         ([{"role": "robot", "content": ""}], "message 0: the role 'robot' is not one of"),
-        ([ASKED, {"role": "system", "content": "late"}], "message 1: the role 'system' can only come first"),
         ([ASKED, ANSWER], "message 1: a tool's response without a call"),
         ([ASKED, CALLING], "the last message calls tools that have not answered"),
         ([{"role": "user", "content": None}], "message 0: the content None is not text"),
