@@ -11,9 +11,11 @@ from pathlib import Path
 
 from runtime.cmd_serve import bound, model_name, web_server
 from runtime.serve_app import Limits, Server
+from runtime.serve_guard import Allowed
 from runtime.session import Session
 
 LIMITS = Limits(waiting=16, tokens=512, seconds=60, body=64 * 1024)
+LOOPBACK = Allowed(loopback=True)
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,12 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, limits: Limits = LIMITS) -> Iterator[Served]:
+def serving(folder: Path, limits: Limits = LIMITS, allowed: Allowed = LOOPBACK) -> Iterator[Served]:
     """On a free port of 127.0.0.1, until the context is left."""
     with bound("127.0.0.1", 0) as listener:
         session = Session.open(folder, threads=1)
         server = Server(session, model_name(folder), limits)
-        web = web_server(server, loopback=True)
+        web = web_server(server, allowed)
         thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -105,6 +105,7 @@ def test_what_clients_replay_of_an_answer_is_ignored():
         "finish_reason": "stop", "refusal": None, "annotations": [], "audio": None, "function_call": None, "index": 0,
         "id": "msg_1", "reasoning_details": [{"type": "reasoning.text", "text": "Hm."}], "usage": {"total_tokens": 3},
         "provider_specific_fields": {"a": 1}, "logprobs": None, "model": "m", "created": 1, "status": "completed",
+        "some_provider": {"trace": "x"},
     }  # fmt: skip
     said = {"role": "assistant", "content": "Oslo."}
     assert read(messages=[*BODY["messages"], said | kept]).messages[1] == said
