@@ -67,12 +67,12 @@ class Bundle:
 
     def check_file(self, name: str, entry: File, *, hashed: bool) -> None:
         path = self.folder / name
+        if not path.is_file():
+            raise GemmaError(f"{path}: missing", FETCH_AGAIN)
         if not path.parent.resolve().is_relative_to(self.folder.resolve()):
             raise GemmaError(f"{path}: leads out of the bundle", "folders of a bundle are no links")
         if path.is_symlink() and path.resolve().name != entry.sha256:
-            hashed = True  # a plain file is the bundle's own; where a link leads only the contents tell
-        if not path.is_file():
-            raise GemmaError(f"{path}: missing", FETCH_AGAIN)
+            hashed = True  # the hub's cache names a file by its hash; of any other only the contents tell
         found = path.stat().st_size
         if found != entry.size:
             raise GemmaError(f"{path}: {found} bytes, the manifest says {entry.size}", FETCH_AGAIN)
