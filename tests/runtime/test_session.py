@@ -209,6 +209,28 @@ def test_an_answer_ends_when_another_was_asked_for_and_not_read_yet(session, fol
     ]
 
 
+def test_an_answer_of_a_chat_ends_when_another_begins(session, folder):
+    asked, other = ([{"role": "user", "content": text}] for text in ("abc", "xyz"))
+    older = session.chat(asked, GREEDY, 20)
+    next(older)
+    newer = list(session.chat(other, GREEDY, 20))[:-1]
+    with pytest.raises(GemmaError, match="the answer ended when another began"):
+        next(older)
+    assert newer == list(Session.open(folder, threads=1).chat(other, GREEDY, 20))[:-1]
+
+
+def test_what_is_prepared_while_an_answer_runs_ends_none_and_is_answered_once(session):
+    asked, other = ([{"role": "user", "content": text}] for text in ("abc", "xyz"))
+    whole = list(session.chat(asked, GREEDY, 20))[:-1]
+    running = session.chat(asked, GREEDY, 20)
+    first = next(running)
+    prepared = session.prepare(other, GREEDY, 20)
+    assert [first, *running][:-1] == whole
+    assert list(session.answer(prepared))[-1].prompt_tokens == len(prepared.prompt)
+    with pytest.raises(GemmaError, match="this answer was given already"):
+        session.answer(prepared)
+
+
 def test_an_answer_ends_when_the_session_is_reset_or_loaded(session, tmp_path):
     session.save(tmp_path / "empty")
     for forget in (session.reset, lambda: session.load(tmp_path / "empty")):
