@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 
 from .answer_reader import AnswerReader
+from .answer_turn import AnswerTurn
 from .bundle import Bundle
 from .chunk import chunks
 from .control_tokens import ControlTokens
@@ -30,8 +30,6 @@ from .structured import Grammars, ResponseFormat
 from .system_messages import placed
 from .tokenizer import Message, Tokenizer
 from .tool_schema import Tool, call_problem, chosen_tools, declarations, for_template
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -59,8 +57,7 @@ class Session:
         self.context = min(context or self.decoder.model.context, self.decoder.model.context)
         self.cache = PrefixCache(self.decoder)
         self._cancelled = threading.Event()
-        self._driver = threading.Lock()  # held by the thread that drives the decoder
-        self._answers = 0  # begun so far
+        self._turn = AnswerTurn()
 
     @classmethod
     def open(cls, folder: Path, threads: int = 0) -> Session:
@@ -88,8 +85,7 @@ class Session:
 
     def reset(self) -> None:
         """Forget the conversation; an answer that is half read ends."""
-        with self._driving():
-            self._answers += 1
+        with self._turn.taken():
             self.cache.reset()
 
     def chat(
@@ -180,7 +176,7 @@ class Session:
         if prepared.begun:
             raise GemmaError("this answer was given already", "prepare it once more")
         tokens = self._generate(prepared.prompt, prepared.steering, prepared.limit)
-        events = self._driven(self._events(tokens, prepared.reader, prepared.steering), self._begin())
+        events = self._turn.events(self._events(tokens, prepared.reader, prepared.steering), self._begin())
         prepared.begun = True
         return events
 
@@ -208,7 +204,7 @@ class Session:
 
         Raises GemmaError for another engine than onnxruntime.
         """
-        with self._driving():
+        with self._turn.inside():
             decoder = self._open_caches()
             write_session(path, self.bundle, self.ids, cast("list[State]", self.cache.ends), decoder)
 
@@ -219,8 +215,7 @@ class Session:
         """
         decoder = self._open_caches()
         saved = read_session(path, self.bundle, self.context)
-        with self._driving():
-            self._answers += 1
+        with self._turn.taken():
             self.cache.reset()
             decoder.fill(len(saved.ids), saved.pairs)
             self.cache.ids, self.cache.ends = saved.ids, [*saved.ends]
@@ -241,42 +236,17 @@ class Session:
         """
         self._check(prompt, max_new_tokens)
         tokens = self._generate(list(prompt), Sampler(sampling or self.defaults()), max_new_tokens)
-        return self._driven(tokens, self._begin())
+        return self._turn.events(tokens, self._begin())
 
     def _begin(self) -> int:
         """The number of a new answer; the one before ends here.
 
         An earlier `cancel` is forgotten.  One that comes from here on counts, also before the first token is asked for.
         """
-        with self._driving():
-            self._answers += 1
+        with self._turn.taken() as number:
             self._cancelled.clear()
             self.decoder.resume()
-            return self._answers
-
-    def _driven(self, events: Iterator[T], number: int) -> Iterator[T]:
-        """The events of one answer.  Raises GemmaError once another has begun."""
-        while True:
-            with self._driving():
-                if number != self._answers:
-                    raise GemmaError(
-                        "the answer ended when another began", "read an answer to its end, or open a second session"
-                    )
-                try:
-                    event = next(events)
-                except StopIteration:
-                    return
-            yield event
-
-    @contextmanager
-    def _driving(self) -> Iterator[None]:
-        """Raises GemmaError while another thread is inside."""
-        if not self._driver.acquire(blocking=False):
-            raise GemmaError("another thread reads an answer of this session", "open a session for each thread")
-        try:
-            yield
-        finally:
-            self._driver.release()
+            return number
 
     def _check(self, prompt: Sequence[int], max_new_tokens: int | None) -> None:
         if not prompt:

@@ -54,3 +54,11 @@ def test_mappings_go_where_templates_write_them_as_such():
     assert moved[1]["tool_responses"] == [{"name": "f", "response": "x"}, {"name": "g", "response": {"value": 3}}]
     assert with_responses([ASKED, CALLING, ANSWER, last]) == [ASKED, CALLING, ANSWER, last]
     assert "tool_responses" not in CALLING
+
+
+def test_many_responses_are_moved_in_time_that_grows_with_their_number():
+    calls = [{"id": str(index), "function": {"name": f"f{index}", "arguments": {}}} for index in range(20_000)]
+    answers = [{"role": "tool", "tool_call_id": str(index), "content": {"n": index}} for index in range(20_000)]
+    moved = with_responses([ASKED, {**CALLING, "tool_calls": calls}, *answers])
+    assert len(moved) == 2
+    assert moved[1]["tool_responses"][-1] == {"name": "f19999", "response": {"n": 19999}}
