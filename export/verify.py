@@ -23,6 +23,7 @@ from runtime.errors import GemmaError
 from runtime.golden import Goldens, record
 
 from .greedy_figures import Greedy
+from .rehearsal import Rehearsal
 
 Floats = NDArray[np.float32]
 BEYOND = 7  # tokens after two windows
@@ -77,9 +78,10 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Reports(msgspec.Struct, frozen=True):
-    """parity.json: every way to run every artifact."""
+    """parity.json: every way to run every artifact, and what the first was asked besides its logits."""
 
     reports: list[Report]
+    rehearsal: Rehearsal | None = None  # none where nothing here runs the first artifact
 
 
 def lengths(window: int, limit: int) -> list[int]:

@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-body", type=int, default=2048, metavar="KB", help="most kilobytes of a request (default: 2048)"
     )
     parser.add_argument(
+        "--trust-control-tokens", action="store_true", help="control tokens in messages are some, instead of text"
+    )
+    parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
     )
     parser.add_argument(
@@ -75,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     with bound(args.host, args.port) as listener:
         loopback = ip_address(listener.getsockname()[0]).is_loopback
         allowed = Allowed.of(loopback, args.allow_host, args.allow_origin)
-        session = Session(bundle, args.threads, chosen_context(bundle.manifest, args.context))
+        context = chosen_context(bundle.manifest, args.context)
+        session = Session(bundle, args.threads, context, trust_control_tokens=args.trust_control_tokens)
         server = Server(session, model_name(args.bundle), limits)
         serve(server, listener, allowed)
     return 0

@@ -17,7 +17,7 @@ from .bundle import Bundle
 from .chunk import chunks
 from .control_tokens import ControlTokens
 from .decoder import Cancelled, Decoder, Floats, State
-from .engine import DEFAULT, open_decoder
+from .engine import DEFAULT, Engine, open_decoder
 from .errors import ContextExceeded, GemmaError
 from .events import End, Event, Stop, Token
 from .messages import checked, with_responses
@@ -46,14 +46,28 @@ class Prepared:
 class Session:
     """One conversation, and one answer at a time.  `cancel` and `prepare` are for any thread."""
 
-    def __init__(self, bundle: Bundle, threads: int = 0, context: int = 0, engine: str = DEFAULT) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int = 0,
+        context: int = 0,
+        engine: str = DEFAULT,
+        *,
+        trust_control_tokens: bool = False,
+        decoder: Engine | None = None,
+    ) -> None:
         """`context` limits the tokens of prompt and answer; 0: to what the model, or the artifact, can.
 
+        trust_control_tokens: what looks like a control token in a message or a tool is one, instead of text.
+        decoder: of this bundle, if it is open already; `engine` and `threads` then mean nothing.
         Raises GemmaError if a part of the bundle can not be loaded.
         """
         self.bundle = bundle
         self.manifest = bundle.manifest
-        self.decoder = open_decoder(engine, bundle, threads, self._load_tokenizer)
+        self.trust_control_tokens = trust_control_tokens
+        if decoder:
+            self._load_tokenizer()
+        self.decoder = decoder or open_decoder(engine, bundle, threads, self._load_tokenizer)
         self.context = min(context or self.decoder.model.context, self.decoder.model.context)
         self.cache = PrefixCache(self.decoder)
         self._cancelled = threading.Event()
@@ -149,7 +163,7 @@ class Session:
             turns = with_responses(turns)
         options = {"tools": [for_template(tool) for tool in declared] or None, "enable_thinking": thinking}
         turns = placed(turns, self.tokenizer.template, lambda turns: self.tokenizer.render(turns, **options))
-        prompt = self.tokenizer.chat(turns, **options)
+        prompt = self.tokenizer.chat(turns, trust_control_tokens=self.trust_control_tokens, **options)
         self._check(prompt, max_new_tokens)
         reader = AnswerReader(
             self.tokenizer, self.control, prompt, lambda name, arguments: call_problem(chosen, name, arguments)
