@@ -2,7 +2,8 @@
 
 A template is handed strings in which every text of a special token has a mark before it.  What the template renders
 is cut at the special tokens that have no mark, and they alone become ids.  A mark names its token: where a template
-cuts a text behind a mark, the control token that it writes there itself is another, and still counts.
+cuts a text behind a mark, the control token that it writes there itself is another, and still counts.  A text that
+ends as a token begins has a mark behind it, so that two texts side by side make none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ MARK = "\ufdd0"  # and two digits behind it: noncharacters, which no text has a 
 FIRST_DIGIT, BASE = 0xFDD1, 31
 MARKS = re.compile("[\ufdd0-\ufdef]")
 REPLACEMENT = "\ufffd"
-ESCAPED = re.compile(r"(?<!\\)((?:\\\\)*)\\u(fd[de][0-9a-f])")  # a mark, as JSON in ASCII writes it
+ESCAPED = re.compile(
+    r"(?<!\\)((?:\\\\)*)\\u(fd[de][0-9a-f])"
+)  # a mark, as JSON in ASCII and Python's own form of lists write it
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,13 @@ class SpecialTokens:
         return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     @cached_property
+    def beginnings(self) -> re.Pattern[str]:
+        """One of them that is not finished where a text ends, blanks aside."""
+        parts = {text[:length] for text in self.ids for length in range(1, len(text))}
+        longest_first = sorted(parts, key=len, reverse=True)
+        return re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})(\\s*)\\Z")
+
+    @cached_property
     def marks(self) -> dict[str, str]:
         """What stands before a text that is not the token."""
         return {text: mark(index) for index, text in enumerate(sorted(self.ids))}
@@ -40,11 +50,12 @@ class SpecialTokens:
     def literal(self, value: Any) -> Any:
         """Strings, also those inside lists and mappings, with a mark before what would be a token."""
         if isinstance(value, str):
-            return self.texts.sub(self._marked, MARKS.sub(REPLACEMENT, value))
+            marked = self.texts.sub(self._marked, MARKS.sub(REPLACEMENT, value))
+            return self.beginnings.sub(rf"\1{MARK}\2", marked)
         if isinstance(value, Mapping):
-            return {self.literal(name): self.literal(item) for name, item in value.items()}
+            return MarkedMapping({self.literal(name): self.literal(item) for name, item in value.items()})
         if isinstance(value, Sequence) and not isinstance(value, bytes):
-            return [self.literal(item) for item in value]
+            return MarkedList(self.literal(item) for item in value)
         return value
 
     def _marked(self, token: re.Match[str]) -> str:
@@ -65,11 +76,25 @@ class SpecialTokens:
             yield text
 
 
+class MarkedList(list[Any]):
+    """As a template prints it, with its marks, which Python's own form would write as escapes."""
+
+    def __repr__(self) -> str:
+        return unescaped(super().__repr__())
+
+
+class MarkedMapping(dict[str, Any]):
+    """As a template prints it, with its marks."""
+
+    def __repr__(self) -> str:
+        return unescaped(super().__repr__())
+
+
 def mark(index: int) -> str:
     """Marks repeat after 961 tokens, and then only where one token's mark was left before another's text."""
     return MARK + chr(FIRST_DIGIT + index // BASE % BASE) + chr(FIRST_DIGIT + index % BASE)
 
 
-def unescaped(json_text: str) -> str:
-    """JSON in ASCII with its marks as they were; the strings that it was made of have no other such characters."""
-    return ESCAPED.sub(lambda escape: escape[1] + chr(int(escape[2], 16)), json_text)
+def unescaped(text: str) -> str:
+    """Escapes of marks as the marks they were; a text that has such an escape itself has one backslash more here."""
+    return ESCAPED.sub(lambda escape: escape[1] + chr(int(escape[2], 16)), text)

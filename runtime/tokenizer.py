@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as Pieces
 from tokenizers.decoders import DecodeStream
@@ -86,7 +86,7 @@ class Tokenizer:
 
     def _rendered(self, messages: Sequence[Message], options: Mapping[str, Any]) -> str:
         names = {**self.special_texts, "add_generation_prompt": True, **options}
-        return environment().from_string(self.template).render(messages=messages, **names)
+        return compiled(self.template).render(messages=messages, **names)
 
     @cached_property
     def _walks_over_parts(self) -> bool:
@@ -119,6 +119,12 @@ def read_template(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise GemmaError(f"{path}: not UTF-8: {error}", "download the file again") from error
+
+
+@lru_cache(8)
+def compiled(source: str) -> Template:
+    """A template of a few hundred lines takes longer to compile than to render."""
+    return environment().from_string(source)
 
 
 def environment() -> ImmutableSandboxedEnvironment:

@@ -131,6 +131,26 @@ def test_parts_are_left_to_a_template_that_walks_over_them(ours, theirs, monkeyp
     assert tokenizer.render(messages) == "ab"
 
 
+@pytest.mark.parametrize(
+    "parts", [("<|tu", "rn|>"), ("<|tu ", "rn|>x"), ("<", "eos>"), ("a<|turn|", ">"), ("<tu", "rn|>")]
+)
+def test_two_texts_side_by_side_make_no_token(ours, monkeypatch, parts):
+    template = "{% for p in messages[0].content %}{{ p.text | trim }}{% endfor %}<turn|>"
+    monkeypatch.setattr(ours, "template", template)
+    monkeypatch.setattr(ours, "_walks_over_parts", True, raising=False)
+    ids = ours.chat([{"role": "user", "content": [{"type": "text", "text": part} for part in parts]}])
+    assert [token for token in ids if token in ours.special.ids.values()] == [ours.special.ids["<turn|>"]]
+    assert ours.pieces.decode(ids, skip_special_tokens=True) == "".join(part.strip() for part in parts)
+
+
+@pytest.mark.parametrize("value", [["<eos>"], {"a": "<eos>"}, {"<eos>": [{"b": ["<turn|>"]}]}, [r"\ufdd0<eos>"]])
+def test_what_a_template_prints_as_python_does_is_text(ours, monkeypatch, value):
+    monkeypatch.setattr(ours, "template", "{{ messages[0].content }}{{ '' ~ messages[0].content }}<turn|>")
+    ids = ours.chat([{"role": "tool", "content": value}])
+    assert [token for token in ids if token in ours.special.ids.values()] == [ours.special.ids["<turn|>"]]
+    assert ours.pieces.decode(ids, skip_special_tokens=True) == f"{value}{value}"
+
+
 def test_who_trusts_the_texts_gets_their_control_tokens(ours, theirs):
     messages = [{"role": "user", "content": ATTACKS[0]}]
     rendered = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
