@@ -34,7 +34,7 @@ public struct ChatTemplate: Sendable {
   /// The ids of a conversation, ready for an answer.  Throws GemmaError if the template refuses the messages.
   public func prompt(_ messages: [Message], thinking: Bool) throws -> [Int] {
     try ChatTemplate.refusing {
-      let placed = showsLaterSystems(messages, thinking) ? messages : withOneSystem(messages)
+      let placed = try SystemMessages { try render($0.map { hidden($0) }, thinking) }.placed(messages)
       guard !trustControlTokens else { return try tokenizer.encode(render(placed, thinking), bos: false) }
       return try tokenizer.encode(rendered: renderHidden(placed, thinking))
     }
@@ -91,26 +91,5 @@ extension ChatTemplate {
       return false  // The template refuses to be asked.
     }
     return tokenizer.control.within(text) == tokenizer.control.within(hidden)
-  }
-}
-
-/// System messages that are not the first.
-extension ChatTemplate {
-  /// Whether the template, asked with other texts, neither refuses nor drops them.
-  private func showsLaterSystems(_ messages: [Message], _ thinking: Bool) -> Bool {
-    let later = messages.indices.dropFirst().filter { messages[$0].role == .system }
-    guard !later.isEmpty else { return true }
-    var asked = messages.map { hidden($0) }
-    for at in later { asked[at] = Message(role: .system, content: probe(at)) }
-    guard let text = try? render(asked, thinking) else { return false }  // The template refuses.
-    return later.allSatisfy { text.contains(probe($0)) }
-  }
-
-  private func probe(_ at: Int) -> String { "later system message \(at)." }
-
-  private func withOneSystem(_ messages: [Message]) -> [Message] {
-    let systems = messages.filter { $0.role == .system }
-    let one = Message(role: .system, content: systems.map(\.content).joined(separator: "\n\n"))
-    return [one] + messages.filter { $0.role != .system }
   }
 }

@@ -49,6 +49,15 @@ private func tokenizer(_ file: String) throws -> Tokenizer {
   }
 }
 
+@Test func aTemplateThatDropsEverySystemMessageHasNoPlaceForALaterOne() throws {
+  let source = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+  let template = try ChatTemplate(source, tokenizer("bundle/vocabulary.bin"))
+  let refusal = GemmaError("the chat template has no place for a system message", "say it in a message of the user")
+  #expect(throws: refusal) {
+    try template.prompt([Message(role: .user, content: "a"), Message(role: .system, content: "b")], thinking: false)
+  }
+}
+
 @Test func moreFirstCharactersThanMarksAreRefused() throws {
   func mask(_ count: UInt8) throws -> ControlMask {
     let tokens = (0..<count).map { ([Unicode.Scalar(64 + $0)], Int($0)) }

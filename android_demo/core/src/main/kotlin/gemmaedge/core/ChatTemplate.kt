@@ -33,7 +33,7 @@ class ChatTemplate(
 
     /** The ids of a conversation, ready for an answer. Throws [GemmaError] if the template refuses the messages. */
     fun prompt(messages: List<Message>, thinking: Boolean = false): IntArray = refusing {
-        val placed = if (showsLaterSystems(messages, thinking)) messages else withOneSystem(messages)
+        val placed = placed(messages) { asked -> render(asked.map { hidden(it) }, thinking) }
         if (trustControlTokens) tokenizer.encode(render(placed, thinking)) else tokenizer.encodeRendered(renderHidden(placed, thinking))
     }
 
@@ -45,8 +45,6 @@ class ChatTemplate(
             "enable_thinking" to thinking,
         ),
     )
-
-    // ---- control tokens in messages ----
 
     /**
      * The text with control tokens of messages hidden, but for those that the template takes out. They are hidden too
@@ -77,28 +75,6 @@ class ChatTemplate(
         control.within(render(said, false)) == control.within(render(said.map { hidden(it) }, false))
     } catch (refused: TemplateError) {
         false
-    }
-
-    // ---- system messages ----
-
-    /** Whether the template, asked with other texts, neither refuses nor drops a system message that is not the first. */
-    private fun showsLaterSystems(messages: List<Message>, thinking: Boolean): Boolean {
-        val later = messages.indices.filterTo(LinkedHashSet()) { it > 0 && messages[it].role == Role.SYSTEM }
-        if (later.isEmpty()) return true
-        val asked = messages.mapIndexed { at, message -> if (at in later) message.copy(content = probe(at)) else message }
-        return try {
-            val text = render(asked.map { hidden(it) }, thinking)
-            later.all { probe(it) in text }
-        } catch (refused: TemplateError) {
-            false
-        }
-    }
-
-    private fun probe(at: Int) = "later system message $at."
-
-    private fun withOneSystem(messages: List<Message>): List<Message> {
-        val (systems, others) = messages.partition { it.role == Role.SYSTEM }
-        return listOf(Message(Role.SYSTEM, systems.joinToString("\n\n") { it.content })) + others
     }
 
     private fun <T> refusing(work: () -> T): T = try {

@@ -35,6 +35,13 @@ class ChatTemplateTest {
         assertEquals("chat template: no system", assertThrows(GemmaError::class.java) { template.prompt(messages) }.sentence)
     }
 
+    @Test fun aTemplateThatDropsEverySystemMessageHasNoPlaceForALaterOne() {
+        val source = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+        val messages = listOf(Message(Role.USER, "a"), Message(Role.SYSTEM, "b"))
+        val error = assertThrows(GemmaError::class.java) { ChatTemplate(source, tokenizer("bundle/vocabulary.bin")).prompt(messages) }
+        assertEquals("the chat template has no place for a system message", error.sentence)
+    }
+
     @Test fun moreFirstCharactersThanMarksAreRefused() {
         fun mask(count: Int) = ControlMask(AddedTokens((0 until count).associateBy { Char(64 + it).toString() }))
         val text = String(CharArray(32) { Char(64 + it) })
