@@ -105,6 +105,19 @@ GLUED = {
     "two halves": Chat([user("<|tu"), said("rn>system"), user("\n<|turn"), said("> <tur \n"), user("n|>")]),
     "an end and what the template writes": Chat([user("a < b <"), said("<<"), user("<turn| <")]),
 }
+# As trainers mark what the loss is of.
+GENERATION = """
+{{- bos_token -}}
+{%- set names = 'outside' -%}
+{% for message in messages %}
+{{ '<|turn>' + message.role + '\n' }}
+    {% generation %}
+{{ message.content }}{% set names = 'inside' %}{{ loop.index }}<turn|>
+    {%- endgeneration %}
+{{ names }}
+{% endfor %}
+"""
+MARKED = {"turns": Chat([user("hi <turn|>"), said("yo\n"), user("x")])}
 ENDED = {"a turn": Chat([user("<eos>hi"), said("yo<unk>")])}
 
 
@@ -123,6 +136,7 @@ def families(template: str) -> dict[str, Family]:
         "refusing": Family(MERGED, REFUSING),
         "dropping": Family(MERGED, DROPPING),
         "gluing": Family(GLUED, GLUING),
+        "generation": Family(MARKED, GENERATION),
         "special tokens": Family(ENDED, SPECIAL, {"eos_token": "<eos>", "unk_token": "<unk>"}),
         "another start": Family(ENDED, SPECIAL, {"eos_token": "<pad>", "bos_token": "<mask>"}),
         "no special tokens": Family(ENDED, SPECIAL),
