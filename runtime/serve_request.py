@@ -63,7 +63,6 @@ class Asked:
     tools: Sequence[Mapping[str, Any]]
     tool_choice: str
     parallel: bool
-    constrain: bool
     thinking: bool
     budget: int | None
     response_format: ResponseFormat | None
@@ -88,7 +87,6 @@ def asked(raw: bytes, model: str, defaults: Sampling, most: int) -> Asked:
         tools=tools,
         tool_choice=tool_choice(body.tool_choice),
         parallel=body.parallel_tool_calls,
-        constrain=any(tool.get("strict") for tool in tools) or has_patterns(tools),
         thinking=body.reasoning_effort != "none",
         budget=budget or None,
         response_format=response_format(body.response_format),
@@ -169,13 +167,6 @@ def known_tool(index: int, tool: Mapping[str, Any]) -> dict[str, Any]:
     for name in function.keys() - {"name", "description", "parameters", "strict"}:
         refuse(f"tools[{index}].function.{name}", f"the field {name!r:.40} of tool {index} is not supported")
     return {name: value for name, value in function.items() if value is not None}
-
-
-def has_patterns(value: Any) -> bool:
-    """Calls with patterns are constrained: a grammar follows in linear time what Python's `re` may never end."""
-    if isinstance(value, Mapping):
-        return "pattern" in value or any(has_patterns(one) for one in value.values())
-    return isinstance(value, list) and any(has_patterns(one) for one in value)
 
 
 def tool_choice(given: str | Mapping[str, Any]) -> str:

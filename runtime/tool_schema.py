@@ -9,13 +9,16 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .call_syntax import CallParser
+from .call_values import arguments_of
 from .errors import GemmaError
-from .json_schema import resolved, violation
+from .json_schema import resolved, subschemas, violation
+from .schema_check import check_schema
 
 Tool = Mapping[str, Any] | Callable[..., Any]
 Declaration = dict[str, Any]
 
-NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+NAME = re.compile(r"\w[\w.:/-]*", re.ASCII)
 TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
 ARGUMENT = re.compile(r"^\s*\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
 
@@ -43,6 +46,12 @@ def chosen_tools(declared: Sequence[Declaration], choice: str) -> list[Declarati
     return [declared[names.index(choice)]]
 
 
+def strict_tools(chosen: Sequence[Declaration], every: bool, must_call: bool) -> list[str]:
+    """The tools whose calls have to fit their schemas: all, those that say so, the only one that may be called."""
+    every = every or (must_call and len(chosen) == 1)
+    return [tool["function"]["name"] for tool in chosen if every or tool["function"].get("strict")]
+
+
 def of_mapping(tool: Mapping[str, Any]) -> Declaration:
     function = tool.get("function", tool)
     if not isinstance(function, Mapping) or not NAME.fullmatch(str(function.get("name", ""))):
@@ -52,6 +61,7 @@ def of_mapping(tool: Mapping[str, Any]) -> Declaration:
         raise GemmaError(
             f"the parameters of {function['name']} are not the schema of an object", 'give "type": "object"'
         )
+    check_schema(parameters, f"the schema of {function['name']}")
     made = {"description": "", **function, "parameters": {"type": "object", "properties": {}, **parameters}}
     return {"type": "function", "function": made}
 
@@ -133,7 +143,7 @@ def for_template(declared: Declaration) -> Declaration:
 def plain(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
     if not isinstance(schema, Mapping) or depth == 0:
         return schema
-    made = dict(resolved(schema, root) if "$ref" in schema else schema)
+    made = merged(schema, root)
     for keyword in ("anyOf", "oneOf"):
         kinds = [one for one in made.get(keyword, ()) if one != {"type": "null"}]
         if kinds:
@@ -150,9 +160,47 @@ def plain(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
     return made
 
 
+def merged(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 8) -> dict[str, Any]:
+    """What `$ref` and `allOf` add to a schema; its own words come first."""
+    made = {name: one for name, one in schema.items() if name not in ("$ref", "allOf")}
+    targets = [resolved(schema, root)] if "$ref" in schema else []
+    for target in [*targets, *schema.get("allOf", ())] if depth else ():
+        if isinstance(target, Mapping):
+            more = merged(target, root, depth - 1)
+            both = {name: {**more[name], **made[name]} for name in ("properties",) if name in more and name in made}
+            made = {**more, **made, **both}
+    return made
+
+
+def read_call(declared: Sequence[Declaration], call: CallParser) -> tuple[dict[str, Any], str]:
+    """The arguments of a call as its tool's schema has them, and what is wrong with it, as `call_problem` says it.
+
+    Raises CallError for a call that can not be read.
+    """
+    known = {tool["function"]["name"]: tool["function"]["parameters"] for tool in declared}
+    schema = known.get(call.name, {})
+    arguments = arguments_of(call.tree(declared_names(schema)), schema)
+    return arguments, call_problem(declared, call.name, arguments)
+
+
+def declared_names(schema: Mapping[str, Any]) -> set[str]:
+    """The names of all properties; none if an object may have others."""
+    names, waiting = set[str](), [schema]
+    while waiting:
+        part = waiting.pop()
+        if part.get("additionalProperties") or part.get("patternProperties"):
+            return set()
+        names |= part.get("properties", {}).keys()
+        waiting += [one for _, one in subschemas(part) if isinstance(one, Mapping)]
+    return names
+
+
 def call_problem(declared: Sequence[Declaration], name: str, arguments: dict[str, Any]) -> str:
     """What is wrong with a call of one of these tools, in a sentence for the model; "" if nothing is."""
     known = {tool["function"]["name"]: tool["function"]["parameters"] for tool in declared}
     if name not in known:
         return f"there is no tool {name!r}; there are {', '.join(known) or 'none'}"
-    return violation(arguments, {"additionalProperties": False, **known[name]})
+    try:
+        return violation(arguments, {"unevaluatedProperties": False, **known[name]}, root=known[name])
+    except RecursionError:
+        return "the arguments are too deep to be checked"

@@ -91,10 +91,3 @@ def test_takes(taken, call):
 )
 def test_does_not_take(taken, call):
     assert not taken(call)
-
-
-@pytest.mark.parametrize("schema", [{"allOf": [{}]}, {"not": {}}, {"type": "nonsense"}, {"$ref": "#/nowhere"}])
-def test_schemas_without_rules_are_refused(schema):
-    tool = {"name": "f", "parameters": {"type": "object", "properties": {"a": schema}}}
-    with pytest.raises(GemmaError, match="constrained|type|leads to no schema"):
-        call_grammar(declarations([tool]), 49, 52)

@@ -48,10 +48,9 @@ def test_fields_that_ask_for_nothing_are_taken():
     read(n=1, logprobs=False, logit_bias={}, user="somebody", seed=None, service_tier="auto")
 
 
-def test_tools_with_patterns_or_strict_are_constrained():
-    assert not read(tools=[TOOL]).constrain
-    assert read(tools=[{"type": "function", "function": {"name": "f", "strict": True}}]).constrain
-    assert read(tools=[{"type": "function", "function": {"name": "f", "parameters": PATTERN}}]).constrain
+def test_what_a_tool_says_of_itself_reaches_the_session():
+    strict = {"name": "f", "strict": True, "parameters": PATTERN}
+    assert read(tools=[{"type": "function", "function": strict}]).tools == [strict]
 
 
 def test_forms():
