@@ -57,13 +57,15 @@ def run(rule: str, least: float, most: float, *, begun: bool) -> str:
     if not rule or most <= 0:
         return "" if least > 0 else EMPTY
     if begun:
-        return f'("," {rule}){bounds(least, most)}'
-    more = f'{rule} ("," {rule}){bounds(max(least - 1, 0), most - 1)}'
+        return repeated(f'"," {rule}', least, most)
+    more = f"{rule} {repeated(f'{COMMA} {rule}', max(least - 1, 0), most - 1)}"
     return more if least else f"({more})?"
 
 
-def bounds(least: float, most: float) -> str:
-    return f"{{{least:.0f},{'' if math.isinf(most) else f'{most:.0f}'}}}"
+def repeated(rule: str, least: float, most: float) -> str:
+    if most <= 0:
+        return EMPTY
+    return f"({rule}){{{least:.0f},{'' if math.isinf(most) else f'{most:.0f}'}}}"
 
 
 def unique(rules: Rules, items: Sequence[Sequence[Part]], least: float, most: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable, Sequence
+from fractions import Fraction
 from typing import Any
 
 from .array_rules import array_rule
@@ -17,7 +18,7 @@ from .errors import GemmaError
 from .json_schema import Schema
 from .object_rules import object_rule
 from .schema_parts import Choice, Condition, Part, Parts, check_held, disjoint, finite, kinds, number_range
-from .text_pattern import ANY_TEXT, is_empty, terminal_of_format, terminal_of_pattern
+from .text_pattern import ANY_TEXT, NO_TEXT, is_empty, terminal_of_format, terminal_of_pattern
 from .tool_schema import Declaration
 
 RULES = 20_000  # most rules of a grammar
@@ -131,7 +132,7 @@ class Rules:
     def number(self, kind: str, conditions: Sequence[Condition]) -> str:
         low, high = number_range(kind, conditions)
         steps = [condition.keywords["multipleOf"] for condition in conditions if "multipleOf" in condition.keywords]
-        if low > high:
+        if low > high or not has_multiple(kind, steps, low, high):
             return ""
         if not steps and math.isinf(low) and math.isinf(high):
             return INTEGER if kind == "integer" else NUMBER
@@ -152,12 +153,23 @@ class Rules:
         words = [condition.keywords for condition in conditions]
         terminals = [terminal_of_pattern(one["pattern"]) for one in words if "pattern" in one]
         terminals += [terminal_of_format(one["format"]) for one in words if "format" in one]
-        terminals += [
-            f"/(?s:.{{{one.get('minLength', 0)},{one.get('maxLength', '')}}})/"
-            for one in words
-            if "minLength" in one or "maxLength" in one
-        ]
+        least = max((one.get("minLength", 0) for one in words), default=0)
+        most = min((one["maxLength"] for one in words if "maxLength" in one), default=None)
+        if most is not None and least > most:
+            return NO_TEXT
+        if least or most is not None:
+            terminals.append(f"/(?s:.{{{least},{'' if most is None else most}}})/")
         return " & ".join(terminals) or ANY_TEXT
+
+
+def has_multiple(kind: str, steps: Sequence[float], low: float, high: float) -> bool:
+    """Whether a range holds a number that is a multiple of all steps."""
+    ratios = [Fraction(repr(step)) for step in [*steps, *([1] if kind == "integer" else [])]]
+    if not ratios or math.isinf(low) or math.isinf(high):
+        return True
+    whole = math.lcm(*(ratio.denominator for ratio in ratios))
+    common = Fraction(math.lcm(*(int(ratio * whole) for ratio in ratios)), whole)
+    return math.floor(Fraction(high) / common) >= math.ceil(Fraction(low) / common)
 
 
 def joined(rules: Iterable[str]) -> str:

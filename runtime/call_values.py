@@ -45,10 +45,9 @@ def meaning(tree: Tree, schemas: Sequence[Any], root: Schema) -> Any:
 
 def mapping(tree: Fields, near: Sequence[Schema], root: Schema) -> dict[str, Any]:
     """Of a free name that is there twice the last value counts, as for JSON; a declared one is a mistake."""
-    free = any(one.get("additionalProperties") or one.get("patternProperties") for one in near)
     made: dict[str, Any] = {}
     for name, value in tree.pairs:
-        if name in made and not (free and not any(name in one.get("properties", {}) for one in near)):
+        if name in made and (not root or any(name in one.get("properties", {}) for one in near)):
             raise CallError(f"the argument {name!r} is there twice")
         made[name] = meaning(value, of_name(near, name), root)
     return made

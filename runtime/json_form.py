@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from .errors import GemmaError
 from .guidance import load_llguidance
 from .json_schema import Schema, is_number
 from .schema_check import check_schema, written_schemas
-from .schema_parts import EXACT
+from .schema_parts import DIGITS, EXACT
 
 FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 LEFT_OUT = ("x-guidance", "$schema")  # would switch checks off: llguidance's options, and drafts with fewer keywords
@@ -38,7 +39,7 @@ def loosened(part: Schema) -> Iterator[tuple[str, str]]:
     listed = {"enum": part.get("enum", []), "const": [part.get("const")]}
     for keyword, values in (listed | {word: [part.get(word)] for word in NUMBERS}).items():
         if any(is_beyond(value) for value in values):
-            yield keyword, "integers beyond 2^53 lose digits"
+            yield keyword, f"integers beyond 2^53 and fractions of more than {DIGITS} digits lose some"
     free = part.get("additionalProperties", True) is not False or "patternProperties" in part
     if free and part.get("minProperties", 0) - len(part.get("required", ())) > 1:
         yield "minProperties", "a free name may come twice"
@@ -49,4 +50,6 @@ def is_beyond(value: Any) -> bool:
         return any(map(is_beyond, value.values()))
     if isinstance(value, list):
         return any(map(is_beyond, value))
-    return is_number(value) and isinstance(value, int) and abs(value) > EXACT
+    if not is_number(value) or isinstance(value, int):
+        return is_number(value) and abs(value) > EXACT
+    return len(Decimal(repr(value)).normalize().as_tuple().digits) > DIGITS

@@ -50,13 +50,15 @@ def object_rule(rules: Rules, conditions: Sequence[Condition]) -> str:
 
 
 def schemas_of(name: str, words: Sequence[Schema]) -> Iterator[Any]:
-    """What the value of a declared name has to fit."""
+    """What the value of a declared name has to fit; one that is only required is not known to a closed object."""
+    if is_closed(words) and not any(name in one.get("properties", {}) for one in words):
+        yield False
     for one in words:
         here = [one["properties"][name]] if name in one.get("properties", {}) else []
         for pattern, schema in one.get("patternProperties", {}).items():
             terminal_of_pattern(pattern)  # raises for one that names can not be held against
             here += [schema] if matches(pattern, name) else []
-        yield from here or [one.get("additionalProperties", True)]
+        yield from here or [rest_of_names(one)]
 
 
 def allowed_name(rules: Rules, name: str, words: Sequence[Schema]) -> bool:
@@ -121,9 +123,8 @@ def names_terminal(rules: Rules, schema: Any) -> str:
 
 
 def kinds_of_names(words: Sequence[Schema]) -> list[Free]:
-    """Each way in which a free name can stand to the patterns; an object with properties has no other names."""
-    closed = any("properties" in one for one in words)
-    if closed and not any({"additionalProperties", "patternProperties"} & one.keys() for one in words):
+    """Each way in which a free name can stand to the patterns."""
+    if is_closed(words):
         return []
     ways = [] if words else [Free((), (), ())]
     for way in itertools.islice(itertools.product(*map(own_kinds, words)), WAYS + 1 if words else 0):
@@ -134,6 +135,12 @@ def kinds_of_names(words: Sequence[Schema]) -> list[Free]:
     return ways
 
 
+def is_closed(words: Sequence[Schema]) -> bool:
+    """A call has no names that nobody declared, though JSON's schemas allow them where nothing is said."""
+    said = any({"additionalProperties", "patternProperties"} & one.keys() for one in words)
+    return not said and any("properties" in one for one in words)
+
+
 def own_kinds(one: Schema) -> list[tuple[tuple[str, ...], tuple[str, ...], tuple[Any, ...]]]:
     """Names that match one of the patterns alone, or none."""
     patterns = list(one.get("patternProperties", ()))
@@ -141,5 +148,9 @@ def own_kinds(one: Schema) -> list[tuple[tuple[str, ...], tuple[str, ...], tuple
         ((pattern,), tuple(other for other in patterns if other != pattern), (one["patternProperties"][pattern],))
         for pattern in patterns
     ]
-    rest = one.get("additionalProperties", not (patterns and "properties" in one))
-    return [*made, ((), tuple(patterns), (rest,))]
+    return [*made, ((), tuple(patterns), (rest_of_names(one),))]
+
+
+def rest_of_names(one: Schema) -> Any:
+    """What holds for names that match no pattern: with both properties and patterns, no others are meant."""
+    return one.get("additionalProperties", not {"properties", "patternProperties"} <= one.keys())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
 from .errors import GemmaError
@@ -18,6 +19,10 @@ TAKEN_APART = ("$ref", "allOf", "anyOf", "oneOf", "nullable")
 KINDS = ("null", "boolean", "number", "string", "array", "object")
 ALL_VALUES: dict[str, list[Any]] = {"null": [None], "boolean": [True, False]}
 EXACT = 2**53  # integers up to here are the same in every program that reads JSON
+DIGITS = 15  # so are fractions of so many digits; llguidance reads those with more to the last bit but one
+NEAR_ZERO = 1e-15  # behind a range's end at zero: a number next to it would have hundreds of digits
+OPEN = ("exclusiveMinimum", "exclusiveMaximum")
+EDGES = ("minimum", "maximum", *OPEN)
 NOT_HELD = {  # keywords that no grammar holds, by the kind of value that they speak of
     "": ("not", "then", "else"),
     "array": ("contains", "minContains", "maxContains", "unevaluatedItems", "additionalItems"),
@@ -177,30 +182,30 @@ def required_names(conditions: Sequence[Condition]) -> list[str]:
 
 
 def number_range(kind: str, conditions: Sequence[Condition]) -> tuple[float, float]:
-    """The least and the greatest number; what must be more than a number begins at the next one."""
+    """The least and the greatest number that all conditions allow, infinite where they name none."""
     low, high = -math.inf, math.inf
     for condition in conditions:
-        edges = {word: condition.keywords[word] for word in EDGES if word in condition.keywords}
-        for word, edge in edges.items():
-            if abs(edge) > EXACT and kind == "integer":
-                raise GemmaError(f"{word} {edge} can not be held: it is beyond 2^53", "give a smaller number")
+        for word in (word for word in EDGES if word in condition.keywords):
+            edge = condition.keywords[word]
+            if kind == "integer" and abs(edge) > EXACT:
+                raise GemmaError(f"the keyword {word} {edge} can not be held: it is beyond 2^53", "give a smaller one")
             if word.endswith("inimum"):
-                low = max(low, inside(kind, edge, 1) if word in OPEN else edge)
+                low = max(low, inside(kind, edge, 1, open_end=word in OPEN))
             else:
-                high = min(high, inside(kind, edge, -1) if word in OPEN else edge)
-    if kind == "integer":
-        low = math.ceil(low) if math.isfinite(low) else low
-        high = math.floor(high) if math.isfinite(high) else high
+                high = min(high, inside(kind, edge, -1, open_end=word in OPEN))
     return low, high
 
 
-OPEN = ("exclusiveMinimum", "exclusiveMaximum")
-EDGES = ("minimum", "maximum", *OPEN)
-NEAR_ZERO = 1e-15  # the number next to zero that is written out in full
-
-
-def inside(kind: str, edge: float, sign: int) -> float:
-    """The first number behind an edge."""
+def inside(kind: str, edge: float, sign: int, *, open_end: bool) -> float:
+    """The first number that is inside a range, written in so few digits that every program reads the same."""
+    written = Decimal(repr(edge))
+    digits = Context(DIGITS, rounding=ROUND_CEILING if sign > 0 else ROUND_FLOOR)
     if kind == "integer":
-        return (math.floor(edge) if sign > 0 else math.ceil(edge)) + sign
-    return math.nextafter(edge, sign * math.inf) if edge else sign * NEAR_ZERO
+        whole = int(written.to_integral_value(digits.rounding))
+        return whole + sign if open_end and whole == edge else whole
+    first = digits.create_decimal(written)
+    if not open_end or first != written:
+        return float(first)
+    if not first:
+        return sign * NEAR_ZERO
+    return float(digits.next_plus(first) if sign > 0 else digits.next_minus(first))

@@ -106,7 +106,7 @@ class Session:
             turns, tools=[for_template(tool) for tool in declared] or None, enable_thinking=thinking
         )
         self._check(prompt, max_new_tokens)
-        reader = AnswerReader(self.tokenizer, self.control, prompt, lambda name, tree: read_call(chosen, name, tree))
+        reader = AnswerReader(self.tokenizer, self.control, prompt, lambda call: read_call(chosen, call))
         steering = Steering(
             Sampler(sampling or self.defaults()),
             reader,

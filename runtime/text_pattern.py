@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from .errors import GemmaError
 from .guidance import load_llguidance, terminal_matcher
 
-ANY_TEXT = "/(?s:.*)/"
+ANY_TEXT, NO_TEXT = "/(?s:.*)/", "/[^\\s\\S]/"
 LONGEST = 4096  # characters of a pattern
 OPERATORS = re.compile(r"\\.|[\[&~]|--", re.DOTALL)
 IN_CLASS = {"[": "\\[", "&": "\\&", "~": "\\~", "--": "-\\-"}  # operators of llguidance's classes, not of a schema's

@@ -8,7 +8,6 @@ import pytest
 from runtime.bundle import Bundle
 from runtime.call_grammar import call_grammar
 from runtime.control_tokens import ControlTokens
-from runtime.errors import GemmaError
 from runtime.tokenizer import Tokenizer
 from runtime.tool_schema import declarations
 
