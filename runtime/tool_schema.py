@@ -137,39 +137,46 @@ def for_template(declared: Declaration) -> Declaration:
     """The declaration in the few keywords that templates know: `nullable` for null, no references."""
     function = declared["function"]
     parameters = function["parameters"]
-    return {**declared, "function": {**function, "parameters": plain(parameters, parameters, 8)}}
+    return {**declared, "function": {**function, "parameters": plain(parameters, parameters, frozenset())}}
 
 
-def plain(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
-    if not isinstance(schema, Mapping) or depth == 0:
+def plain(schema: Any, root: Mapping[str, Any], behind: frozenset[int]) -> Any:
+    """`behind` are the targets of references on the way here: one that leads back is not written out again."""
+    if not isinstance(schema, Mapping):
         return schema
-    made = merged(schema, root)
-    for keyword in ("anyOf", "oneOf"):
-        kinds = [one for one in made.get(keyword, ()) if one != {"type": "null"}]
-        if kinds:
-            nullable = {"nullable": True} if len(kinds) < len(made[keyword]) else {}
-            made = {**plain(kinds[0], root, depth - 1), **made, **nullable}
-            del made[keyword]
+    made, behind = merged(schema, root, behind)
+    for keyword in [word for word in ("anyOf", "oneOf") if word in made]:
+        kinds = [one for one in made.pop(keyword) if isinstance(one, Mapping)]
+        first = next((one for one in kinds if one.get("type") != "null"), {})
+        nullable = {"nullable": True} if any(one.get("type") == "null" for one in kinds) else {}
+        made = {**plain(first, root, behind), **made, **nullable}
     if isinstance(made.get("type"), list):
-        kinds = [kind for kind in made["type"] if kind != "null"] or ["null"]
-        made |= {"type": kinds[0]} | ({"nullable": True} if "null" in made["type"] else {})
-    if isinstance(made.get("properties"), Mapping):
-        made["properties"] = {name: plain(one, root, depth - 1) for name, one in made["properties"].items()}
+        types = [kind for kind in made["type"] if kind != "null"] or ["null"]
+        made |= {"type": types[0]} | ({"nullable": True} if "null" in made["type"] else {})
+    if "properties" in made:
+        made["properties"] = {name: plain(one, root, behind) for name, one in made["properties"].items()}
     if "items" in made:
-        made["items"] = plain(made["items"], root, depth - 1)
+        made["items"] = plain(made["items"], root, behind)
     return made
 
 
-def merged(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 8) -> dict[str, Any]:
-    """What `$ref` and `allOf` add to a schema; its own words come first."""
+def merged(
+    schema: Mapping[str, Any], root: Mapping[str, Any], behind: frozenset[int]
+) -> tuple[dict[str, Any], frozenset[int]]:
+    """A schema with what `$ref` and `allOf` add to it, its own words first; and the targets that lie behind now."""
     made = {name: one for name, one in schema.items() if name not in ("$ref", "allOf")}
     targets = [resolved(schema, root)] if "$ref" in schema else []
-    for target in [*targets, *schema.get("allOf", ())] if depth else ():
+    if targets and id(targets[0]) in behind:
+        targets = [{"type": targets[0]["type"]} if isinstance(targets[0], Mapping) and "type" in targets[0] else {}]
+    behind |= {id(target) for target in targets}
+    for target in [*targets, *schema.get("allOf", ())]:
         if isinstance(target, Mapping):
-            more = merged(target, root, depth - 1)
-            both = {name: {**more[name], **made[name]} for name in ("properties",) if name in more and name in made}
-            made = {**more, **made, **both}
-    return made
+            more, behind = merged(target, root, behind)
+            properties = {**more.get("properties", {}), **made.get("properties", {})}
+            required = list(dict.fromkeys([*more.get("required", ()), *made.get("required", ())]))
+            both = {"properties": properties, "required": required}
+            made = {**more, **made, **{name: one for name, one in both.items() if one}}
+    return made, behind
 
 
 def read_call(declared: Sequence[Declaration], call: CallParser) -> tuple[dict[str, Any], str]:
