@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -17,7 +18,7 @@ from .call_text import value_pieces
 from .errors import GemmaError
 from .json_schema import Schema
 from .object_rules import object_rule
-from .schema_parts import Choice, Condition, Part, Parts, check_held, disjoint, finite, kinds, number_range
+from .schema_parts import DIGITS, Choice, Condition, Part, Parts, check_held, disjoint, finite, kinds, number_range
 from .text_pattern import ANY_TEXT, NO_TEXT, is_empty, terminal_of_format, terminal_of_pattern
 from .tool_schema import Declaration
 
@@ -132,6 +133,8 @@ class Rules:
     def number(self, kind: str, conditions: Sequence[Condition]) -> str:
         low, high = number_range(kind, conditions)
         steps = [condition.keywords["multipleOf"] for condition in conditions if "multipleOf" in condition.keywords]
+        if steps and kind == "number":
+            low, high = max(low, -farthest(steps)), min(high, farthest(steps))
         if low > high or not has_multiple(kind, steps, low, high):
             return ""
         if not steps and math.isinf(low) and math.isinf(high):
@@ -160,6 +163,14 @@ class Rules:
         if least or most is not None:
             terminals.append(f"/(?s:.{{{least},{'' if most is None else most}}})/")
         return " & ".join(terminals) or ANY_TEXT
+
+
+def farthest(steps: Sequence[float]) -> float:
+    """Multiples up to here have so few digits that a program's float is the same number."""
+    places = max(0, *(-int(Decimal(repr(step)).normalize().as_tuple().exponent) for step in steps))
+    if places >= DIGITS:
+        raise GemmaError(f"the keyword multipleOf can not be held with {places} places", "give a greater step")
+    return float(10 ** (DIGITS - places))
 
 
 def has_multiple(kind: str, steps: Sequence[float], low: float, high: float) -> bool:

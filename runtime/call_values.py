@@ -26,30 +26,33 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     return parser.name, arguments_of(parser.tree(), {})
 
 
-def arguments_of(tree: Fields, schema: Schema) -> dict[str, Any]:
-    """The arguments of a call whose parameters have this schema, {} if it is not known.  Raises CallError."""
-    arguments: dict[str, Any] = meaning(tree, [schema] if schema else [], schema)
+def arguments_of(tree: Fields, schema: Schema, *, by_look: bool = False) -> dict[str, Any]:
+    """The arguments of a call whose parameters have this schema, {} if it is not known.
+
+    `by_look`: words are what they look like, whatever the schema says of them.  Raises CallError.
+    """
+    arguments: dict[str, Any] = meaning(tree, [schema] if schema else [], schema, by_look)
     return arguments
 
 
-def meaning(tree: Tree, schemas: Sequence[Any], root: Schema) -> Any:
+def meaning(tree: Tree, schemas: Sequence[Any], root: Schema, by_look: bool) -> Any:
     """A value, read by the schemas of which it may have to fit any; where there are none, by its look."""
     near = alternatives(schemas, root)
     if isinstance(tree, Fields):
-        return mapping(tree, near, root)
+        return mapping(tree, near, root, by_look)
     if isinstance(tree, list):
-        return [meaning(one, of_item(near, index), root) for index, one in enumerate(tree)]
-    told = [one for one in near if {"type", "enum", "const"} & one.keys()]
+        return [meaning(one, of_item(near, index), root, by_look) for index, one in enumerate(tree)]
+    told = [] if by_look else [one for one in near if {"type", "enum", "const"} & one.keys()]
     return of_word(tree.text, told) if isinstance(tree, Bare) else of_text(tree, told)
 
 
-def mapping(tree: Fields, near: Sequence[Schema], root: Schema) -> dict[str, Any]:
+def mapping(tree: Fields, near: Sequence[Schema], root: Schema, by_look: bool) -> dict[str, Any]:
     """Of a free name that is there twice the last value counts, as for JSON; a declared one is a mistake."""
     made: dict[str, Any] = {}
     for name, value in tree.pairs:
         if name in made and (not root or any(name in one.get("properties", {}) for one in near)):
             raise CallError(f"the argument {name!r} is there twice")
-        made[name] = meaning(value, of_name(near, name), root)
+        made[name] = meaning(value, of_name(near, name), root, by_look)
     return made
 
 
@@ -96,7 +99,7 @@ def of_word(word: str, told: Sequence[Schema]) -> Any:
             return word
         raise
     if takes_any(told, value):
-        return whole(value, told)
+        return value
     as_text = told if value is not None else [one for one in told if {"enum", "const"} & one.keys()]
     return word if takes_any(as_text, word) else value
 
@@ -109,7 +112,7 @@ def of_text(text: str, told: Sequence[Schema]) -> Any:
         value = scalar(text)
     except CallError:
         return text
-    return whole(value, told) if value is not None and takes_any(told, value) else text
+    return value if value is not None and takes_any(told, value) else text
 
 
 def takes_any(told: Sequence[Schema], value: Any) -> bool:
@@ -125,14 +128,6 @@ def takes(schema: Schema, value: Any) -> bool:
         return False
     listed = [schema["const"]] if "const" in schema else schema.get("enum")
     return listed is None or any(same(value, one) for one in listed)
-
-
-def whole(value: Any, told: Sequence[Schema]) -> Any:
-    """5.0 is 5 where an integer is asked for and no other number."""
-    if not isinstance(value, float) or not value.is_integer():
-        return value
-    names = {name for one in told for name in type_names(one)}
-    return int(value) if "integer" in names and "number" not in names else value
 
 
 def type_names(schema: Schema) -> Sequence[str]:

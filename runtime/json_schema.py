@@ -80,7 +80,8 @@ class Judge:
 
     def __init__(self, root: Schema) -> None:
         self._root = root
-        self._known: dict[tuple[int, int, str], str] = {}
+        # The value and the schema are kept with what was found, so that no other gets their id.
+        self._known: dict[tuple[int, int, str], tuple[str, Any, Any]] = {}
 
     def wrong(self, value: Any, schema: Schema | bool, where: str) -> str:
         """The first thing that is wrong."""
@@ -88,9 +89,9 @@ class Judge:
             return "" if schema else f"{where or 'the value'} is not allowed"
         key = id(value), id(schema), where
         if key not in self._known:
-            self._known[key] = ""  # a schema that comes back to itself asks for nothing more
-            self._known[key] = self._first(value, schema, where)
-        return self._known[key]
+            self._known[key] = "", value, schema  # a schema that comes back to itself asks for nothing more
+            self._known[key] = self._first(value, schema, where), value, schema
+        return self._known[key][0]
 
     def fits(self, value: Any, schema: Schema | bool) -> bool:
         return not self.wrong(value, schema, "")

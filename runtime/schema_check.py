@@ -46,12 +46,13 @@ def check_text(text: str, what: str) -> None:
 def check_words(schema: Mapping[str, Any], where: str, what: str) -> None:
     """What jsonschema leaves to others: patterns, and references that no program follows."""
     patterns = [schema["pattern"]] if "pattern" in schema else []
+    place = f"{what}: {where}/" if where else f"{what}: "
     for pattern in [*patterns, *schema.get("patternProperties", ())]:
         if not is_pattern(pattern):
-            raise GemmaError(f"{what}: {where}/pattern: {pattern!r:.80} does not compile", "correct the pattern")
+            raise GemmaError(f"{place}pattern: {pattern!r:.80} does not compile", "correct the pattern")
     for keyword in TOLD_LATER:
         if keyword in schema:
-            raise GemmaError(f"{what}: {where}/{keyword} is not supported", "use $ref")
+            raise GemmaError(f"{place}{keyword} is not supported", "use $ref")
 
 
 def written_schemas(schema: Any, what: str) -> Iterator[tuple[list[str], Any]]:
@@ -110,15 +111,12 @@ def metaschema() -> Any:
             "pip install 'gemma-edge[structured]'",
         ) from error
     whole = Draft202012Validator.META_SCHEMA
-    parts = [
-        whole,
-        *(REGISTRY.contents(f"https://json-schema.org/draft/2020-12/{one['$ref']}") for one in whole["allOf"]),
-    ]
+    base = "https://json-schema.org/draft/2020-12/"
+    parts = [whole, *(REGISTRY.contents(base + one["$ref"]) for one in whole["allOf"])]
     merged = {
         kind: {name: one for part in parts for name, one in part.get(kind, {}).items()}
         for kind in ("properties", "$defs")
     }
-    flat = json.dumps({"type": ["object", "boolean"], **merged}).replace(
-        '"$dynamicRef": "#meta"', '"type": ["object", "boolean"]'
-    )
-    return Draft202012Validator(json.loads(flat))
+    text = json.dumps({"type": ["object", "boolean"], **merged})
+    text = text.replace('"$dynamicRef": "#meta"', '"type": ["object", "boolean"]')
+    return Draft202012Validator(json.loads(text.replace('"meta/validation#', '"#')))

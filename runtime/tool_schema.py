@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import types
@@ -9,7 +10,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .call_syntax import CallParser
+from .call_syntax import CallError, CallParser
 from .call_values import arguments_of
 from .errors import GemmaError
 from .json_schema import resolved, subschemas, violation
@@ -28,7 +29,7 @@ def declarations(tools: Sequence[Tool]) -> list[Declaration]:
 
     Raises GemmaError for a tool that has no name, a name that is taken, or no schema.
     """
-    made = [of_function(tool) if callable(tool) else of_mapping(tool) for tool in tools]
+    made = [of_function(tool) if callable(tool) else checked(of_mapping(tool)) for tool in tools]
     names = [tool["function"]["name"] for tool in made]
     for name in names:
         if names.count(name) > 1:
@@ -61,9 +62,14 @@ def of_mapping(tool: Mapping[str, Any]) -> Declaration:
         raise GemmaError(
             f"the parameters of {function['name']} are not the schema of an object", 'give "type": "object"'
         )
-    check_schema(parameters, f"the schema of {function['name']}")
     made = {"description": "", **function, "parameters": {"type": "object", "properties": {}, **parameters}}
     return {"type": "function", "function": made}
+
+
+def checked(declared: Declaration) -> Declaration:
+    """A declaration from outside; those of functions have schemas that were made here."""
+    check_schema(declared["function"]["parameters"], f"the schema of {declared['function']['name']}")
+    return declared
 
 
 def of_function(function: Callable[..., Any]) -> Declaration:
@@ -180,13 +186,19 @@ def merged(
 
 
 def read_call(declared: Sequence[Declaration], call: CallParser) -> tuple[dict[str, Any], str]:
-    """The arguments of a call as its tool's schema has them, and what is wrong with it, as `call_problem` says it.
+    """The arguments of a call and what is wrong with it, as `call_problem` says it.
 
+    Words that do not fit the tool's schema as they look are read as it has them: 01234 as a string's text.
     Raises CallError for a call that can not be read.
     """
     known = {tool["function"]["name"]: tool["function"]["parameters"] for tool in declared}
     schema = known.get(call.name, {})
-    arguments = arguments_of(call.tree(declared_names(schema)), schema)
+    tree = call.tree(declared_names(schema))
+    with contextlib.suppress(CallError):  # a word that looks like too large a number, and may be text
+        arguments = arguments_of(tree, schema, by_look=True)
+        if not call_problem(declared, call.name, arguments):
+            return arguments, ""
+    arguments = arguments_of(tree, schema)
     return arguments, call_problem(declared, call.name, arguments)
 
 

@@ -24,7 +24,7 @@ NAMES = [
     "",
     "k-1",
 ]
-PATTERNS = ["^[a-z]{1,4}$", "b", "^x|y$", "^(red|green) (apple|pear)s?$", "^[0-9/]+\\.$", "^[[]?a$", "é{1,2}"]
+PATTERNS = ["^[a-z]{1,4}$", "b", "^x|y$", "^(red|green) (apple|pear)s?$", "^[0-9/]+\\.$", "^[(]?a$", "é{1,2}"]
 FORMATS = ["date", "time", "date-time", "uuid", "ipv4", "hostname", "email", "uri"]
 VALUES: list[Any] = [
     "x",
