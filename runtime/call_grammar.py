@@ -16,6 +16,7 @@ from typing import Any
 from .array_rules import array_rule
 from .call_text import value_pieces
 from .errors import GemmaError
+from .guidance import AS_TEXT
 from .json_schema import Schema
 from .object_rules import object_rule
 from .schema_parts import DIGITS, Choice, Condition, Part, Parts, check_held, disjoint, finite, kinds, number_range
@@ -44,7 +45,7 @@ def call_grammar(
             calls.append(f"{text(name)} {rules.arguments({'type': 'object'} if name in (free or ()) else schema)}")
         except GemmaError as error:
             raise GemmaError(f"calls of {name} can not be held to its schema: {error.message}", error.hint) from error
-    return f'start: "call:" ({" | ".join(calls)}) <[{call_end}]>\n' + "\n".join(rules.lines) + "\n"
+    return f'{AS_TEXT}start: "call:" ({" | ".join(calls)}) <[{call_end}]>\n' + "\n".join(rules.lines) + "\n"
 
 
 class Rules:

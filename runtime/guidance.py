@@ -7,6 +7,9 @@ from typing import Any
 
 from .errors import GemmaError
 
+# Text that has to come, such as "<eos>" of a choice, is otherwise made of the control token of that name.
+AS_TEXT = '%llguidance {"no_forcing": true}\n'
+
 
 def load_llguidance() -> Any:
     """Raises GemmaError if it is not installed."""

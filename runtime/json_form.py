@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from .errors import GemmaError
-from .guidance import load_llguidance
+from .guidance import AS_TEXT
 from .json_schema import Schema, is_number
 from .schema_check import check_schema, written_schemas
 from .schema_parts import DIGITS, EXACT
@@ -30,8 +30,8 @@ def json_grammar(schema: Schema) -> str:
         for keyword, why in loosened(part) if isinstance(part, Mapping) else ():
             where = "/".join([*path, keyword])
             raise GemmaError(f"the schema: {where} can not be held: {why}", "leave it out")
-    text = json.dumps({name: one for name, one in schema.items() if name not in LEFT_OUT})
-    return str(load_llguidance().LLMatcher.grammar_from_json_schema(text, overrides=FORM))
+    kept = {name: one for name, one in schema.items() if name not in LEFT_OUT}
+    return f"{AS_TEXT}start: %json {json.dumps({**kept, 'x-guidance': FORM})}\n"
 
 
 def loosened(part: Schema) -> Iterator[tuple[str, str]]:

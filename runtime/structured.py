@@ -19,7 +19,7 @@ from .bundle import Bundle
 from .call_grammar import call_grammar
 from .control_tokens import ControlTokens
 from .errors import GemmaError
-from .guidance import load_llguidance
+from .guidance import AS_TEXT, load_llguidance
 from .json_form import json_grammar
 from .tool_schema import Declaration
 
@@ -122,11 +122,11 @@ class Grammars:
     def compiled(self, asked: ResponseFormat) -> str:
         guidance = load_llguidance()
         if isinstance(asked, Regex):
-            return str(guidance.LLMatcher.grammar_from_regex(asked.pattern))
+            return f"{AS_TEXT}start: /{guidance.regex_to_lark(asked.pattern, '')}/\n"
         if isinstance(asked, Choice):
             if not asked.choices or not all(asked.choices):
                 raise GemmaError(f"the choices {list(asked.choices)!r:.80} are not answers", "give some, none empty")
-            return "start: " + " | ".join(json.dumps(choice) for choice in asked.choices)
+            return f"{AS_TEXT}start: " + " | ".join(json.dumps(choice) for choice in asked.choices)
         return json_grammar(asked.schema)
 
     def matcher(self, grammar: str) -> Matcher:
