@@ -154,7 +154,6 @@ class ServeQueue:
             asked.limit,
             tools=asked.tools,
             tool_choice=asked.tool_choice,
-            constrain_calls=asked.constrain,
             thinking=asked.thinking,
             thinking_budget=asked.budget,
             response_format=asked.response_format,

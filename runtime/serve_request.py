@@ -72,7 +72,6 @@ class Asked:
     tools: Sequence[Mapping[str, Any]]
     tool_choice: str
     parallel: bool
-    constrain: bool
     thinking: bool
     budget: int | None
     response_format: ResponseFormat | None
@@ -97,7 +96,6 @@ def asked(raw: bytes, model: str, defaults: Sampling, most: int) -> Asked:
         tools=tools,
         tool_choice=tool_choice(body.tool_choice),
         parallel=body.parallel_tool_calls,
-        constrain=any(tool.get("strict") for tool in tools) or has_patterns(tools),
         thinking=thinks,
         budget=budget,
         response_format=response_format(body.response_format),
@@ -195,13 +193,6 @@ def known_tool(index: int, tool: Mapping[str, Any]) -> dict[str, Any]:
         refuse(f"tools[{index}]", f"tool {index} is not a function", 'give {"type": "function", "function": {...}}')
     function = {"strict": tool.get("strict"), **tool["function"]}
     return {name: function[name] for name in TOOL_FIELDS if function.get(name) is not None}
-
-
-def has_patterns(value: Any) -> bool:
-    """Calls with patterns are constrained: a grammar follows in linear time what Python's `re` may never end."""
-    if isinstance(value, Mapping):
-        return "pattern" in value or any(has_patterns(one) for one in value.values())
-    return isinstance(value, list) and any(has_patterns(one) for one in value)
 
 
 def tool_choice(given: str | Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from .steering import Steering
 from .structured import Grammars, ResponseFormat
 from .system_messages import placed
 from .tokenizer import Message, Tokenizer
-from .tool_schema import Tool, call_problem, chosen_tools, declarations, for_template
+from .tool_schema import Tool, chosen_tools, declarations, for_template, read_call, strict_tools
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Session:
     def _load_tokenizer(self) -> None:
         self.tokenizer = Tokenizer.of(self.bundle)
         self.control = ControlTokens.of(self.tokenizer.pieces.token_to_id)
-        self.grammars = Grammars(self.bundle)
+        self.grammars = Grammars(self.bundle, self.tokenizer.pieces)
 
     def defaults(self, seed: int | None = None) -> Sampling:
         """The sampling that the checkpoint's generation_config asks for."""
@@ -121,7 +121,8 @@ class Session:
         which go into the messages after `assistant_message(events)`.
         thinking_budget: the thought is closed after so many tokens.
         response_format: what the text must be; thoughts and calls are free.
-        constrain_calls: only declared names, and arguments by their schemas.
+        constrain_calls: only declared names, and arguments by their schemas.  A tool that is declared with
+        "strict": True asks for the same; those beside it are constrained where their schemas can be held.
         tool_choice: "auto", "none" for no calls, "required" for a call, or the name of the tool to call;
         calls that are asked for are constrained.
         Raises GemmaError, before anything runs, for messages, tools or a format that can not be used; and
@@ -158,6 +159,7 @@ class Session:
         self._check_abilities(declared, thinking, thinking_budget)
         chosen = chosen_tools(declared, tool_choice)
         must_call = tool_choice not in ("auto", "none")
+        strict = strict_tools(chosen, constrain_calls, must_call)
         turns = checked(messages)
         if "tool_responses" in self.tokenizer.template:
             turns = with_responses(turns)
@@ -165,9 +167,7 @@ class Session:
         turns = placed(turns, self.tokenizer.template, lambda turns: self.tokenizer.render(turns, **options))
         prompt = self.tokenizer.chat(turns, trust_control_tokens=self.trust_control_tokens, **options)
         self._check(prompt, max_new_tokens)
-        reader = AnswerReader(
-            self.tokenizer, self.control, prompt, lambda name, arguments: call_problem(chosen, name, arguments)
-        )
+        reader = AnswerReader(self.tokenizer, self.control, prompt, lambda call: read_call(chosen, call))
         steering = Steering(
             Sampler(sampling or self.defaults()),
             reader,
@@ -179,9 +179,7 @@ class Session:
             calling=bool(chosen),
             must_call=must_call,
             response=self.grammars.response(response_format) if response_format else None,
-            calls=self.grammars.calls(chosen, self.control.call_end, self.control.quote)
-            if chosen and (constrain_calls or must_call)
-            else None,
+            calls=self.grammars.calls(chosen, strict, self.control) if strict or must_call else None,
         )
         return Prepared(prompt, reader, steering, max_new_tokens)
 
