@@ -12,7 +12,8 @@ from runtime.errors import GemmaError
 from runtime.manifest import Generation
 from runtime.tokenizer import read_pieces, read_template
 
-from .checkpoint import Checkpoint, read_json
+from .checkpoint import Checkpoint
+from .read_json import read_json
 
 
 def check_side_files(folder: Path) -> Pieces:
