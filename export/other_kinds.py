@@ -14,12 +14,12 @@ ADAPTER = "adapter_config.json"
 ORIGINAL = "give the Hugging Face folder that it was made from: config.json, tokenizer.json and model.safetensors"
 # The first that fits a name, of a file or of a folder with a slash behind it; what it is, and what to do.
 FOREIGN = [
+    (r"bundle\.json", "of a bundle, which is exported already", "run it, or " + ORIGINAL),
     (r".+\.gguf", "a GGUF file", ORIGINAL),
     (r".+\.(litertlm|task|tflite)", "a LiteRT file", ORIGINAL),
     (r".+\.onnx|onnx/", "an ONNX model", ORIGINAL),
     (r".+\.(mlpackage|mlmodelc)/", "a Core ML model", ORIGINAL),
     (r"weights(\.\d+)?\.npz", "a file of MLX", ORIGINAL),
-    (r"bundle\.json", "of a bundle, which is exported already", "run it, or " + ORIGINAL),
     (
         r"checkpoint-\d+/",
         "a checkpoint of a trainer, and more may lie beside it",
@@ -80,7 +80,7 @@ def refuse_adapter(folder: Path, names: Collection[str]) -> None:
 
 def refuse_file(path: Path) -> None:
     """Raises GemmaError for a file in place of a folder."""
-    for pattern, what, hint in FOREIGN[:3]:
+    for pattern, what, hint in FOREIGN[:4]:
         if re.fullmatch(pattern, path.name):
             raise GemmaError(f"{path}: {what}, not a checkpoint's folder", hint)
     raise GemmaError(f"{path}: a file, not a folder", "give the folder that holds config.json")
