@@ -29,7 +29,7 @@ def weight_names(folder: Path, raw: Mapping[str, Any]) -> list[str]:
     Raises GemmaError for names that are not of the folder.  A pickle is never read.
     """
     said = raw.get("transformers_weights")
-    if said and not str(said).endswith(".json"):
+    if said and not (str(said).endswith(".json") and (folder / plain(str(said), folder)).is_file()):
         return [plain(str(said), folder)]
     if not said and ((folder / WHOLE).is_file() or not (folder / INDEX).is_file()):
         return [WHOLE]
