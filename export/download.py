@@ -33,6 +33,7 @@ def download(hub_id: str) -> Path:
     """
     try:
         from huggingface_hub import HfApi
+        from huggingface_hub.errors import GatedRepoError
     except ModuleNotFoundError as error:
         raise GemmaError(
             f"{hub_id}: no such folder, and huggingface_hub is not installed", "pip install 'gemma-edge[hub]'"
@@ -41,6 +42,11 @@ def download(hub_id: str) -> Path:
         return fetched(HfApi(), hub_id)
     except GemmaError:
         raise
+    except GatedRepoError as error:
+        raise GemmaError(
+            f"{hub_id}: no such folder, and on the hub it is gated",
+            f"accept its terms at {HfApi().endpoint}/{hub_id}, then log in with: hf auth login",
+        ) from error
     except Exception as error:  # the hub's, the network's and the system's errors have no common class
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GemmaError(
