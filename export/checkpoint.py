@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,16 +15,18 @@ from torch import Tensor
 from runtime.errors import GemmaError
 
 from .config import GemmaConfig, parse_config
+from .locate import locate
 from .own_head import own_head, with_named_head, with_table
 from .packed_tensor import PackedEntry, activation_scales, cache_scales, join
-from .released_bits import parse_bits
+from .quantized_elsewhere import bits_of
+from .read_json import read_json
 from .released_grid import PROBED, on_grid
-from .stored_tensor import DTYPES, Stored, as_torch, entries_of, widened
+from .stored_tensor import DTYPES, Stored, as_torch, widened
 from .tensors import HEAD, TABLE, Shape, is_linear, known_unused, needed, our_name
+from .weight_entries import weight_entries
+from .weight_files import WHOLE, unread_index
 
 Floats = NDArray[np.float32]
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-SIDE_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 MOST_NAMED = 8  # tensors listed in one message
 CHECKED = 8192  # rows at a time
 
@@ -39,6 +39,7 @@ class Checkpoint:
     unused: tuple[str, ...]  # known and skipped, by released name
     cache_scales: Mapping[str, float] = field(default_factory=dict)  # of a quantized release, by parameter
     head: Stored | None = None  # as it is stored: of its own, or the token table once more
+    notes: tuple[str, ...] = ()  # what a person should know of how the folder was read
 
     @classmethod
     def open(cls, source: str | Path) -> Checkpoint:
@@ -49,13 +50,15 @@ class Checkpoint:
         """
         folder = locate(source)
         raw = read_json(folder, "config.json")
-        found = {name: entry for file in weight_files(folder) for name, entry in entries_of(file)}
-        return cls.of(folder, raw, found)
+        checkpoint = cls.of(folder, raw, weight_entries(folder, raw))
+        beside = (f"{WHOLE} is read, not the files of the index beside it",) if unread_index(folder, raw) else ()
+        return replace(checkpoint, notes=beside + checkpoint.notes)
 
     @classmethod
     def of(cls, folder: Path, raw: Mapping[str, Any], found: Mapping[str, Stored]) -> Checkpoint:
         """Of a config.json and the tensors there are, by released name.  Raises GemmaError as `open`."""
-        config, bits = parse_config(raw, str(folder)), parse_bits(raw)
+        config = parse_config(raw, str(folder))
+        bits, notes = bits_of(raw, found, str(folder))
         found, scales = with_named_head(found, config, str(folder)), {}
         if bits:
             used = {name: one for name, one in found.items() if not known_unused(config, name)}
@@ -67,7 +70,7 @@ class Checkpoint:
         unused = tuple(sorted(name for name in found if known_unused(config, name)))
         entries = {our_name(name): entry for name, entry in found.items() if name not in unused}
         report_misfits(folder, entries, needed(config))
-        return cls(folder, config, entries, unused, scales, found.get(HEAD))
+        return cls(folder, config, entries, unused, scales, found.get(HEAD), notes)
 
     def read(self, name: str) -> Floats:
         """A tensor as float32; norm weights with their offset added.
@@ -134,76 +137,6 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         return sum(int(np.prod(entry.shape)) for entry in self.entries.values())
-
-
-def locate(source: str | Path) -> Path:
-    """A folder as it is, a hub id downloaded (and resumed where it broke off)."""
-    folder = Path(source)
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise GemmaError(f"{source}: a file, not a folder", "give the folder that holds config.json")
-    if not HUB_ID.fullmatch(str(source)) or str(source).startswith("."):
-        raise GemmaError(
-            f"{source}: no such folder", "give a checkpoint's folder, or a hub id such as google/gemma-4-E2B-it"
-        )
-    return download(str(source))
-
-
-def download(hub_id: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            f"{hub_id}: no such folder, and huggingface_hub is not installed", "pip install 'gemma-edge[hub]'"
-        ) from error
-    try:
-        return Path(
-            snapshot_download(hub_id, allow_patterns=[*SIDE_FILES, "*.safetensors", "*.safetensors.index.json"])
-        )
-    except Exception as error:  # the hub's, the network's and the system's errors have no common class
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise GemmaError(
-            f"{hub_id}: no such folder, and the hub says: {reason}",
-            "check the id and the network; a broken download goes on where it stopped",
-        ) from error
-
-
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    if not path.is_file():
-        raise GemmaError(f"{folder}: no {name}", "give a checkpoint's folder, as released on the hub")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise GemmaError(f"{path}: not JSON: {error}", "download the file again") from error
-    if not isinstance(found, dict):
-        raise GemmaError(f"{path}: a {type(found).__name__}, not an object", "download the file again")
-    return found
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that an index names, or the one there is.  A pickle is never read."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        where = read_json(folder, index.name).get("weight_map")
-        if not isinstance(where, dict) or not where:
-            raise GemmaError(f"{index}: no weight_map", "download the file again")
-        names = sorted({str(name) for name in where.values()})
-    else:
-        names = ["model.safetensors"]
-    for name in names:
-        if Path(name).name != name:
-            raise GemmaError(f"{index}: {name!r} is not a file of the folder", "download the checkpoint again")
-        if not (folder / name).is_file():
-            pickles = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
-            hint = (
-                f"{pickles} is a pickle and is never read; convert it to safetensors"
-                if pickles
-                else "download the checkpoint again"
-            )
-            raise GemmaError(f"{folder}: no {name}", hint)
-    return [folder / name for name in names]
 
 
 def report_misfits(folder: Path, entries: Mapping[str, Stored], shapes: dict[str, Shape]) -> None:

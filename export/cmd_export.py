@@ -81,14 +81,14 @@ def dry_run(args: argparse.Namespace, request: Request) -> int:
     from runtime.cmd_inspect import text
 
     from .inspect_checkpoint import facts_of
-    from .side_files import check_side_files
+    from .side_files import read_side_files
 
     checkpoint, recipe, _ = request.opened()
     targets.load_targets(request.targets)
     if args.output is not None:
         check_destination(args.output, replace=args.force)
     found = facts_of(checkpoint)
-    check_side_files(checkpoint.folder)
+    read_side_files(checkpoint)[0].print_notes()
     found["recipes"] = {recipe.name: found["recipes"][recipe.name]}
     print(text(found))
     return 0

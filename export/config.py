@@ -12,18 +12,14 @@ from typing import Any, Literal
 
 from runtime.errors import GemmaError
 
-from .released_bits import parse_bits
+from .config_defaults import GEMMA3, GEMMA4
+from .layer_overrides import layer_overrides, refuse_overrides
+from .rope_config import KINDS as KINDS
+from .rope_config import Kind as Kind
+from .rope_config import RopeConfig, Ropes, gemma3_ropes, gemma4_ropes
 
-Kind = Literal["sliding", "full"]
-KINDS: dict[str, Kind] = {"sliding_attention": "sliding", "full_attention": "full"}
+MOST_LAYERS = 1000
 SUPPORTED = "Gemma 4 text (E2B, E4B, 31B) and Gemma 3 text (270M, 1B)"
-
-
-@dataclass(frozen=True)
-class RopeConfig:
-    theta: float
-    head_dim: int
-    rotated_pairs: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class GemmaConfig:
     value_norm: bool  # V passes an RMSNorm without weight
     layer_scalar: bool  # each layer's output is multiplied by a stored scalar
     norm_offset: float  # stored norm weights are w - offset
-    ropes: tuple[tuple[Kind, RopeConfig], ...]
+    ropes: Ropes
     cache_bits: int = 0  # of keys and values; 0: floats
     # Of a release that was trained with static ranges, by label ("layers.3.mlp.up_proj"): of linears that have some.
     activation_scales: Mapping[str, ActivationScales] = field(default_factory=dict)
@@ -99,31 +95,39 @@ class GemmaConfig:
 
 
 def parse_config(raw: Mapping[str, Any], where: str) -> GemmaConfig:
-    """The text part of a config.json.
+    """The text part of a config.json; a field that it leaves out is what transformers takes for it.
 
-    Raises GemmaError for another model, a feature that is not supported, or a field that is missing
-    or out of range.
+    Raises GemmaError for another model, a feature that is not supported, or a value out of range.
     """
     model_type = raw.get("model_type")
-    text = raw["text_config"] if isinstance(raw.get("text_config"), dict) else raw
+    text = text_part(raw)
     try:
-        refuse_unsupported(raw, text)
+        refuse_unsupported(text)
         if model_type in ("gemma4", "gemma4_text"):
-            return check(parse_gemma4(text), where)
+            return check(parse_gemma4(GEMMA4 | text), where)
         if model_type in ("gemma3", "gemma3_text"):
-            return check(parse_gemma3(text), where)
+            return check(parse_gemma3(GEMMA3 | text), where)
     except KeyError as error:
         raise GemmaError(f"{where}: config.json has no {error.args[0]!r}", f"supported: {SUPPORTED}") from error
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise GemmaError(f"{where}: config.json is not one of a Gemma: {error}", f"supported: {SUPPORTED}") from error
     raise GemmaError(
         f"{where}: model_type {model_type!r} is not a Gemma that can be exported", f"supported: {SUPPORTED}"
     )
 
 
-def refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None:
+def text_part(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the text model, of a folder that holds more or that alone."""
+    return dict(raw["text_config"] if isinstance(raw.get("text_config"), dict) else raw)
+
+
+def tied(raw: Mapping[str, Any]) -> bool:
+    """Whether config.json says that the head is the token embeddings; of a whole model its text part is not asked."""
+    return bool(raw.get("tie_word_embeddings", True))
+
+
+def refuse_unsupported(text: Mapping[str, Any]) -> None:
     """Raises ValueError for what would be computed wrongly, not refused later by a shape."""
-    parse_bits(raw)
     if text.get("hidden_activation", "gelu_pytorch_tanh") != "gelu_pytorch_tanh":
         raise ValueError(f"hidden_activation {text['hidden_activation']!r} is not supported")
     if text.get("attention_bias"):
@@ -132,53 +136,61 @@ def refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None:
         raise ValueError("a model that attends in both directions is not supported")
 
 
+def kinds_of(text: Mapping[str, Any], pattern: int) -> list[Kind]:
+    """Of each layer: as listed, or every `pattern`-th full.  Raises ValueError for a list of another length."""
+    layers = int(text["num_hidden_layers"])
+    if not 0 < layers <= MOST_LAYERS:
+        raise ValueError(f"num_hidden_layers {layers} is not in 1 to {MOST_LAYERS}")
+    if text.get("layer_types") is None:
+        return ["full" if (index + 1) % pattern == 0 else "sliding" for index in range(layers)]
+    if len(text["layer_types"]) != layers:
+        raise ValueError(f"layer_types has {len(text['layer_types'])} entries for num_hidden_layers {layers}")
+    return [KINDS[name] for name in text["layer_types"]]
+
+
 def parse_gemma4(text: Mapping[str, Any]) -> GemmaConfig:
     if text.get("enable_moe_block"):
         raise ValueError("mixture-of-experts layers are not supported")
-    kinds = [KINDS[kind] for kind in text["layer_types"]]
-    shared = int(text.get("num_kv_shared_layers") or 0)
-    first_shared = len(kinds) - shared
-    full_dim = int(text.get("global_head_dim") or text["head_dim"])
-    ropes = text["rope_parameters"]
+    kinds = kinds_of(text, pattern=6)
+    kinds[-1:] = ["full"]  # whatever is listed: transformers does so
+    overrides = layer_overrides(text, kinds)
+    head_dims: dict[Kind, int] = {"sliding": int(text["head_dim"])}
+    head_dims |= {kind: each["head_dim"] for kind, each in zip(kinds, overrides, strict=True)}
+    first_shared = len(kinds) - int(text["num_kv_shared_layers"] or 0)
     return GemmaConfig(
         family="gemma4",
-        layers=tuple(gemma4_layer(text, kinds, index, first_shared, full_dim) for index in range(len(kinds))),
+        layers=tuple(gemma4_layer(text, kinds, index, first_shared, each) for index, each in enumerate(overrides)),
         hidden=int(text["hidden_size"]),
         vocab=int(text["vocab_size"]),
-        per_layer_dim=int(text.get("hidden_size_per_layer_input") or 0),
+        per_layer_dim=int(text["hidden_size_per_layer_input"] or 0),
         window=int(text["sliding_window"]),
         context=int(text["max_position_embeddings"]),
-        softcap=float(text.get("final_logit_softcapping") or 0),
+        softcap=float(text["final_logit_softcapping"] or 0),
         eps=float(text["rms_norm_eps"]),
         attention_scale=1.0,
         value_norm=True,
         layer_scalar=True,
         norm_offset=0.0,
-        ropes=(
-            ("sliding", parse_rope(ropes["sliding_attention"], int(text["head_dim"]))),
-            ("full", parse_rope(ropes["full_attention"], full_dim)),
-        ),
+        ropes=gemma4_ropes(text, head_dims),
     )
 
 
 def gemma4_layer(
-    text: Mapping[str, Any], kinds: list[Kind], index: int, first_shared: int, full_dim: int
+    text: Mapping[str, Any], kinds: list[Kind], index: int, first_shared: int, own: Mapping[str, int]
 ) -> LayerConfig:
+    """`own` has the layer's head_dim and num_key_value_heads."""
     kind = kinds[index]
-    full, shared = kind == "full", index >= first_shared
-    value_is_key = full and bool(text.get("attention_k_eq_v"))
-    kv_heads = text.get("num_global_key_value_heads") if value_is_key else None
-    source = last_of_kind(kinds, kind, first_shared) if shared else index
+    shared = index >= first_shared
     wide = 2 if shared and text.get("use_double_wide_mlp") else 1
     return LayerConfig(
         index=index,
         kind=kind,
         heads=int(text["num_attention_heads"]),
-        kv_heads=int(kv_heads or text["num_key_value_heads"]),
-        head_dim=full_dim if full else int(text["head_dim"]),
+        kv_heads=own["num_key_value_heads"],
+        head_dim=own["head_dim"],
         intermediate=wide * int(text["intermediate_size"]),
-        source=source,
-        value_is_key=value_is_key,
+        source=last_of_kind(kinds, kind, first_shared) if shared else index,
+        value_is_key=kind == "full" and bool(text.get("attention_k_eq_v")),
     )
 
 
@@ -189,34 +201,18 @@ def last_of_kind(kinds: list[Kind], kind: Kind, before: int) -> int:
     return owners[-1]
 
 
-def parse_rope(raw: Mapping[str, Any], head_dim: int) -> RopeConfig:
-    kind = raw.get("rope_type", "default")
-    if kind == "proportional":
-        rotated = int(raw.get("partial_rotary_factor", 1.0) * head_dim // 2)
-    elif kind == "default":
-        rotated = head_dim // 2
-    else:
-        raise ValueError(f"rope_type {kind!r} is not supported")
-    return RopeConfig(float(raw["rope_theta"]), head_dim, rotated)
-
-
 def parse_gemma3(text: Mapping[str, Any]) -> GemmaConfig:
     if text.get("final_logit_softcapping") or text.get("attn_logit_softcapping"):
         raise ValueError("a Gemma 3 with soft-capped logits is not supported")
-    if text.get("rope_scaling"):
-        raise ValueError(f"rope_scaling {text['rope_scaling']} is not supported")
-    layers = int(text["num_hidden_layers"])
-    pattern = int(text.get("sliding_window_pattern") or text.get("_sliding_window_pattern") or 6)
-    named = text.get("layer_types") or [
-        "sliding_attention" if (i + 1) % pattern else "full_attention" for i in range(layers)
-    ]
     head_dim = int(text["head_dim"])
+    kinds = kinds_of(text, pattern=int(text.get("sliding_window_pattern", 6)))
+    refuse_overrides(text, len(kinds))
     return GemmaConfig(
         family="gemma3",
         layers=tuple(
             LayerConfig(
                 index=index,
-                kind=KINDS[kind],
+                kind=kind,
                 heads=int(text["num_attention_heads"]),
                 kv_heads=int(text["num_key_value_heads"]),
                 head_dim=head_dim,
@@ -224,7 +220,7 @@ def parse_gemma3(text: Mapping[str, Any]) -> GemmaConfig:
                 source=index,
                 value_is_key=False,
             )
-            for index, kind in enumerate(named)
+            for index, kind in enumerate(kinds)
         ),
         hidden=int(text["hidden_size"]),
         vocab=int(text["vocab_size"]),
@@ -233,7 +229,7 @@ def parse_gemma3(text: Mapping[str, Any]) -> GemmaConfig:
         context=int(text["max_position_embeddings"]),
         softcap=0.0,
         eps=float(text["rms_norm_eps"]),
-        attention_scale=float(text.get("query_pre_attn_scalar") or head_dim) ** -0.5,
+        attention_scale=float(text["query_pre_attn_scalar"]) ** -0.5,
         value_norm=False,
         layer_scalar=False,
         norm_offset=1.0,
@@ -241,25 +237,10 @@ def parse_gemma3(text: Mapping[str, Any]) -> GemmaConfig:
     )
 
 
-def gemma3_ropes(text: Mapping[str, Any], head_dim: int) -> tuple[tuple[Kind, RopeConfig], ...]:
-    """Both spellings: one theta for each kind as a field, or `rope_parameters` by kind."""
-    raw = text.get("rope_parameters") or {}
-    if "full_attention" in raw:
-        return (
-            ("sliding", parse_rope(raw["sliding_attention"], head_dim)),
-            ("full", parse_rope(raw["full_attention"], head_dim)),
-        )
-    local, full = float(text.get("rope_local_base_freq", 1e4)), float(text["rope_theta"])
-    return (
-        ("sliding", RopeConfig(local, head_dim, head_dim // 2)),
-        ("full", RopeConfig(full, head_dim, head_dim // 2)),
-    )
-
-
 def check(config: GemmaConfig, where: str) -> GemmaConfig:
     """Raises GemmaError for numbers that no Gemma has; sizes bound what a hostile config can ask for."""
     limits = {
-        "layers": (len(config.layers), 1, 1000),
+        "layers": (len(config.layers), 1, MOST_LAYERS),
         "hidden_size": (config.hidden, 8, 1 << 16),
         "vocab_size": (config.vocab, 2, 1 << 22),
         "hidden_size_per_layer_input": (config.per_layer_dim, 0, 1 << 14),

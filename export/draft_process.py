@@ -106,7 +106,7 @@ def draft_of(request: Request, place: Workplace, destination: Path) -> Draft:
 
     lowerings = load_targets(request.targets)
     checkpoint, recipe, text = request.opened()
-    ids = passage_for(checkpoint, recipe)
+    ids, side = passage_for(checkpoint, recipe)
     with stored(destination, key_of(checkpoint, recipe, text), keep=True) as store:
-        draft, _ = drafted(checkpoint, place, lowerings, recipe, ids, store, text)
+        draft, _ = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text)
     return dataclasses.replace(draft, peak=peak_rss())

@@ -10,17 +10,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from numpy.typing import NDArray
-
 from runtime.errors import GemmaError
 
-from .config import GemmaConfig
+from .config import GemmaConfig, tied
 from .packed_tensor import PackedEntry
-from .stored_tensor import DTYPES, INTEGERS, Stored, as_torch
+from .same_values import same_values
+from .stored_tensor import Stored
 from .tensors import HEAD, TABLE, our_name
 
-PIECE = 8192  # rows that are compared at a time
 SPELLINGS = {"gemma4": re.compile(r"model\.(?=lm_head\.)"), "gemma3": re.compile(r"(?:language_)?model\.(?=lm_head\.)")}
 
 
@@ -40,13 +37,13 @@ def with_table(found: Mapping[str, Stored], raw: Mapping[str, Any], where: str) 
 
     Raises GemmaError for a model that is not tied and has no head; transformers would draw one at random.
     """
-    tied, tables = bool(raw.get("tie_word_embeddings", True)), [name for name in found if our_name(name) == TABLE]
-    if not tied and HEAD not in found:
+    tables = [name for name in found if our_name(name) == TABLE]
+    if not tied(raw) and HEAD not in found:
         raise GemmaError(
             f"{where}: config.json has tie_word_embeddings false, and the checkpoint has no {HEAD}",
             "give the whole checkpoint, or set it to true if the head is the token table",
         )
-    if tied and not tables and HEAD in found and not isinstance(found[HEAD], PackedEntry):
+    if tied(raw) and not tables and HEAD in found and not isinstance(found[HEAD], PackedEntry):
         return {f"model.{TABLE}" if name == HEAD else name: entry for name, entry in found.items()}
     return dict(found)
 
@@ -55,22 +52,4 @@ def own_head(found: Mapping[str, Stored]) -> bool:
     """Whether there is a head whose values are not those of the table; both are read as far as they are equal."""
     table = next((entry for name, entry in found.items() if our_name(name) == TABLE), None)
     head = found.get(HEAD)
-    return head is not None and (table is None or not equal(head, table))
-
-
-def equal(a: Stored, b: Stored) -> bool:
-    """Of one shape, with the same values in dtypes that may differ; integers with the same scales."""
-    if isinstance(a, PackedEntry) and isinstance(b, PackedEntry):
-        return a.scheme == b.scheme and equal(a.codes, b.codes) and equal(a.scales, b.scales)
-    readable = DTYPES.keys() | INTEGERS.keys()
-    if a.shape != b.shape or not a.shape or isinstance(a, PackedEntry) or isinstance(b, PackedEntry):
-        return False
-    if not {a.dtype, b.dtype} <= readable:
-        return False
-    with a.opened() as rows, b.opened() as others:
-        return all(equal_values(rows[at : at + PIECE], others[at : at + PIECE]) for at in range(0, a.shape[0], PIECE))
-
-
-def equal_values(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    x, y = as_torch(a), as_torch(b)
-    return torch.equal(x, y) if x.dtype == y.dtype else torch.equal(x.float(), y.float())
+    return head is not None and (table is None or not same_values(head, table))

@@ -38,7 +38,7 @@ from .config import GemmaConfig
 from .prove import Draft, in_order, prove, unsealed
 from .readings import QuantizedSources, Reader
 from .reference import FloatSource, hidden_states
-from .side_files import check_side_files, copy_tokenizer, generation
+from .side_files import SideFiles, read_side_files
 from .targets import Lower, load_targets
 from .tensors import needed, part
 from .verify import BEYOND, STEPS, Report, compared
@@ -65,12 +65,12 @@ def export_bundle(
     check_destination(destination, replace=replace)
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
     recipe = suited(recipe, checkpoint.config)
-    ids = passage_for(checkpoint, recipe)
+    ids, side = passage_for(checkpoint, recipe)
     with (
         stored(destination, key_of(checkpoint, recipe, text)) as store,
         created(destination, replace=replace) as place,
     ):
-        draft, sources = drafted(checkpoint, place, lowerings, recipe, ids, store, text)
+        draft, sources = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text)
         return prove(draft, place.bundle, sources)
 
 
@@ -80,20 +80,19 @@ def drafted(
     lowerings: dict[str, Lower],
     recipe: QuantizeRecipe,
     ids: NDArray[np.int64],
+    side: SideFiles,
     store: Store | None,
     text: Text,
 ) -> tuple[Draft, QuantizedSources]:
     """All of a bundle but the proof of what its artifacts answer, in `place`; and where references take values from."""
     config, model, folder = checkpoint.config, FloatSource(checkpoint), place.bundle
-    tokenizer, template = copy_tokenizer(checkpoint, folder)
+    tokenizer, template = side.copy(folder)
     vocabulary = write_vocabulary(folder)
     give_back()
     calibrated, how = None, m.Calibration()
     if store:
-        speaker = Tokenizer(
-            folder / tokenizer, generation(checkpoint.folder).bos, folder / template if template else None
-        )
-        calibrated, how = calibration(model, speaker, recipe, text, store)
+        speaker = Tokenizer(folder / tokenizer, side.generation.bos, folder / template if template else None)
+        calibrated, how = calibration(model, speaker, side.generation.stop, recipe, text, store)
     with Progress("quantizing", weights.work(config)) as progress:
         units = store.units if store else place.scratch
         quantized, losses = weights.quantize_weights(checkpoint, recipe, units, progress.advance, calibrated)
@@ -119,13 +118,14 @@ def drafted(
         provenance=m.Provenance(
             checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"
         ),
-        generation=generation(checkpoint.folder),
+        generation=side.generation,
         tables=tables,
         artifacts=artifacts,
         files={},
         tokenizer=tokenizer,
         vocabulary=vocabulary,
         chat_template=template,
+        special_tokens=side.special_tokens,
         golden="golden.json",
         parity="parity.json",
     )
@@ -137,12 +137,15 @@ def drafted(
     return Draft(manifest, ids, config, recipe, readings), sources
 
 
-def passage_for(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> NDArray[np.int64]:
-    """The text that verify reads, of a checkpoint that has all that a recipe needs."""
-    ids = passage(checkpoint, check_side_files(checkpoint.folder))
+def passage_for(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> tuple[NDArray[np.int64], SideFiles]:
+    """The text that verify reads, and the side files, of a checkpoint that has all that a recipe needs."""
+    side, pieces = read_side_files(checkpoint)
+    ids = passage(checkpoint.config, side.generation.bos, pieces)
+    del pieces
     give_back()
     check_released(checkpoint, recipe)
-    return ids
+    side.print_notes()
+    return ids, side
 
 
 def check_released(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> None:
@@ -185,10 +188,10 @@ def key_of(checkpoint: Checkpoint, recipe: QuantizeRecipe, text: Text) -> Key | 
 
 
 def calibration(
-    model: FloatSource, tokenizer: Tokenizer, recipe: QuantizeRecipe, text: Text, store: Store
+    model: FloatSource, tokenizer: Tokenizer, stop: list[int], recipe: QuantizeRecipe, text: Text, store: Store
 ) -> tuple[weights.Calibrated, m.Calibration]:
     """Choose the text, then the integers of every layer; or go on where a killed export stopped."""
-    config, stop = model.config, generation(model.checkpoint.folder).stop
+    config = model.config
     tokens = text.tokens(recipe)
     seconds = projected_seconds(config, recipe, tokens, written=text.path is None)
     print(f"calibrating on about {tokens:,} tokens: about {duration(seconds)}", file=sys.stderr)
@@ -211,12 +214,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
-def passage(checkpoint: Checkpoint, pieces: Pieces) -> NDArray[np.int64]:
+def passage(config: GemmaConfig, bos: int, pieces: Pieces) -> NDArray[np.int64]:
     """A text as tokens, as many as verify compares: the caches' scales come from them too."""
-    config = checkpoint.config
     wanted = min(config.context, 2 * config.window + BEYOND + STEPS)
     once = pieces.encode(PASSAGE.read_text(encoding="utf-8"), add_special_tokens=False).ids
-    ids = [generation(checkpoint.folder).bos, *(once * (wanted // len(once) + 1))][:wanted]
+    ids = [bos, *(once * (wanted // len(once) + 1))][:wanted]
     return np.array(ids, np.int64) % config.vocab
 
 

@@ -27,7 +27,7 @@ from runtime.vocabulary import (
     check_equal,
 )
 
-from .checkpoint import read_json
+from .read_json import read_json
 
 Ids = NDArray[np.int64]
 NAME = "vocabulary.bin"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, Gemma4ForCausalLM, Gemma4TextConfig
 
@@ -162,3 +162,16 @@ def write(name: str, folder: Path, dtype: torch.dtype = torch.float32, layout: s
     tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     return folder
+
+
+def shard(folder: Path, count: int) -> None:
+    """Split model.safetensors into `count` files and an index."""
+    found = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    where = {}
+    for at in range(count):
+        file = f"model-{at + 1:05}-of-{count:05}.safetensors"
+        part = {name: found[name] for name in sorted(found)[at::count]}
+        save_file(part, folder / file, metadata={"format": "pt"})
+        where |= dict.fromkeys(part, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))

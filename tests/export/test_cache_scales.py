@@ -52,7 +52,7 @@ def pair(request, checkpoint, tmp_path_factory):
 def scales_of(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     """Of the text that the export reads."""
     ranges = Ranges(checkpoint.config, {})
-    hidden_states(FloatSource(checkpoint), passage_for(checkpoint, RECIPE)[None], ranges.see)
+    hidden_states(FloatSource(checkpoint), passage_for(checkpoint, RECIPE)[0][None], ranges.see)
     return ranges.scales()
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from export.checkpoint import Checkpoint
 from export.config import parse_config
@@ -39,19 +38,6 @@ def everything(found: Checkpoint) -> dict[str, np.ndarray]:
 def same(a: Checkpoint, b: Checkpoint) -> bool:
     one, other = everything(a), everything(b)
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
-
-
-def shard(folder: Path, count: int) -> None:
-    """Split model.safetensors into `count` files and an index."""
-    found = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    where = {}
-    for at in range(count):
-        file = f"model-{at + 1:05}-of-{count:05}.safetensors"
-        part = {name: found[name] for name in sorted(found)[at::count]}
-        save_file(part, folder / file, metadata={"format": "pt"})
-        where |= dict.fromkeys(part, file)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
 
 
 def test_released_layout_reads_the_same_tensors(checkpoint, released):
@@ -107,7 +93,7 @@ def test_a_float_bundle_of_a_bfloat16_checkpoint_keeps_bfloat16_rows(tmp_path):
 
 def test_shards_are_read_as_one(checkpoint, tmp_path):
     folder = tiny.write("e2b", tmp_path)
-    shard(folder, 3)
+    tiny.shard(folder, 3)
     found = Checkpoint.open(folder)
     assert len({entry.file for entry in found.entries.values()}) == 3
     assert same(found, Checkpoint.open(checkpoint("e2b")))
@@ -115,7 +101,7 @@ def test_shards_are_read_as_one(checkpoint, tmp_path):
 
 def test_a_missing_shard_is_named(tmp_path):
     folder = tiny.write("e2b", tmp_path)
-    shard(folder, 3)
+    tiny.shard(folder, 3)
     (folder / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(GemmaError, match="no model-00002-of-00003.safetensors"):
         Checkpoint.open(folder)

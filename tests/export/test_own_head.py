@@ -21,7 +21,7 @@ from export import onnx_lowering, prove, verify
 from export.checkpoint import Checkpoint
 from export.choose_recipe import suited
 from export.inspect_checkpoint import facts
-from export.own_head import PIECE, equal
+from export.same_values import PIECE, same_values
 from export.pipeline import export_bundle
 from export.read_onnx import stored_weights
 from export.weights import quantize_weights
@@ -192,7 +192,7 @@ def test_a_head_is_compared_in_pieces_until_one_differs():
     changed = table.copy()
     changed[PIECE + 1, 1] = 2
     a, b = Watched(table, []), Watched(changed, [])
-    assert not equal(a, b)
+    assert not same_values(a, b)
     assert a.read == b.read == [slice(0, PIECE), slice(PIECE, 2 * PIECE)]
     assert equal(Watched(table, []), Watched(table.copy(), []))
     assert not equal(Watched(table, []), Watched(table[:-1], []))

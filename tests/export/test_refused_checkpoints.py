@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shutil
 import struct
@@ -50,7 +51,7 @@ def refused(capsys, out) -> Callable[..., None]:
         code = main(["export", str(source), "-o", str(to or out / "x.bundle"), "--recipe", "float", *words])
         printed, err = capsys.readouterr()
         assert (code, printed) == (1, "")
-        assert err.startswith("error: ")
+        assert re.search("^error: ", err, re.MULTILINE)
         assert "Traceback" not in err
         assert all(word in err for word in named), err
         assert snapshot(out) == before
@@ -96,7 +97,7 @@ def test_a_hub_id_that_the_hub_does_not_know_is_refused(refused, monkeypatch):
     def unknown(*_: object, **__: object) -> str:
         raise OSError("404: Repository Not Found\nmany more lines")
 
-    monkeypatch.setattr(hub, "snapshot_download", unknown)
+    monkeypatch.setattr(hub.HfApi, "snapshot_download", unknown)
     monkeypatch.setattr(cmd_export, "is_large", lambda source: False)  # no other process, which has another hub
     refused("someone/nothing", "someone/nothing: no such folder, and the hub says: 404: Repository Not Found\n")
 
@@ -132,13 +133,6 @@ def test_not_a_gemma_is_refused(refused, source, model_type):
 def test_mixture_of_experts_is_refused(refused, source):
     change_config(source, enable_moe_block=True, num_experts=8)
     refused(source, "mixture-of-experts layers are not supported")
-
-
-def test_a_missing_field_is_named(refused, source):
-    config = json.loads((source / "config.json").read_text())
-    del config["sliding_window"]
-    (source / "config.json").write_text(json.dumps(config))
-    refused(source, "config.json has no 'sliding_window'")
 
 
 @pytest.mark.parametrize("name", ["e2b", "gemma3"])
@@ -248,13 +242,14 @@ def test_a_folder_without_weights_is_refused(refused, source):
 
 @pytest.mark.parametrize("name", ["../x", "../source/model.safetensors", "/etc/hostname", "a/b", "..", ""])
 def test_an_index_that_names_a_file_elsewhere_is_refused(refused, source, name):
-    (source.parent / "x").write_bytes((source / WEIGHTS).read_bytes())
+    (source / WEIGHTS).rename(source.parent / "x")
     (source / INDEX).write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
     refused(source, repr(name) if "/" in name else f"no {name}")
 
 
 @pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {}}', '{"weight_map": 3}'])
 def test_a_broken_index_is_refused(refused, source, index):
+    (source / WEIGHTS).unlink()
     (source / INDEX).write_text(index)
     refused(source, INDEX)
 

@@ -10,7 +10,7 @@ from conftest import SAMPLE
 
 from export.checkpoint import Checkpoint
 from export.reference import FloatSource, hidden_states
-from export.side_files import generation
+from export.side_files import read_side_files
 from export.write_text import KEPT_BYTES, Script, script, steps, write
 from runtime.tokenizer import Tokenizer
 
@@ -19,7 +19,7 @@ PLAIN = Script((2,), ((2,),), frozenset((1,)))
 
 @pytest.fixture(scope="module")
 def speaker():
-    return Tokenizer(SAMPLE / "tokenizer.json", generation(SAMPLE).bos, SAMPLE / "chat_template.jinja")
+    return Tokenizer(SAMPLE / "tokenizer.json", 2, SAMPLE / "chat_template.jinja")
 
 
 @pytest.mark.parametrize("name", tiny.CONFIGS)
@@ -43,8 +43,9 @@ def test_the_same_seed_writes_the_same_text(checkpoint):
 
 
 def test_a_model_with_a_template_writes_both_sides_of_a_conversation(speaker):
-    source = FloatSource(Checkpoint.open(SAMPLE))
-    made = write(source, script(speaker, generation(SAMPLE).stop), 4, 96, 0)
+    checkpoint = Checkpoint.open(SAMPLE)
+    source, stop = FloatSource(checkpoint), read_side_files(checkpoint)[0].generation.stop
+    made = write(source, script(speaker, stop), 4, 96, 0)
     for row in made:
         text = speaker.pieces.decode(row.tolist(), skip_special_tokens=False)
         assert text.startswith("<bos><|turn>user\n")

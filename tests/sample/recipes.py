@@ -18,7 +18,7 @@ from export.calibration_text import SEED
 from export.checkpoint import Checkpoint
 from export.pipeline import export_bundle
 from export.reference import FloatSource
-from export.side_files import generation
+from export.side_files import read_side_files
 from export.write_text import script, write
 from quantize.recipe import RECIPES
 from runtime.cli import main as gemma_edge
@@ -30,10 +30,10 @@ SEQUENCES, LENGTH = 16, 256
 
 def write_talk(path: Path) -> None:
     """What the sample says with another seed: the text that it is used on."""
-    source = FloatSource(Checkpoint.open(SAMPLE))
-    pieces = SAMPLE / "tokenizer.json"
-    tokenizer = Tokenizer(pieces, generation(SAMPLE).bos, SAMPLE / "chat_template.jinja")
-    made = write(source, script(tokenizer, generation(SAMPLE).stop), SEQUENCES, LENGTH, SEED + 1)
+    checkpoint = Checkpoint.open(SAMPLE)
+    source, generation = FloatSource(checkpoint), read_side_files(checkpoint)[0].generation
+    tokenizer = Tokenizer(SAMPLE / "tokenizer.json", generation.bos, SAMPLE / "chat_template.jinja")
+    made = write(source, script(tokenizer, generation.stop), SEQUENCES, LENGTH, SEED + 1)
     said = (tokenizer.pieces.decode(row.tolist(), skip_special_tokens=False) for row in made)
     path.write_text("\n".join(said), encoding="utf-8")
 

@@ -1,0 +1,28 @@
+"""A JSON object of a checkpoint's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import GemmaError
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Raises GemmaError for a file that is not there, is not JSON, or holds something else."""
+    path = folder / name
+    if not path.is_file():
+        raise GemmaError(f"{folder}: no {name}", "give a checkpoint's folder, as released on the hub")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise GemmaError(f"{path}: not JSON: {error}", "download the file again") from error
+    if not isinstance(found, dict):
+        raise GemmaError(f"{path}: a {type(found).__name__}, not an object", "download the file again")
+    return found
+
+
+def optional_json(folder: Path, name: str) -> dict[str, Any]:
+    """Empty for a file that is not there.  Raises GemmaError as `read_json`."""
+    return read_json(folder, name) if (folder / name).is_file() else {}
