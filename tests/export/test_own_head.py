@@ -21,9 +21,9 @@ from export import onnx_lowering, prove, verify
 from export.checkpoint import Checkpoint
 from export.choose_recipe import suited
 from export.inspect_checkpoint import facts
-from export.same_values import PIECE, same_values
 from export.pipeline import export_bundle
 from export.read_onnx import stored_weights
+from export.same_values import PIECE, same_values
 from export.weights import quantize_weights
 from quantize.affine import quantize
 from quantize.recipe import RECIPES, RELEASED
@@ -194,8 +194,8 @@ def test_a_head_is_compared_in_pieces_until_one_differs():
     a, b = Watched(table, []), Watched(changed, [])
     assert not same_values(a, b)
     assert a.read == b.read == [slice(0, PIECE), slice(PIECE, 2 * PIECE)]
-    assert equal(Watched(table, []), Watched(table.copy(), []))
-    assert not equal(Watched(table, []), Watched(table[:-1], []))
+    assert same_values(Watched(table, []), Watched(table.copy(), []))
+    assert not same_values(Watched(table, []), Watched(table[:-1], []))
 
 
 # ---- what targets answer ----
