@@ -6,132 +6,35 @@ said, the answers are equal.  Where one is not, the float model goes on from the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from runtime.answer_reader import AnswerReader
-from runtime.errors import GemmaError
-from runtime.events import End, Event, ToolCall
-from runtime.sampler import Sampling
+from runtime.bundle import Bundle
+from runtime.progress import Progress
 from runtime.session import Session
-from runtime.tool_schema import Declaration, declarations, read_call
+from runtime.tokenizer import Tokenizer
 
+from .call_report import NAMED, CallReport, Difference
+from .call_scripts import MOST_TOKENS, Answer, answered, calls_in, read_scripts
+from .checkpoint import Checkpoint
+from .divergence import check_shape
 from .reference import FloatSource, hidden_states, logits
 from .write_text import steps
 
-Ids = NDArray[np.int64]
-MOST_TOKENS = 256  # of an answer
 TOGETHER = 4096  # tokens that the float model reads at once
-NAMED = 8  # conversations that differ, of a report
-GREEDY = Sampling(temperature=0.0)
-HINT = 'a line is {"messages": [{"role": "user", "content": ...}], "tools": [...]}'
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation by its line, from 1, and what each called."""
-
-    line: int
-    bundle: list[str]
-    checkpoint: list[str]
-
-
-class CallReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Conversations; those in which the checkpoint calls a tool; those in which the bundle makes the same calls."""
-
-    conversations: int
-    calling: int
-    same: int
-    differences: list[Difference]
-
-    @property
-    def share(self) -> float:
-        return self.same / self.conversations
-
-    def line(self) -> str:
-        return (
-            f"calls           the same in {self.same} of {self.conversations} conversations ({self.share:.1%}); "
-            f"the checkpoint calls in {self.calling}"
-        )
-
-
-@dataclass(frozen=True)
-class Script:
-    messages: list[dict[str, Any]]
-    tools: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Ids of a prompt and of what a bundle said to it; `ended` by itself; the tools that were declared."""
-
-    prompt: list[int]
-    said: list[int]
-    ended: bool
-    tools: list[Declaration]
-
-    @property
-    def length(self) -> int:
-        return len(self.prompt) + len(self.said)
-
-
-def read_scripts(path: Path) -> list[Script]:
-    """Lines of JSON.  Raises GemmaError for a file that has none, and names the first line that is wrong."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise GemmaError(f"--calls {path}: {error.strerror or error}", "give a file of JSON lines") from error
-    except UnicodeDecodeError as error:
-        raise GemmaError(f"--calls {path}: not UTF-8: {error}", "convert it, for example with iconv") from error
-    scripts = [script(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not scripts:
-        raise GemmaError(f"--calls {path}: no conversations", HINT)
-    return scripts
-
-
-def script(path: Path, number: int, line: str) -> Script:
-    try:
-        given = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise GemmaError(f"--calls {path}, line {number}: not JSON: {error}", HINT) from error
-    messages, tools = (given.get(name) if isinstance(given, dict) else None for name in ("messages", "tools"))
-    if not isinstance(messages, list) or not isinstance(tools, list) or not tools:
-        raise GemmaError(f"--calls {path}, line {number}: no messages and tools in it", HINT)
-    return Script(messages, tools)
-
-
-def answered(session: Session, scripts: Sequence[Script]) -> Iterator[Answer]:
-    """What a bundle says.  Raises GemmaError for messages or tools that can not be used."""
-    for each in scripts:
-        prompt = session.prepare(each.messages, GREEDY, MOST_TOKENS, tools=each.tools).prompt
-        *tokens, end = session.generate(prompt, GREEDY, MOST_TOKENS)
-        said = [token.id for token in tokens if not isinstance(token, End)]
-        ended = isinstance(end, End) and end.stop == "stop"
-        yield Answer(prompt, said, ended, declarations(each.tools))
-
-
-def calls_in(session: Session, answer: Answer, said: Sequence[int]) -> list[str]:
-    """Calls of what was said to a prompt, each on one line; arguments in the order of their names."""
-    reader = AnswerReader(session.tokenizer, session.control, answer.prompt, lambda call: read_call(answer.tools, call))
-    events: list[Event] = [event for token in said for event in reader.push(token)]
-    calls = [event for event in [*events, *reader.finish()] if isinstance(event, ToolCall)]
-    return [f"{call.name} {json.dumps(call.arguments, ensure_ascii=False, sort_keys=True)}" for call in calls]
-
-
-def compare_calls(source: FloatSource, session: Session, answers: Sequence[Answer]) -> CallReport:
-    """The answers of a bundle against those of its checkpoint; of the session only tokenizer and stops are used."""
-    stop = frozenset(session.manifest.generation.stop)
+def compare_calls(
+    source: FloatSource, tokenizer: Tokenizer, stop: frozenset[int], answers: Sequence[Answer]
+) -> CallReport:
+    """The answers of a bundle against those of its checkpoint, which end at the tokens `stop`."""
     differences, calling = [], 0
     chosen = (tokens for some in together(answers) for tokens in choices(source, some))
     for line, (answer, tokens) in enumerate(zip(answers, chosen, strict=True), 1):
-        expected = calls_in(session, answer, float_answer(source, answer, tokens, stop))
-        called = calls_in(session, answer, answer.said)
+        expected = calls_in(tokenizer, answer, float_answer(source, answer, tokens, stop))
+        called = calls_in(tokenizer, answer, answer.said)
         calling += bool(expected)
         if called != expected:
             differences.append(Difference(line=line, bundle=called, checkpoint=expected))
@@ -180,3 +83,20 @@ def gone_on(source: FloatSource, prompt: list[int], said: list[int], token: int,
         if ids[0, place] in stop:
             return list(map(int, ids[0, len(prompt) : place]))
     return list(map(int, ids[0, len(prompt) :]))
+
+
+def evaluate(source: str, bundles: Sequence[Bundle], path: Path, threads: int) -> list[CallReport]:
+    """Each bundle on the conversations of a file.
+
+    Raises GemmaError for a file, a bundle or a checkpoint that can not be read, and where they do not fit.
+    """
+    scripts, checkpoint = read_scripts(path), Checkpoint.open(source)
+    reports = []
+    for bundle in bundles:
+        check_shape(checkpoint, bundle)
+        session = Session(bundle, threads)
+        with Progress(f"answering {bundle.manifest.recipe.name}", len(scripts)) as progress:
+            answers = list(answered(session, scripts, progress.advance))
+        stop = frozenset(bundle.manifest.generation.stop)
+        reports.append(compare_calls(FloatSource(checkpoint), session.tokenizer, stop, answers))
+    return reports

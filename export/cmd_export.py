@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from quantize.recipe import DEFAULT, RECIPES, RELEASED
 from runtime.bundle import Bundle
+from runtime.engine import ENGINES
 from runtime.errors import GemmaError
 
 from . import targets
+from .call_scripts import Script, read_scripts
 from .choose_recipe import named_recipe
 from .draft_process import export_apart, is_large
 from .request import Request
-from .verify import Report
+from .verify import Reports
 
 if not find_spec("torch"):  # which is imported later, and for a large model in another process
     raise ModuleNotFoundError("No module named 'torch'", name="torch")
@@ -44,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto: the model writes the text that a calibrated recipe fits the integers to; none: fit to nothing; "
         "or a UTF-8 file (default: auto where the recipe is calibrated)",
     )
+    parser.add_argument(
+        "--calls",
+        type=Path,
+        metavar="FILE",
+        help="JSON lines of messages and tools: compare the calls of the bundle with those of the checkpoint",
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="folder to make")
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and print what would be made, then stop"
@@ -60,20 +69,23 @@ def run(args: argparse.Namespace) -> int:
     request = Request(args.checkpoint, names, args.recipe, args.calibrate)
     if args.dry_run:
         return dry_run(args, request)
+    scripts = read_scripts(args.calls) if args.calls else []
+    if scripts and not ENGINES.keys() & set(names):
+        raise GemmaError(f"--calls: nothing here runs {args.to}", f"export for one of {', '.join(ENGINES)} too")
     export = export_apart if is_large(request.source) else export_here
-    for report in export(request, args.output, replace=args.force):
-        print(*report.lines(), sep="\n", file=sys.stderr)
+    proof = export(request, args.output, replace=args.force, scripts=scripts)
+    print(*proof.lines(), sep="\n", file=sys.stderr)
     peak = Bundle.open(args.output).manifest.provenance.peak_rss_bytes
     print(f"peak memory {peak / 1e6:,.0f} MB", file=sys.stderr)
     print(args.output)
     return 0
 
 
-def export_here(request: Request, destination: Path, *, replace: bool) -> list[Report]:
+def export_here(request: Request, destination: Path, *, replace: bool, scripts: Sequence[Script] = ()) -> Reports:
     from .pipeline import export_bundle
 
     checkpoint, recipe, text = request.opened()
-    return export_bundle(checkpoint, destination, request.targets, recipe, replace=replace, text=text)
+    return export_bundle(checkpoint, destination, request.targets, recipe, replace=replace, text=text, scripts=scripts)
 
 
 def dry_run(args: argparse.Namespace, request: Request) -> int:

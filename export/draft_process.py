@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+from collections.abc import Sequence
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from runtime.errors import GemmaError
 from runtime.resident_memory import keep_little, peak_rss, resident
 
 from .calibration_store import folder_of, removed, stored
+from .call_scripts import Script
 from .prove import Draft, prove
 from .request import Request
-from .verify import Report
+from .verify import Reports
 
 LARGE_BYTES = 500_000_000  # bytes of weights: for fewer, a second process costs more than it saves
 
@@ -31,13 +33,20 @@ def is_large(source: str) -> bool:
     return not folder.exists() or sum(path.stat().st_size for path in folder.glob("*.safetensors")) > LARGE_BYTES
 
 
-def export_apart(request: Request, destination: Path, *, replace: bool) -> list[Report]:
-    """As `pipeline.export_bundle`, which it raises the errors of."""
+def export_apart(request: Request, destination: Path, *, replace: bool, scripts: Sequence[Script] = ()) -> Reports:
+    """As `pipeline.export_bundle`, which it raises the errors of; with scripts this process needs torch too."""
     with created(destination, replace=replace) as place:
         draft = of_another_process(request, place, destination)
         draft = dataclasses.replace(draft, peak=draft.peak + resident())
         with removed(folder_of(destination) if draft.recipe.calibrated else None):
-            return prove(draft, place.bundle)
+            return prove(draft, place.bundle, None, scripts, lambda: float_model(request.source))
+
+
+def float_model(source: str) -> Any:
+    from .checkpoint import Checkpoint
+    from .reference import FloatSource
+
+    return FloatSource(Checkpoint.open(source))
 
 
 def of_another_process(request: Request, place: Workplace, destination: Path) -> Draft:

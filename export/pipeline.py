@@ -29,19 +29,21 @@ from .calibrate import calibrate
 from .calibration_cost import projected_seconds
 from .calibration_store import Key, Store, stored
 from .calibration_text import AUTO, SEED, Text, sequences
+from .call_scripts import Script
 from .capture import capture
 from .check_scales import check_scales
 from .check_weights import check_weights
 from .checkpoint import Checkpoint
 from .choose_recipe import suited
 from .config import GemmaConfig
+from .conversation_forms import check_turn_end, rendered_forms
 from .prove import Draft, in_order, prove, unsealed
 from .readings import QuantizedSources, Reader
 from .reference import FloatSource, hidden_states
 from .side_files import SideFiles, read_side_files
 from .targets import Lower, load_targets
 from .tensors import needed, part
-from .verify import BEYOND, STEPS, Report, compared
+from .verify import BEYOND, STEPS, Reports, compared
 from .write_vocabulary import write_vocabulary
 
 PASSAGE = Path(__file__).with_name("passage.txt")
@@ -55,8 +57,9 @@ def export_bundle(
     *,
     replace: bool = False,
     text: Text = AUTO,
-) -> list[Report]:
-    """Make a bundle of a checkpoint; `text` calibrates a recipe that asks for it.
+    scripts: Sequence[Script] = (),
+) -> Reports:
+    """Make a bundle of a checkpoint; `text` calibrates a recipe that asks for it, calls are compared on `scripts`.
 
     Raises GemmaError for anything that can not be exported, or that verify does not pass; then
     nothing is left behind.
@@ -71,7 +74,7 @@ def export_bundle(
         created(destination, replace=replace) as place,
     ):
         draft, sources = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text)
-        return prove(draft, place.bundle, sources)
+        return prove(draft, place.bundle, sources, scripts, lambda: FloatSource(checkpoint))
 
 
 def drafted(
@@ -87,12 +90,13 @@ def drafted(
     """All of a bundle but the proof of what its artifacts answer, in `place`; and where references take values from."""
     config, model, folder = checkpoint.config, FloatSource(checkpoint), place.bundle
     tokenizer, template = side.copy(folder)
+    speaker = speaker_of(folder, tokenizer, template, side)
     vocabulary = write_vocabulary(folder)
-    give_back()
     calibrated, how = None, m.Calibration()
     if store:
-        speaker = Tokenizer(folder / tokenizer, side.generation.bos, folder / template if template else None)
         calibrated, how = calibration(model, speaker, side.generation.stop, recipe, text, store)
+    del speaker
+    give_back()
     with Progress("quantizing", weights.work(config)) as progress:
         units = store.units if store else place.scratch
         quantized, losses = weights.quantize_weights(checkpoint, recipe, units, progress.advance, calibrated)
@@ -135,6 +139,16 @@ def drafted(
     sources = QuantizedSources(config, quantized, unsealed(manifest, folder))
     readings = Reader(ids, config.window, place.scratch, manifest).readings(model, hidden, sources)
     return Draft(manifest, ids, config, recipe, readings), sources
+
+
+def speaker_of(folder: Path, tokenizer: str, template: str, side: SideFiles) -> Tokenizer:
+    """What renders conversations.  Raises GemmaError for a template that loses a text, or whose turns would not end."""
+    path = folder / template if template else None
+    speaker = Tokenizer(folder / tokenizer, side.generation.bos, path, side.special_tokens)
+    if template:
+        rendered_forms(speaker)
+        check_turn_end(speaker, side.generation.stop)
+    return speaker
 
 
 def passage_for(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> tuple[NDArray[np.int64], SideFiles]:

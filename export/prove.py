@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,16 @@ from quantize.recipe import Recipe
 from runtime.bundle import Bundle, describe, seal
 from runtime.decoder import Decoder
 from runtime.engine import ENGINES
+from runtime.errors import GemmaError
 from runtime.executorch_decoder import ExecutorchDecoder
 from runtime.manifest import Manifest
 from runtime.progress import Progress
 from runtime.resident_memory import give_back, peak_rss
 from runtime.session import Session
+from runtime.tokenizer import Tokenizer
 
+from .call_report import CallReport
+from .call_scripts import Answer, Script, answered
 from .config import GemmaConfig
 from .rehearsal import Rehearsal, rehearse
 from .targets import Runner, runners
@@ -69,17 +73,25 @@ class Draft:
     peak: int = 0
 
 
-def prove(draft: Draft, folder: Path, sources: Callable[[int, bool], Any] | None = None) -> list[Report]:
+def prove(
+    draft: Draft,
+    folder: Path,
+    sources: Callable[[int, bool], Any] | None = None,
+    scripts: Sequence[Script] = (),
+    model: Callable[[], Any] | None = None,
+) -> Reports:
     """Compare every way to run every artifact, judge, write parity.json and golden.json, and seal.
 
     Golden answers are those of the first artifact, run in its last way.  `sources`: where references of a small
-    model take their values from, to choose tokens themselves.
+    model take their values from, to choose tokens themselves.  scripts: conversations whose calls are compared with
+    those of the float model, a FloatSource that `model` gives once the artifacts are closed.
     """
     manifest, config, ids = draft.manifest, draft.config, draft.ids
     bundle, all_ways = unsealed(manifest, folder), ways(manifest)
     golden = [way for way in all_ways if way.target == all_ways[0].target][-1]
     reports: list[Report] = []
     rehearsal: Rehearsal | None = None
+    answers: list[Answer] = []
     with Progress("verifying", len(all_ways) * (1 + len(lengths(config.window, len(ids))))) as progress:
         for way in all_ways:
             runner, key = way.runner, way.key(manifest, config.cache_bits)
@@ -99,12 +111,27 @@ def prove(draft: Draft, folder: Path, sources: Callable[[int, bool], Any] | None
             if way == golden:
                 (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
                 if isinstance(decoder, Decoder | ExecutorchDecoder):
-                    rehearsal = rehearse(Session(bundle, decoder=decoder))
+                    session = Session(bundle, decoder=decoder)
+                    rehearsal = rehearse(session)
+                    answers = list(answered(session, scripts))
+                    del session
             reports.append(report)
             del decoder
-    (folder / "parity.json").write_bytes(pretty(Reports(reports, rehearsal)))
+    calls = compared_calls(bundle, answers, model) if scripts and model else None
+    proof = Reports(reports, rehearsal, calls)
+    (folder / "parity.json").write_bytes(pretty(proof))
     finish(manifest, folder, draft.peak)
-    return reports
+    return proof
+
+
+def compared_calls(bundle: Bundle, answers: Sequence[Answer], model: Callable[[], Any]) -> CallReport:
+    """Raises GemmaError where nothing here runs the first artifact."""
+    if not answers:
+        raise GemmaError("--calls: nothing here runs the first artifact", "export for onnx or executorch too")
+    from .call_fidelity import compare_calls
+
+    stop = frozenset(bundle.manifest.generation.stop)
+    return compare_calls(model(), Tokenizer.of(bundle), stop, answers)
 
 
 def unsealed(manifest: Manifest, folder: Path) -> Bundle:

@@ -22,6 +22,7 @@ from runtime.decoder import Decodes
 from runtime.errors import GemmaError
 from runtime.golden import Goldens, record
 
+from .call_report import CallReport
 from .greedy_figures import Greedy
 from .rehearsal import Rehearsal
 
@@ -85,6 +86,11 @@ class Reports(msgspec.Struct, frozen=True):
 
     reports: list[Report]
     rehearsal: Rehearsal | None = None  # none where nothing here runs the first artifact
+    calls: CallReport | None = None  # none where no conversations were given
+
+    def lines(self) -> list[str]:
+        lines = [line for report in self.reports for line in report.lines()]
+        return lines + ([self.calls.line()] if self.calls else [])
 
 
 def lengths(window: int, limit: int) -> list[int]:

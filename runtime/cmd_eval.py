@@ -30,7 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "divergence from the float model on the same positions."
     )
     parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+", help="folder that `gemma-edge export` wrote")
-    parser.add_argument("--text", metavar="FILE", type=Path, required=True, help="UTF-8 text to read")
+    parser.add_argument("--text", metavar="FILE", type=Path, help="UTF-8 text to read")
+    parser.add_argument(
+        "--calls",
+        metavar="FILE",
+        type=Path,
+        help="JSON lines of messages and tools: whether the bundles call the tools that the checkpoint calls",
+    )
     parser.add_argument(
         "--against", metavar="CHECKPOINT", help="float model to compare with: a folder or a hub id (needs torch)"
     )
@@ -47,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_numbers(args)
+    check_words(args)
     threads = args.threads or idle_cores()
+    if args.calls:
+        return run_calls(args, threads)
     if args.html:
         check_page(args.html)
     bundles = [Bundle.open(folder) for folder in args.bundles]
@@ -81,6 +90,27 @@ def check_numbers(args: argparse.Namespace) -> None:
         )
     if args.threads < 0:
         raise GemmaError(f"--threads {args.threads}: not a number from 0 up", "0 takes the cores that are idle")
+
+
+def check_words(args: argparse.Namespace) -> None:
+    """Raises GemmaError for words that do not go together."""
+    if (args.text is None) == (args.calls is None):
+        raise GemmaError("eval reads a --text, or --calls", "give one of the two")
+    if args.calls and (args.html or not args.against):
+        raise GemmaError(
+            "--calls compares with a checkpoint, and makes no page", "give --against CHECKPOINT, no --html"
+        )
+
+
+def run_calls(args: argparse.Namespace, threads: int) -> int:
+    bundles = [Bundle.open(folder) for folder in args.bundles]
+    reports = export_module("call_fidelity", args.against).evaluate(args.against, bundles, args.calls, threads)
+    named = {bundle.folder.resolve().name: report for bundle, report in zip(bundles, reports, strict=True)}
+    if not args.json:
+        for name, report in named.items():
+            print(f"{name}: {report.line()}")
+    print(msgspec.json.encode({"against": args.against, "calls": named}).decode())
+    return 0
 
 
 def read_text(path: Path) -> str:
@@ -128,15 +158,18 @@ def text_windows(bundle: Bundle, text: str, path: Path, tokens: int, limit: int)
 
 
 def read_in_float(checkpoint: str, bundles: list[Bundle], windows: Windows, threads: int) -> Any:
-    """Asked of the export room, which may not be installed."""
+    return export_module("divergence", checkpoint).read(checkpoint, bundles, windows, threads)
+
+
+def export_module(name: str, checkpoint: str) -> Any:
+    """Of the export room, which may not be installed."""
     try:
-        module = import_module("export.divergence")
+        return import_module(f"export.{name}")
     except ModuleNotFoundError as error:
         raise GemmaError(
             f"--against {checkpoint}: reading a checkpoint needs the package {error.name}",
             "pip install 'gemma-edge[export]', or leave --against out",
         ) from error
-    return module.read(checkpoint, bundles, windows, threads)
 
 
 def figures(bundle: Bundle, windows: Windows, meter: Meter | None, threads: int) -> Figures:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny
 import uvicorn
+from conftest import SAMPLE
 
 from export import targets
 from export.capture import input_names, output_names
@@ -63,7 +64,12 @@ COMMANDS_SHOWN = [
 def test_a_command_of_the_readme_runs(line, bundle, checkpoint, generated, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     words = shlex.split(line)[1:]
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join((SAMPLE.parent / "calls.jsonl").read_text().splitlines()[:3]))
     stand_ins = {
+        "./my-gemma": SAMPLE,
+        "my-gemma.bundle": bundle("sample", "int8"),
+        "conversations.jsonl": few,
         "e2b": "e2b-tiny",
         "./generated-E2B": tmp_path / "generated",
         "./gemma-4-E2B-it": checkpoint("e2b"),
@@ -74,7 +80,7 @@ def test_a_command_of_the_readme_runs(line, bundle, checkpoint, generated, capsy
     words = [str(stand_ins.get(word, word)) for word in words]
     if words[0] == "export":
         words = [*words, "--force", "--dry-run"]  # the stand-in bundle is what this command makes
-    if words[0] == "eval":
+    if words[0] == "eval" and "--text" in words:
         words = [*words, "--window-tokens", "64", "--windows", "2"]  # the stand-in's context is short
     if words[0] == "serve":
         words = [*words, "--port", "0"]
