@@ -70,6 +70,7 @@ def alternatives(schemas: Sequence[Any], root: Schema) -> list[Schema]:
     waiting, near, seen = list(schemas), list[Schema](), set[int]()
     while waiting:
         schema = waiting.pop()
+        schema = {} if schema is True else schema
         if not isinstance(schema, Mapping) or id(schema) in seen:
             continue
         seen.add(id(schema))

@@ -79,6 +79,12 @@ def test_no_pattern_holds_the_answer_up(session):
     assert (call.arguments, call.problem) == ({"a": "a" * 60}, "")
 
 
+def test_an_argument_with_a_control_tokens_name_is_text(session):
+    place = {"type": "object", "properties": {"mark": {"const": "<turn|>"}}, "required": ["mark"]}
+    [call] = calls(session, [{"name": "say", "parameters": place}], tool_choice="required")
+    assert (call.arguments, call.problem) == ({"mark": "<turn|>"}, "")
+
+
 def test_names_with_colons_and_names_that_need_quotes(session):
     names = {name: {"enum": ["x"]} for name in ("og:title", "a,b", "x}y", "[0]", '"q"')}
     tool = {"name": "google:mcp:make_pdf", "parameters": {"type": "object", "properties": names, "required": [*names]}}
