@@ -50,10 +50,19 @@ def mapping(tree: Fields, near: Sequence[Schema], root: Schema, by_look: bool) -
     """Of a free name that is there twice the last value counts, as for JSON; a declared one is a mistake."""
     made: dict[str, Any] = {}
     for name, value in tree.pairs:
-        if name in made and (not root or any(name in one.get("properties", {}) for one in near)):
+        if name in made and (not root or (near and not any(is_free(name, one) for one in near))):
             raise CallError(f"the argument {name!r} is there twice")
         made[name] = meaning(value, of_name(near, name), root, by_look)
     return made
+
+
+def is_free(name: str, schema: Schema) -> bool:
+    """Whether a schema allows a name that it does not declare."""
+    if name in schema.get("properties", {}):
+        return False
+    if "additionalProperties" in schema or "patternProperties" in schema:
+        return schema.get("additionalProperties") is not False or "patternProperties" in schema
+    return not {"properties", "anyOf", "oneOf", "allOf", "$ref"} & schema.keys()
 
 
 def alternatives(schemas: Sequence[Any], root: Schema) -> list[Schema]:
@@ -61,6 +70,7 @@ def alternatives(schemas: Sequence[Any], root: Schema) -> list[Schema]:
     waiting, near, seen = list(schemas), list[Schema](), set[int]()
     while waiting:
         schema = waiting.pop()
+        schema = {} if schema is True else schema
         if not isinstance(schema, Mapping) or id(schema) in seen:
             continue
         seen.add(id(schema))

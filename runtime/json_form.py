@@ -18,7 +18,7 @@ LEFT_OUT = ("x-guidance", "$schema")  # would switch checks off: llguidance's op
 NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 
 
-def json_grammar(schema: Schema) -> str:
+def json_grammar(schema: Schema | bool) -> str:
     """Raises GemmaError for what is no schema, and for keywords that llguidance would loosen without a word.
 
     What it does not know it refuses itself, when the grammar is compiled.
@@ -30,7 +30,8 @@ def json_grammar(schema: Schema) -> str:
         for keyword, why in loosened(part) if isinstance(part, Mapping) else ():
             where = "/".join([*path, keyword])
             raise GemmaError(f"the schema: {where} can not be held: {why}", "leave it out")
-    kept = {name: one for name, one in schema.items() if name not in LEFT_OUT}
+    whole = schema if isinstance(schema, Mapping) else {"allOf": [schema]}  # true and false are schemas, too
+    kept = {name: one for name, one in whole.items() if name not in LEFT_OUT}
     return f"{AS_TEXT}start: %json {json.dumps({**kept, 'x-guidance': FORM})}\n"
 
 

@@ -20,7 +20,7 @@ Schema = Mapping[str, Any]
 TYPES: dict[str, Callable[[Any], bool]] = {
     "null": lambda value: value is None,
     "boolean": lambda value: isinstance(value, bool),
-    "integer": lambda value: is_number(value) and math.isfinite(value) and value == int(value),
+    "integer": lambda value: is_number(value) and (isinstance(value, int) or value.is_integer()),
     "number": lambda value: is_number(value),
     "string": lambda value: isinstance(value, str),
     "array": lambda value: isinstance(value, list),
@@ -273,7 +273,7 @@ def wrong_number(value: Any, schema: Schema, here: str) -> str:
 
 def is_multiple(value: float, step: float) -> bool:
     """As the numbers are written: 0.3 is three times 0.1."""
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return False
     (top, bottom), (step_top, step_bottom) = (Decimal(repr(one)).as_integer_ratio() for one in (value, step))
     return (top * step_bottom) % (bottom * step_top) == 0

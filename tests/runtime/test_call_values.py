@@ -102,10 +102,12 @@ STRING, INTEGER = {"type": "string"}, {"type": "integer"}
         ("{b:01}", {"$ref": "#/$defs/x"}, {"b": "01"}),
         ("{c:01}", {"type": "object", "additionalProperties": STRING}, {"c": "01"}),
         ("{c:1,c:2}", {"type": "object", "additionalProperties": INTEGER}, {"c": 2}),
+        ("{c:1,c:2}", {"anyOf": [{"properties": {"c": INTEGER}}, {}]}, {"c": 2}),
+        ("{c:1,c:2}", {"$ref": "#/$defs/any"}, {"c": 2}),
     ],
 )
 def test_words_are_read_as_the_schema_has_them(text, schema, value):
-    found = {"x": {"type": "object", "properties": {"b": {"allOf": [STRING]}}}}
+    found = {"x": {"type": "object", "properties": {"b": {"allOf": [STRING]}}}, "any": True}
     arguments, problem = read(f"call:f{{x:{text}}}", {"x": schema}, **{"$defs": found})
     assert (arguments, problem) == ({"x": value}, "")
     assert type(arguments["x"]) is type(value)

@@ -30,6 +30,8 @@ TABLE = [
     ({"type": "integer", "allOf": [{"multipleOf": 2}, {"multipleOf": 3}]}, [6, 0], [2, 3], ""),
     ({"type": "integer", "exclusiveMinimum": 3, "exclusiveMaximum": 5}, [4], [3, 5], ""),
     ({"type": "number", "exclusiveMinimum": 0.1, "maximum": 0.3}, [0.2, 0.3], [0.1, 0.31], ""),
+    ({"type": "number", "exclusiveMinimum": 0}, [0.5, 0.001], [0, 0.0], ""),
+    ({"type": "number", "exclusiveMaximum": 0}, [-0.5], [0, -0.0], ""),
     ({"type": "number", "minimum": 1000000.0000000001}, [1000001], [1000000], ""),
     ({"type": "string", "pattern": "^a|b$", "maxLength": 2}, ["a", "xb", "ax"], ["x", "axx", "abc"], ""),
     ({"type": "string", "pattern": "a", "minLength": 3}, ["xxa"], ["a", "xxx"], ""),

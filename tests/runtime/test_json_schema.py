@@ -22,6 +22,7 @@ NESTED = {
         (None, {"type": "null"}),
         (None, {"type": "string", "enum": ["a"], "nullable": True}),
         (3.0, {"type": "integer"}),
+        (10**400, {"type": "integer", "minimum": 0.5, "enum": [10**400]}),
         (3, {"type": ["string", "number"]}),
         ("b", {"enum": ["a", "b"]}),
         ([1, "x"], {"type": "array", "minItems": 2, "prefixItems": [{"type": "integer"}], "items": {"type": "string"}}),
@@ -69,3 +70,31 @@ def test_a_reference_to_nothing_is_refused():
         violation(1, {"$ref": "#/$defs/x"})
     with pytest.raises(GemmaError, match="leads out of it"):
         violation(1, {"$ref": "https://example.com/schema"})
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "fits"),
+    [(0.3, 0.1, True), (0.9, 0.3, True), (1, 0.3, False), (0.35, 0.1, False), (1e22, 2, True), (7, 1e-7, True),
+     (10**400, 3, False), (-0.3, 0.1, True), (0, 5, True), (1e300, 1e-300, True)],
+)  # fmt: skip
+def test_multiples_are_those_of_the_written_numbers(value, step, fits):
+    assert (violation(value, {"multipleOf": step}) == "") == fits
+
+
+def test_a_schema_that_leads_back_to_itself_ends():
+    assert violation(1, {"allOf": [{"$ref": "#"}, {"type": "integer"}]}) == ""
+    assert violation("x", {"anyOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"$ref": "#/$defs/a", "type": "integer"}}})
+
+
+def test_a_part_is_checked_once_for_each_value():
+    """Otherwise two to the power of thirty checks."""
+    twice = {"anyOf": [{"properties": {"a": {"$ref": "#/$defs/n"}}, "required": ["a", "b"]}] * 2}
+    value: dict = {}
+    for _ in range(30):
+        value = {"a": value, "b": 1}
+    assert violation(value, {"$ref": "#/$defs/n", "$defs": {"n": twice}})
+
+
+def test_the_path_in_a_sentence_is_that_of_the_value():
+    flags = {"properties": {"a": {"type": ["boolean"]}, "b": {"$ref": "#/$defs/t"}}, "$defs": {"t": {"type": "string"}}}
+    assert violation({"a": True, "b": True}, flags).startswith("b is True")

@@ -75,6 +75,22 @@ def function_gemma(bundle, tmp_path_factory):
     return Session.open(changed(bundle("sample", "int4-datafree"), folder, named_as_function_gemma), threads=1)
 
 
+def test_a_plain_token_beyond_the_model_is_not_allowed_either(bundle, tmp_path):
+    def add_a_word(folder: Path) -> None:
+        one_token_more(folder)
+        path = folder / "tokenizer.json"
+        text = path.read_text(encoding="utf-8").replace("<image_soft_token>", "Oslo!")
+        tokenizer = json.loads(text)
+        tokenizer["added_tokens"][-1]["special"] = False
+        path.write_text(json.dumps(tokenizer), encoding="utf-8")
+
+    session = Session.open(changed(bundle("sample", "int4-datafree"), tmp_path / "word.bundle", add_a_word), threads=1)
+    vocab = session.manifest.model.vocab_size
+    assert session.tokenizer.pieces.token_to_id("Oslo!") == vocab
+    assert session.grammars.response(Choice(["Oslo!"])).allowed().max() < vocab
+    assert text_of(answer(session, response_format=Choice(["Oslo!"]))) == "Oslo!"
+
+
 def answer(session, sampling=GREEDY, limit=60, messages=ASKED, **options):
     return list(session.chat(messages, sampling, limit, **options))
 

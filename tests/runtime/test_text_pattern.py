@@ -37,7 +37,8 @@ TEXTS = [
 
 @pytest.mark.parametrize(
     "pattern",
-    ["", "^$", "^a|b$", "a|^b|x$", "(a|b)x", "a/b", r"a\\$", r"\$$", "[[]x", "[a&&b]", "[+--]", "[]a]", r"^[^\]]+$",
+    ["", "^$", "^a|b$", "a|^b|x$", "(a|b)x", "a/b", r"a\\$", r"\$$", r"\$", r"a\\\$", "[[]x",
+     "[a&&b]", "[+--]", "[]a]", r"^[^\]]+$",
      "^(red|green) (apple|pear)s?$", r"\d+-?\d", r"^[\d/-]+$", "é{1,2}", "^.$", "a.b", "(?i)A", "^[|]$", r"^\|$"],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::FutureWarning")
