@@ -14,20 +14,19 @@ from torch import Tensor
 
 from runtime.errors import GemmaError
 
-from .config import GemmaConfig, parse_config, tied
+from .config import GemmaConfig, parse_config
 from .locate import locate
+from .own_head import own_head, with_named_head, with_table
 from .packed_tensor import PackedEntry, activation_scales, cache_scales, join
 from .quantized_elsewhere import bits_of
 from .read_json import read_json
 from .released_grid import PROBED, on_grid
-from .stored_tensor import DTYPES, Entry, Stored, as_torch, widened
-from .tensors import HEAD, Shape, is_linear, known_unused, needed, our_name
-from .weight_entries import alike as same_floats
+from .stored_tensor import DTYPES, Stored, as_torch, widened
+from .tensors import HEAD, TABLE, Shape, is_linear, known_unused, needed, our_name
 from .weight_entries import weight_entries
 from .weight_files import WHOLE, unread_index
 
 Floats = NDArray[np.float32]
-UNTIED = "set tie_word_embeddings to true if the model was trained with one matrix for both; else save it with its head"
 MOST_NAMED = 8  # tensors listed in one message
 CHECKED = 8192  # rows at a time
 
@@ -39,12 +38,12 @@ class Checkpoint:
     entries: Mapping[str, Stored]  # by our name
     unused: tuple[str, ...]  # known and skipped, by released name
     cache_scales: Mapping[str, float] = field(default_factory=dict)  # of a quantized release, by parameter
-    head: Stored | None = None  # of a release that stores it beside the token embeddings
+    head: Stored | None = None  # as it is stored: of its own, or the token table once more
     notes: tuple[str, ...] = ()  # what a person should know of how the folder was read
 
     @classmethod
     def open(cls, source: str | Path) -> Checkpoint:
-        """Open and check a checkpoint; no tensor is read yet.
+        """Open and check a checkpoint; of its tensors a stored head is read, to compare it with the token table.
 
         Raises GemmaError if it is not there, not a supported Gemma, or if any tensor is missing,
         unexpected or misshapen (all are reported together).
@@ -53,9 +52,6 @@ class Checkpoint:
         raw = read_json(folder, "config.json")
         checkpoint = cls.of(folder, raw, weight_entries(folder, raw))
         beside = (f"{WHOLE} is read, not the files of the index beside it",) if unread_index(folder, raw) else ()
-        head, table = checkpoint.head, checkpoint.entries["embed_tokens.weight"]
-        if not tied(raw) and isinstance(head, Entry) and isinstance(table, Entry) and not same_floats(head, table):
-            raise GemmaError(f"{head.origin}: not the same as the token embeddings", UNTIED)
         return replace(checkpoint, notes=beside + checkpoint.notes)
 
     @classmethod
@@ -63,17 +59,17 @@ class Checkpoint:
         """Of a config.json and the tensors there are, by released name.  Raises GemmaError as `open`."""
         config = parse_config(raw, str(folder))
         bits, notes = bits_of(raw, found, str(folder))
-        scales = {}
+        found, scales = with_named_head(found, config, str(folder)), {}
         if bits:
             used = {name: one for name, one in found.items() if not known_unused(config, name)}
             scales = cache_scales(used)
             config = replace(config, activation_scales=activation_scales(used, str(folder)))
-            found = join(found, bits, needed(config), str(folder))
+            found = join(found, bits, needed(replace(config, own_head=True)), str(folder))
+        found = with_table(found, raw, str(folder))
+        config = replace(config, own_head=own_head(found))
         unused = tuple(sorted(name for name in found if known_unused(config, name)))
         entries = {our_name(name): entry for name, entry in found.items() if name not in unused}
         report_misfits(folder, entries, needed(config))
-        if not tied(raw) and HEAD not in found:
-            raise GemmaError(f"{folder}: no {HEAD}, and config.json says that it is not the token embeddings", UNTIED)
         return cls(folder, config, entries, unused, scales, found.get(HEAD), notes)
 
     def read(self, name: str) -> Floats:
@@ -88,7 +84,7 @@ class Checkpoint:
 
     def read_rows(self, name: str, rows: range, step: int) -> Iterator[Floats]:
         """Some rows of a matrix, in pieces of up to `step` rows, float32."""
-        entry = self.entries[name]
+        entry = self._entry(name)
         with entry.opened() as view:
             for start in rows[::step]:
                 yield finite(widened(view[start : min(start + step, rows.stop)]), entry.origin)
@@ -108,25 +104,25 @@ class Checkpoint:
         if self.is_packed or not self._probe("layers.0.self_attn.q_proj.weight"):
             return frozenset()
         layers = {name for name, shape in needed(self.config).items() if len(shape) == 2 and is_linear(name)}
-        return frozenset(layers | {name for name in ("embed_tokens.weight",) if self._probe(name)})
+        return frozenset(layers | {name for name in (TABLE, HEAD) if name in self.entries and self._probe(name)})
 
     def _probe(self, name: str) -> bool:
         rows, width = self.entries[name].shape
         return on_grid(next(self.read_rows(name, range(min(rows, -(-PROBED // width))), rows)))
 
+    def _entry(self, name: str) -> Stored:
+        """The head's is there even where it is the token table once more, for who wants to read it by itself."""
+        return self.head if name == HEAD and self.head else self.entries[name]
+
     def check_head(self) -> None:
-        """Raises GemmaError for a head that is released beside the token embeddings and is not the same."""
-        table, head = self.packed("embed_tokens.weight"), self.head
-        if table is None or head is None:
-            return
-        if not (isinstance(head, PackedEntry) and alike(head, table)):
-            raise GemmaError(
-                f"{head.origin}: not the same as the token embeddings", "a head of its own is not supported"
-            )
+        """Raises GemmaError for NaN or Inf in a head of its own, which is otherwise read after hours of work."""
+        if self.config.own_head:
+            for _ in self.read_rows(HEAD, range(self.config.vocab), CHECKED):
+                pass
 
     def stored(self, name: str, rows: range) -> Tensor:
         """Some rows of a matrix in the dtype of the file, not checked for NaN."""
-        entry = self.entries[name]
+        entry = self._entry(name)
         with entry.opened() as view:
             return as_torch(view[rows.start : rows.stop])
 
@@ -141,15 +137,6 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         return sum(int(np.prod(entry.shape)) for entry in self.entries.values())
-
-
-def alike(a: PackedEntry, b: PackedEntry) -> bool:
-    """Of one shape and scheme, with the same integers and scales."""
-    if (a.shape, a.scheme) != (b.shape, b.scheme):
-        return False
-    pieces = (range(start, min(start + CHECKED, a.shape[0])) for start in range(0, a.shape[0], CHECKED))
-    pairs = ((a.quantized(rows), b.quantized(rows)) for rows in pieces)
-    return all(np.array_equal(x.packed, y.packed) and np.array_equal(x.scales, y.scales) for x, y in pairs)
 
 
 def report_misfits(folder: Path, entries: Mapping[str, Stored], shapes: dict[str, Shape]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from quantize.recipe import DEFAULT, RECIPES, RELEASED, Recipe
+from quantize.recipe import DEFAULT, RECIPES, RELEASED, Recipe, Rule
+from quantize.scheme import INT8
 from runtime.errors import GemmaError
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
+    from .config import GemmaConfig
 
 
 def choose_recipe(checkpoint: Checkpoint, name: str | None, choice: str | None) -> Recipe:
@@ -18,7 +20,8 @@ def choose_recipe(checkpoint: Checkpoint, name: str | None, choice: str | None) 
     Raises GemmaError for an unknown name, or a text that the recipe has no use for.
     """
     released = checkpoint.is_packed or checkpoint.on_grid
-    return calibrated_recipe(named_recipe(name or (RELEASED if released else DEFAULT)), choice)
+    recipe = calibrated_recipe(named_recipe(name or (RELEASED if released else DEFAULT)), choice)
+    return suited(recipe, checkpoint.config)
 
 
 def named_recipe(name: str) -> Recipe:
@@ -34,3 +37,14 @@ def calibrated_recipe(recipe: Recipe, choice: str | None) -> Recipe:
         calibrated = ", ".join(other.name for other in RECIPES.values() if other.calibrated)
         raise GemmaError(f"--calibrate {choice}: recipe {recipe.name} is not calibrated", f"choose from {calibrated}")
     return recipe
+
+
+def suited(recipe: Recipe, config: GemmaConfig) -> Recipe:
+    """A recipe for a model: one that computes the best logits again from token rows needs a tied head.
+
+    A head of its own has 8 bits instead, if it was not released as integers (DECISIONS.md).
+    """
+    if not config.own_head or not recipe.rescored:
+        return recipe
+    summary = f"{recipe.summary}; a head of its own, in one stage"
+    return dataclasses.replace(recipe, summary=summary, rules=(Rule("head", INT8), *recipe.rules), rescored=0)

@@ -70,6 +70,7 @@ class GemmaConfig:
     cache_bits: int = 0  # of keys and values; 0: floats
     # Of a release that was trained with static ranges, by label ("layers.3.mlp.up_proj"): of linears that have some.
     activation_scales: Mapping[str, ActivationScales] = field(default_factory=dict)
+    own_head: bool = False  # the head has values of its own, not those of the token table
 
     @property
     def own_kv_layers(self) -> int:

@@ -11,6 +11,7 @@ from quantize.recipe import DEFAULT, RECIPES, Recipe
 
 from . import released_grid
 from .checkpoint import Checkpoint
+from .choose_recipe import suited
 from .config import GemmaConfig
 from .split import row_format, row_tables
 from .tensors import needed, part
@@ -32,6 +33,7 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "layers": f"{len(config.layers)}, of which {config.own_kv_layers} own keys and values",
         "context": config.context,
         "window": config.window,
+        **({"head": "of its own: not the values of the token embeddings"} if config.own_head else {}),
         "parameters": parameters(config),
         "tensors": {"used": len(checkpoint.entries), "known and not used": len(checkpoint.unused)},
         **({"released as": released_as(checkpoint)} if of_integers else {}),
@@ -39,7 +41,9 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
         **({"notes": "; ".join(checkpoint.notes)} if checkpoint.notes else {}),
         "cache bytes": cache_bytes(config),
         "recipes": {
-            name: sizes(checkpoint, recipe) for name, recipe in RECIPES.items() if of_integers or not recipe.released
+            name: sizes(checkpoint, suited(recipe, config))
+            for name, recipe in RECIPES.items()
+            if of_integers or not recipe.released
         },
     }
 
@@ -59,7 +63,9 @@ def released_as(checkpoint: Checkpoint) -> dict[str, str]:
     for name in checkpoint.entries:
         packed = checkpoint.packed(name)
         if packed or name in checkpoint.on_grid:
-            found.setdefault(part(name), set()).add(str(packed.scheme if packed else released_grid.SCHEME))
+            found.setdefault(part(checkpoint.config, name), set()).add(
+                str(packed.scheme if packed else released_grid.SCHEME)
+            )
     return {name: ", ".join(sorted(schemes)) for name, schemes in found.items()}
 
 
@@ -72,7 +78,7 @@ def activations(checkpoint: Checkpoint) -> str:
 def parameters(config: GemmaConfig) -> dict[str, int]:
     counted: Counter[str] = Counter()
     for name, shape in needed(config).items():
-        counted[part(name)] += int(np.prod(shape))
+        counted[part(config, name)] += int(np.prod(shape))
     return dict(counted)
 
 

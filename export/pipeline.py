@@ -33,6 +33,7 @@ from .capture import capture
 from .check_scales import check_scales
 from .check_weights import check_weights
 from .checkpoint import Checkpoint
+from .choose_recipe import suited
 from .config import GemmaConfig
 from .prove import Draft, in_order, prove, unsealed
 from .readings import QuantizedSources, Reader
@@ -63,6 +64,7 @@ def export_bundle(
     lowerings = load_targets(targets)
     check_destination(destination, replace=replace)
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
+    recipe = suited(recipe, checkpoint.config)
     ids, side = passage_for(checkpoint, recipe)
     with (
         stored(destination, key_of(checkpoint, recipe, text)) as store,
@@ -147,7 +149,7 @@ def passage_for(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> tuple[NDArray
 
 
 def check_released(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> None:
-    """Raises GemmaError if a recipe wants integers that the checkpoint does not have, or has twice."""
+    """Raises GemmaError if a recipe wants integers that the checkpoint does not have, or if its head is damaged."""
     if recipe.released and not checkpoint.is_packed and not checkpoint.on_grid:
         raise GemmaError(
             f"{checkpoint.folder}: recipe {recipe.name} is for a release of integers, and this one has floats",
@@ -224,7 +226,7 @@ def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
     dtype: Literal["float32", "int8"] = "int8" if config.cache_bits else "float32"
     parameters: dict[str, int] = {}
     for name, shape in needed(config).items():
-        parameters[part(name)] = parameters.get(part(name), 0) + int(np.prod(shape))
+        parameters[part(config, name)] = parameters.get(part(config, name), 0) + int(np.prod(shape))
     return m.Model(
         family=config.family,
         layers=len(config.layers),

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from quantize.recipe import Recipe
 from runtime.bundle import Bundle, describe, seal
+from runtime.decoder import Decoder
 from runtime.engine import ENGINES
+from runtime.executorch_decoder import ExecutorchDecoder
 from runtime.manifest import Manifest
 from runtime.progress import Progress
 from runtime.resident_memory import give_back, peak_rss
+from runtime.session import Session
 
 from .config import GemmaConfig
+from .rehearsal import Rehearsal, rehearse
 from .targets import Runner, runners
 from .verify import (
     EXACT,
@@ -75,6 +79,7 @@ def prove(draft: Draft, folder: Path, sources: Callable[[int, bool], Any] | None
     bundle, all_ways = unsealed(manifest, folder), ways(manifest)
     golden = [way for way in all_ways if way.target == all_ways[0].target][-1]
     reports: list[Report] = []
+    rehearsal: Rehearsal | None = None
     with Progress("verifying", len(all_ways) * (1 + len(lengths(config.window, len(ids))))) as progress:
         for way in all_ways:
             runner, key = way.runner, way.key(manifest, config.cache_bits)
@@ -93,9 +98,11 @@ def prove(draft: Draft, folder: Path, sources: Callable[[int, bool], Any] | None
             judge(report, draft.recipe, exact=runner.exact, half=runner.half, limit=limit)
             if way == golden:
                 (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
+                if isinstance(decoder, Decoder | ExecutorchDecoder):
+                    rehearsal = rehearse(Session(bundle, decoder=decoder))
             reports.append(report)
             del decoder
-    (folder / "parity.json").write_bytes(pretty(Reports(reports)))
+    (folder / "parity.json").write_bytes(pretty(Reports(reports, rehearsal)))
     finish(manifest, folder, draft.peak)
     return reports
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from runtime.row_table import RowTable
 from .checkpoint import Checkpoint
 from .config import GemmaConfig, LayerConfig
 from .model import KV, Decoder, Layer, PerLayerInputs, RMSNorm, softcapped
+from .tensors import HEAD
 from .weights import Unit, Weights, gathered, piece_rows, units
 
 Floats = NDArray[np.float32]
@@ -51,7 +52,11 @@ class FloatSource:
 
     @cached_property
     def units(self) -> dict[str, Unit]:
-        return {unit.parameter: unit for unit in units(self.config)}
+        """A stored head is read by itself, so that an export that takes the token table for it does not agree."""
+        by_parameter = {unit.parameter: unit for unit in units(self.config)}
+        if self.checkpoint.head:
+            by_parameter["head.weight"] = replace(by_parameter["head.weight"], tensor=HEAD)
+        return by_parameter
 
     def floats(self, parameter: str) -> Floats:
         unit = self.units[parameter]

@@ -13,7 +13,7 @@ PREFIXES = ("model.language_model.", "language_model.model.", "model.")
 TOWERS = re.compile(
     r"^(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio|multi_modal_projector|vision_embedder|audio_embedder)\."
 )
-HEAD = "lm_head.weight"
+HEAD, TABLE = "lm_head.weight", "embed_tokens.weight"
 SHARED_DEAD = re.compile(
     r"layers\.(\d+)\.self_attn\."
     r"(?:(?:k_proj|v_proj|k_norm)\.weight|[kv]_proj\.(?:in|out)put_activation_scale|[kv]_cache_scale)"
@@ -23,9 +23,11 @@ SHARED_DEAD = re.compile(
 def needed(config: GemmaConfig) -> dict[str, Shape]:
     """Every tensor that the model is made of, by our name (the released name without its prefix)."""
     shapes: dict[str, Shape] = {
-        "embed_tokens.weight": (config.vocab, config.hidden),
+        TABLE: (config.vocab, config.hidden),
         "norm.weight": (config.hidden,),
     }
+    if config.own_head:
+        shapes[HEAD] = (config.vocab, config.hidden)
     if config.per_layer_dim:
         width = len(config.layers) * config.per_layer_dim
         shapes |= {
@@ -76,7 +78,7 @@ def our_name(released: str) -> str:
 
 def known_unused(config: GemmaConfig, released: str) -> bool:
     """Towers, dead keys and values of shared layers, and a tied head stored twice."""
-    if TOWERS.match(released) or released == HEAD:
+    if TOWERS.match(released) or (released == HEAD and not config.own_head):
         return True
     dead = SHARED_DEAD.fullmatch(our_name(released))
     if dead is None or int(dead[1]) >= len(config.layers):
@@ -89,12 +91,14 @@ def is_linear(name: str) -> bool:
     return name.startswith("layers.") and (".self_attn." in name or ".mlp." in name)
 
 
-def part(name: str) -> str:
+def part(config: GemmaConfig, name: str) -> str:
     """The part of the model that a tensor belongs to, for a table of parameters."""
     if name.startswith("embed_tokens_per_layer"):
         return "per-layer embeddings"
-    if name.startswith("embed_tokens"):
-        return "token embeddings and head"
+    if name == HEAD:
+        return "head"
+    if name == TABLE:
+        return "token embeddings" if config.own_head else "token embeddings and head"
     if "per_layer" in name:
         return "per-layer projections"
     if ".mlp." in name:

@@ -8,7 +8,7 @@ torch: what the references say is in files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from runtime.errors import GemmaError
 from runtime.golden import Goldens, record
 
 from .greedy_figures import Greedy
+from .rehearsal import Rehearsal
 
 Floats = NDArray[np.float32]
 BEYOND = 7  # tokens after two windows
@@ -35,6 +36,8 @@ LARGE = 1e8  # parameters: such a model is run by a slow runner in few places, a
 HALF_AGREEMENT, HALF_DIVERGENCE = 0.04, 1e-3  # what float16 may take from a gate: tiny random models lose 3 points
 ORDERS = 4  # times the noise: sums in another order moved the logits of a trained sample by 2.7 times as much
 NOISES = 2  # times that a reference with static ranges differs from itself in float64
+LEAST = 0.1  # of the positions: those before the first step that went the other way are among them
+STEPPED = 2e-2  # mean where some went: 0.0125 at most in ten proofs, where the noise showed none
 UNSURE = 0.03  # of its tokens: more than it chooses otherwise in float64, its text being short
 LOWERING = 0.05  # nats: what dynamic rounding of activations may add, and a wrong graph exceeds
 
@@ -49,6 +52,7 @@ class Parity(msgspec.Struct, frozen=True):
     worst_difference: float  # of a logit
     worst_relative: float  # of the largest logit
     mean_relative: float = 0.0  # mean over positions of the largest difference, of the largest logit
+    least_relative: float = 0.0  # what a tenth of them stay below: a rare step the other way does not move it
 
     def line(self, name: str) -> str:
         return (
@@ -77,9 +81,10 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Reports(msgspec.Struct, frozen=True):
-    """parity.json: every way to run every artifact."""
+    """parity.json: every way to run every artifact, and what the first was asked besides its logits."""
 
     reports: list[Report]
+    rehearsal: Rehearsal | None = None  # none where nothing here runs the first artifact
 
 
 def lengths(window: int, limit: int) -> list[int]:
@@ -115,7 +120,7 @@ class Tally:
     divergence: float = 0.0
     worst_divergence: float = 0.0
     worst_difference: float = 0.0
-    differences: float = 0.0
+    differences: list[float] = field(default_factory=list)
     largest: float = 0.0
 
     def add(self, found: Floats, expected: Floats) -> None:
@@ -126,7 +131,7 @@ class Tally:
         self.divergence += float(divergence.sum())
         self.worst_divergence = max(self.worst_divergence, float(divergence.max()))
         self.worst_difference = max(self.worst_difference, float(differences.max()))
-        self.differences += float(differences.sum())
+        self.differences += differences.tolist()
         self.largest = max(self.largest, float(np.abs(expected).max()))
 
     def parity(self) -> Parity:
@@ -137,7 +142,8 @@ class Tally:
             self.worst_divergence,
             self.worst_difference,
             self.worst_difference / self.largest,
-            self.differences / self.positions / self.largest,
+            float(np.mean(self.differences)) / self.largest,
+            float(np.quantile(self.differences, LEAST)) / self.largest,
         )
 
 
@@ -273,8 +279,13 @@ def exact_checks(report: Report, limit: float) -> Checks:
     wrong, allowed = greedy.steps - greedy.equal - greedy.ties, greedy.unsure + (UNSURE * greedy.steps if noise else 0)
     checks = [("greedy tokens that its own integers would not choose", wrong, allowed, wrong <= allowed)]
     if noise:
-        most, mean = max(EXACT, ORDERS * noise.mean_relative), values.mean_relative
-        return [("mean relative difference from its own integers", mean, most, mean <= most), *checks]
+        most, mean = max(STEPPED, ORDERS * noise.mean_relative), values.mean_relative
+        low, least = max(EXACT, ORDERS * noise.least_relative), values.least_relative
+        return [
+            ("mean relative difference from its own integers", mean, most, mean <= most),
+            ("least relative difference from its own integers", least, low, least <= low),
+            *checks,
+        ]
     relative = values.worst_relative
     return [("largest relative difference from its own integers", relative, limit, relative <= limit), *checks]
 

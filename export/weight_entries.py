@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from runtime.errors import GemmaError
 
-from .stored_tensor import DTYPES, INTEGERS, Entry, entries_of
+from .same_values import same_values
+from .stored_tensor import Entry, entries_of
 from .weight_files import weight_files, weight_map
-
-PIECE = 8192  # rows compared at a time
 
 
 def weight_entries(folder: Path, raw: Mapping[str, Any]) -> dict[str, Entry]:
@@ -33,18 +30,9 @@ def weight_entries(folder: Path, raw: Mapping[str, Any]) -> dict[str, Entry]:
 
 def chosen(earlier: Entry, later: Entry, named: str) -> Entry:
     """Of two with one name: transformers reads the later, in the order of the files' names."""
-    if named == earlier.file.name and not alike(earlier, later):
+    if named == earlier.file.name and not same_values(earlier, later):
         raise GemmaError(
             f"{later.origin}: another tensor than that of {named}, where the index says it is",
             "delete the file that does not belong to this checkpoint, or save the model again",
         )
     return later
-
-
-def alike(a: Entry, b: Entry) -> bool:
-    if (a.shape, a.dtype) != (b.shape, b.dtype) or a.dtype not in DTYPES | INTEGERS:
-        return False
-    rows = a.shape[0] if a.shape else 1
-    with a.opened() as one, b.opened() as other:
-        pieces = (slice(start, start + PIECE) for start in range(0, rows, PIECE))
-        return all(np.array_equal(one[piece], other[piece]) for piece in pieces)

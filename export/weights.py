@@ -16,7 +16,7 @@ from quantize.scheme import FLOAT, Scheme
 from . import released_grid
 from .checkpoint import Checkpoint
 from .config import GemmaConfig
-from .tensors import needed
+from .tensors import HEAD, TABLE, needed
 
 PIECE_BYTES = 32 << 20  # floats of one matrix that are in memory at a time
 
@@ -38,7 +38,9 @@ def units(config: GemmaConfig) -> list[Unit]:
     for tensor, shape in needed(config).items():
         label = tensor.removesuffix(".weight")
         inputs = shape[1] if len(shape) == 2 else 0
-        if label == "embed_tokens":
+        if tensor == TABLE and config.own_head:
+            continue  # only row files hold it
+        if tensor in (TABLE, HEAD):
             found.append(Unit("head.weight", tensor, range(shape[0]), inputs, "head"))
         elif label == "per_layer_model_projection":
             edge = config.own_kv_layers * config.per_layer_dim

@@ -1,7 +1,7 @@
 """Which tensor is stored how: readable tables, first match wins.
 
 A name is the tensor's own (`layers.3.self_attn.v_proj`, `per_layer_model_projection`), `head` for
-the tied output table, `rows.tokens` and `rows.per_layer` for the tables that stay on flash.
+the output table (the token table, if tied), `rows.tokens` and `rows.per_layer` for the tables that stay on flash.
 """
 
 from __future__ import annotations

@@ -14,15 +14,16 @@ HEADER = "thought\n"  # the name of the channel that thoughts are in
 
 Part = Literal["text", "thought", "call"]
 Events = list[Text | Thought | ToolCall]
-Check = Callable[[str, dict[str, Any]], str]  # what is wrong with a call, "" if nothing
+# A call to the values of its arguments and what is wrong with them, "" if nothing; raises CallError.
+ReadCall = Callable[[CallParser], tuple[dict[str, Any], str]]
 
 
 class AnswerReader:
     """`part` is where the answer is; `thoughts` and `calls` count those so far."""
 
-    def __init__(self, tokenizer: Tokenizer, control: ControlTokens, prompt: Sequence[int], check: Check) -> None:
+    def __init__(self, tokenizer: Tokenizer, control: ControlTokens, prompt: Sequence[int], read: ReadCall) -> None:
         """`prompt` ends where the answer begins, which may be inside a thought."""
-        self._tokenizer, self._control, self._check = tokenizer, control, check
+        self._tokenizer, self._control, self._read = tokenizer, control, read
         self.thought_tokens = self.thoughts = self.calls = 0
         self._enter("text")
         start = open_thought(prompt, control)
@@ -63,7 +64,7 @@ class AnswerReader:
         self.thoughts += part == "thought"
         self._stream = self._tokenizer.stream()
         self._held, self._named, self._thought = "", False, False
-        self._parser, self._problem = CallParser(), ""
+        self._parser = CallParser()
 
     def _leave(self, part: Part) -> Events:
         """The events that close a part; a thought's last line break belongs to its end token."""
@@ -88,28 +89,20 @@ class AnswerReader:
         return [Thought(said)] if said else []
 
     def _feed(self, token: int) -> None:
-        """One token of a call; behind a mistake the rest is only passed over."""
-        if self._problem:
-            return
-        try:
-            if token == self._control.quote:
-                self._stream = self._tokenizer.stream()
-                self._parser.push_quote()
-            else:
-                self._parser.push(self._stream.push(token))
-        except CallError as error:
-            self._problem = str(error)
+        """One token of a call."""
+        if token == self._control.quote:
+            self._stream = self._tokenizer.stream()
+            self._parser.push_quote()
+        else:
+            self._parser.push(self._stream.push(token))
 
     def _called(self) -> ToolCall:
         self.calls += 1
         arguments: dict[str, Any] = {}
-        problem = self._problem
-        if not problem:
-            try:
-                arguments = self._parser.finish()
-                problem = self._check(self._parser.name, arguments)
-            except CallError as error:
-                problem = str(error)
+        try:
+            arguments, problem = self._read(self._parser)
+        except CallError as error:
+            problem = str(error)
         return ToolCall(f"call_{self.calls}", self._parser.name or "unknown", arguments, problem)
 
 

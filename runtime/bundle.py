@@ -1,7 +1,8 @@
 """A bundle is a folder: opened and checked here, and written here.
 
 Nothing in it is trusted: the manifest is guarded by `bundle.sha256`, every file is in the manifest
-with its size and hash, and no name leaves the folder.
+with its size and hash, and no name leaves the folder.  In the cache of the Hugging Face Hub files are
+links to others that are called by their hashes: a link is followed to what the manifest describes.
 """
 
 from __future__ import annotations
@@ -66,10 +67,12 @@ class Bundle:
 
     def check_file(self, name: str, entry: File, *, hashed: bool) -> None:
         path = self.folder / name
-        if path.is_symlink() or not path.resolve().is_relative_to(self.folder.resolve()):
-            raise GemmaError(f"{path}: leads out of the bundle", "a bundle holds plain files only")
         if not path.is_file():
             raise GemmaError(f"{path}: missing", FETCH_AGAIN)
+        if not path.parent.resolve().is_relative_to(self.folder.resolve()):
+            raise GemmaError(f"{path}: leads out of the bundle", "folders of a bundle are no links")
+        if path.is_symlink() and path.resolve().name != entry.sha256:
+            hashed = True  # the hub's cache names a file by its hash; of any other only the contents tell
         found = path.stat().st_size
         if found != entry.size:
             raise GemmaError(f"{path}: {found} bytes, the manifest says {entry.size}", FETCH_AGAIN)

@@ -1,157 +1,192 @@
 """The calls that some tools allow, as a grammar for llguidance: only their names, arguments by their schemas.
 
-Arguments come in the order in which the template writes them: sorted, without regard to case.
+Arguments come in the order in which the template writes them: sorted, without regard to case.  A keyword of a
+schema is held, or refused by its name; the grammar may allow less than the schema, never more.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
-from .call_syntax import render_value
-from .control_tokens import QUOTE
+from .array_rules import array_rule
+from .call_text import value_pieces
 from .errors import GemmaError
-from .json_schema import resolved
+from .guidance import AS_TEXT
+from .json_schema import Schema
+from .object_rules import object_rule
+from .schema_parts import DIGITS, Choice, Condition, Part, Parts, check_held, disjoint, finite, kinds, number_range
+from .text_pattern import ANY_TEXT, NO_TEXT, is_empty, terminal_of_format, terminal_of_pattern
 from .tool_schema import Declaration
 
-SCALARS = ("integer", "number", "boolean", "null")
-RANGES = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-KINDS = (*SCALARS, "string", "array", "object")
-ANY = "any"  # the reference of a value of any kind
+RULES = 20_000  # most rules of a grammar
+FAR = 10**18  # where a range ends that has one end only, because digits could go on for ever
+INTEGER = "/-?(?:0|[1-9][0-9]{0,18})/"
+NUMBER = "/-?(?:0|[1-9][0-9]{0,18})(?:\\.[0-9]{1,17})?(?:[eE][-+]?[0-9]{1,2})?/"
 
 
-def call_grammar(declared: Sequence[Declaration], call_end: int, quote: int) -> str:
-    """Lark rules for what stands between `<|tool_call>` and the end token, which is the last of it.
+def call_grammar(
+    declared: Sequence[Declaration], call_end: int, quote: int, free: Collection[str] | None = None
+) -> str:
+    """Lark rules for what stands between the token that begins a call and the one that ends it, which is the last.
 
-    Raises GemmaError for a schema that has no such rules.
+    Tools named in `free` may have any arguments.  Raises GemmaError, which names the tool and the keyword,
+    for another whose schema can not be held.
     """
-    calls = []
     rules = Rules(quote)
+    calls = []
     for tool in declared:
-        rules.root = tool["function"]["parameters"]
-        rules.references = {where: rule for where, rule in rules.references.items() if where == ANY}
-        calls.append(f"{text(tool['function']['name'])} {rules.value({'additionalProperties': False, **rules.root})}")
-    return f'start: "call:" ({" | ".join(calls)}) <[{call_end}]>\n' + "\n".join(rules.lines) + "\n"
+        name, schema = tool["function"]["name"], tool["function"]["parameters"]
+        try:
+            calls.append(f"{text(name)} {rules.arguments({'type': 'object'} if name in (free or ()) else schema)}")
+        except GemmaError as error:
+            raise GemmaError(f"calls of {name} can not be held to its schema: {error.message}", error.hint) from error
+    return f'{AS_TEXT}start: "call:" ({" | ".join(calls)}) <[{call_end}]>\n' + "\n".join(rules.lines) + "\n"
 
 
-@dataclass
 class Rules:
-    """Rules made so far; `value` adds one for a schema and gives its name."""
+    """Rules made so far; `value` adds one for parts of a schema and gives its name, or "" where no value fits."""
 
-    quote: int
-    root: Mapping[str, Any] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
-    references: dict[str, str] = field(default_factory=dict)
-    count: int = 0
+    def __init__(self, quote: int) -> None:
+        self.quote = f"<[{quote}]>"
+        self.lines: list[str] = []
+        self.parts = Parts({})
+        self._names: dict[frozenset[Part], str] = {}
+        self._open: dict[str, bool] = {}  # rules in the making, and whether they were asked for inside themselves
+        self._count = 0
 
-    def value(self, schema: Any) -> str:
-        if isinstance(schema, Mapping) and "$ref" in schema:
-            return self.reference(schema)
-        return self.anything() if schema is True else self.named(self.alternatives(schema))
+    def arguments(self, schema: Schema) -> str:
+        self.parts, self._names = Parts(schema), {}
+        rule = self.of([schema, {"type": "object"}])
+        if not rule:
+            raise GemmaError("no arguments fit it", "correct the schema")
+        return rule
 
-    def named(self, rule: str) -> str:
-        self.count += 1
-        self.lines.append(f"v{self.count}: {rule}")
-        return f"v{self.count}"
+    def of(self, schemas: Sequence[Any]) -> str:
+        return self.value(self.parts.of(schemas))
 
-    def reference(self, schema: Mapping[str, Any]) -> str:
-        """A rule that may be asked for again, also inside itself."""
-        where = str(schema["$ref"])
-        if where not in self.references:
-            self.count += 1
-            self.references[where] = f"r{self.count}"
-            self.lines.append(f"{self.references[where]}: {self.alternatives(resolved(schema, self.root))}")
-        return self.references[where]
+    def value(self, parts: Sequence[Part]) -> str:
+        key = frozenset(parts)
+        if key in self._names:
+            if self._names[key] in self._open:
+                self._open[self._names[key]] = True
+            return self._names[key]
+        self._names[key] = name = self.reserve("v")
+        self._open[name] = False
+        rule = self.alternatives(parts)
+        if self._open.pop(name) and not rule:
+            raise GemmaError("a part of it that refers to itself has no value", "correct the schema")
+        if rule:
+            self.lines.append(f"{name}: {rule}")
+        self._names[key] = name if rule else ""
+        return self._names[key]
 
-    def alternatives(self, schema: Any) -> str:
-        if not isinstance(schema, Mapping) or "allOf" in schema or "not" in schema:
-            raise GemmaError(f"calls can not be constrained to {schema!r:.60}", "simplify the schema of the tool")
-        nullable = ["null"] if schema.get("nullable") else []
-        if "enum" in schema or "const" in schema:
-            values = [*schema.get("enum", [schema.get("const")]), *([None] if nullable else [])]
-            return " | ".join(self.literal(value) for value in values)
-        for keyword in ("anyOf", "oneOf"):
-            if keyword in schema:
-                return " | ".join([*(self.value(one) for one in schema[keyword]), *map(text, nullable)])
-        asked = schema.get("type") or ("object" if "properties" in schema else list(KINDS))
-        kinds = [asked] if isinstance(asked, str) else list(asked)
-        return " | ".join(self.kind(kind, schema) for kind in dict.fromkeys([*kinds, *nullable]))
+    def named(self, rule: str, letter: str = "v") -> str:
+        """A rule of its own; a capital letter makes it a terminal."""
+        name = self.reserve(letter)
+        self.lines.append(f"{name}: {rule}")
+        return name
 
-    def kind(self, kind: str, schema: Mapping[str, Any]) -> str:
-        if kind in SCALARS:
-            ranges = {word: schema[word] for word in RANGES if word in schema and kind in ("integer", "number")}
-            return self.named(f"%json {json.dumps({'type': kind, **ranges})}")
+    def reserve(self, letter: str) -> str:
+        self._count += 1
+        if self._count > RULES:
+            raise GemmaError(f"there are more than {RULES} rules once all is written out", "simplify the schema")
+        return f"{letter}{self._count}"
+
+    def alternatives(self, parts: Sequence[Part]) -> str:
+        choice = next((part for part in parts if isinstance(part, Choice)), None)
+        if choice:
+            return joined(map(self.value, self.branches(choice, [part for part in parts if part is not choice])))
+        conditions = [part for part in parts if isinstance(part, Condition)]
+        return joined(self.kind(kind, conditions) for kind in kinds(conditions))
+
+    def branches(self, choice: Choice, rest: Sequence[Part]) -> list[list[Part]]:
+        ways = [list(dict.fromkeys([*rest, *self.parts.of([schema])])) for schema in choice.schemas]
+        for index, way in enumerate(ways if choice.keyword == "oneOf" else []):
+            if not all(disjoint(self.parts, way, other) for other in ways[:index]):
+                raise GemmaError(
+                    "the keyword oneOf can not be held where more than one alternative may fit", "use anyOf"
+                )
+        return ways
+
+    def kind(self, kind: str, conditions: Sequence[Condition]) -> str:
+        values = finite(self.parts, kind, conditions)
+        if values is not None:
+            return joined(map(self.literal, values))
+        check_held(kind, conditions)
+        if kind in ("integer", "number"):
+            return self.number(kind, conditions)
         if kind == "string":
-            return self.string(schema)
-        if kind == "array":
-            return self.array(schema)
-        if kind == "object":
-            return self.object(schema)
-        raise GemmaError(f"the type {kind!r} is not one of {', '.join(KINDS)}", "correct the schema of the tool")
+            return self.string(conditions)
+        return array_rule(self, conditions) if kind == "array" else object_rule(self, conditions)
 
     def literal(self, value: Any) -> str:
-        """A value as it is written, its quotes as tokens."""
-        pieces = render_value(value).split(QUOTE)
-        return f" <[{self.quote}]> ".join(text(piece) if piece else "" for piece in pieces).strip()
+        return self.written(value_pieces(value))
 
-    def string(self, schema: Mapping[str, Any]) -> str:
-        least, most = schema.get("minLength", 0), schema.get("maxLength", "")
-        pattern = schema.get("pattern")
-        inner = searched(pattern) if pattern is not None else f"(?s:.{{{least},{most}}})"
-        self.count += 1
-        escaped = inner.replace("/", "\\/")
-        self.lines.append(f"S{self.count}: /{escaped}/")
-        return f"<[{self.quote}]> S{self.count} <[{self.quote}]>"
+    def written(self, pieces: Iterable[str | None]) -> str:
+        """Texts as they are, None as the quote token."""
+        return " ".join(self.quote if piece is None else text(piece) for piece in pieces if piece != "")
 
-    def array(self, schema: Mapping[str, Any]) -> str:
-        item = self.value(schema.get("items", True))
-        least, most = schema.get("minItems", 0), schema.get("maxItems")
-        if most == 0:
-            return '"[" "]"'
-        more = f'("," {item}){{{max(least - 1, 0)},{"" if most is None else most - 1}}}'
-        return f'"[" {item} {more} "]"' if least else f'"[" ({item} {more})? "]"'
+    def number(self, kind: str, conditions: Sequence[Condition]) -> str:
+        low, high = number_range(kind, conditions)
+        steps = [condition.keywords["multipleOf"] for condition in conditions if "multipleOf" in condition.keywords]
+        if steps and kind == "number":
+            low, high = max(low, -farthest(steps)), min(high, farthest(steps))
+        if low > high or not has_multiple(kind, steps, low, high):
+            return ""
+        if not steps and math.isinf(low) and math.isinf(high):
+            return INTEGER if kind == "integer" else NUMBER
+        edges = {
+            "minimum": -FAR if low < -FAR and high > -FAR else low,
+            "maximum": FAR if high > FAR and low < FAR else high,
+        }
+        ranged = {word: edge for word, edge in edges.items() if math.isfinite(edge)}
+        multiples = {"allOf": [{"multipleOf": step} for step in steps]} if steps else {}
+        return self.named(f"%json {json.dumps({'type': kind, **ranged, **multiples})}")
 
-    def object(self, schema: Mapping[str, Any]) -> str:
-        """Properties in their order; a comma before each but the first that is there."""
-        known = sorted(schema.get("properties", {}).items(), key=lambda item: item[0].lower())
-        extra = schema.get("additionalProperties", not known)
-        if not known:
-            return self.mapping(extra)
-        required = set(schema.get("required", ()))
-        pairs = [(name in required, f'{text(name)} ":" {self.value(one)}') for name, one in known]
-        firsts = []
-        for index, (needed, pair) in enumerate(pairs):
-            after = [f'"," {other}' if must else f'("," {other})?' for must, other in pairs[index + 1 :]]
-            firsts.append(" ".join([pair, *after]))
-            if needed:
-                break
-        every = "(" + " | ".join(firsts) + ")"
-        return f'"{{" {every if required else every + "?"} "}}"'
+    def string(self, conditions: Sequence[Condition]) -> str:
+        terminal = self.text(conditions)
+        return "" if is_empty(terminal) else f"{self.quote} {self.named(terminal, 'S')} {self.quote}"
 
-    def mapping(self, values: Any) -> str:
-        """An object whose names are free."""
-        if values is False:
-            return '"{" "}"'
-        pair = self.named(f'/[A-Za-z_][A-Za-z0-9_]*/ ":" {self.value(values)}')
-        return f'"{{" ({pair} ("," {pair})*)? "}}"'
+    def text(self, conditions: Sequence[Condition]) -> str:
+        """The terminal of what stands between quotes."""
+        words = [condition.keywords for condition in conditions]
+        terminals = [terminal_of_pattern(one["pattern"]) for one in words if "pattern" in one]
+        terminals += [terminal_of_format(one["format"]) for one in words if "format" in one]
+        least = max((one.get("minLength", 0) for one in words), default=0)
+        most = min((one["maxLength"] for one in words if "maxLength" in one), default=None)
+        if most is not None and least > most:
+            return NO_TEXT
+        if least or most is not None:
+            terminals.append(f"/(?s:.{{{least},{'' if most is None else most}}})/")
+        return " & ".join(terminals) or ANY_TEXT
 
-    def anything(self) -> str:
-        """A value of any kind: one rule, because it holds such values again."""
-        if ANY not in self.references:
-            self.references[ANY] = "any"
-            self.lines.append(f"any: {self.alternatives({'type': list(KINDS)})}")
-        return "any"
+
+def farthest(steps: Sequence[float]) -> float:
+    """Multiples up to here have so few digits that a program's float is the same number."""
+    places = max(0, *(-int(Decimal(repr(step)).normalize().as_tuple().exponent) for step in steps))
+    if places >= DIGITS:
+        raise GemmaError(f"the keyword multipleOf can not be held with {places} places", "give a greater step")
+    return float(10 ** (DIGITS - places))
+
+
+def has_multiple(kind: str, steps: Sequence[float], low: float, high: float) -> bool:
+    """Whether a range holds a number that is a multiple of all steps."""
+    ratios = [Fraction(repr(step)) for step in [*steps, *([1] if kind == "integer" else [])]]
+    if not ratios or math.isinf(low) or math.isinf(high):
+        return True
+    whole = math.lcm(*(ratio.denominator for ratio in ratios))
+    common = Fraction(math.lcm(*(int(ratio * whole) for ratio in ratios)), whole)
+    return math.floor(Fraction(high) / common) >= math.ceil(Fraction(low) / common)
+
+
+def joined(rules: Iterable[str]) -> str:
+    return " | ".join(rule for rule in rules if rule)
 
 
 def text(word: str) -> str:
     return json.dumps(word, ensure_ascii=False)
-
-
-def searched(pattern: str) -> str:
-    """A pattern that matches a part, as one that matches the whole."""
-    begin = "" if pattern.startswith("^") else "(?s:.*)"
-    end = "" if pattern.endswith("$") and not pattern.endswith("\\$") else "(?s:.*)"
-    inner = pattern.removeprefix("^")
-    return f"{begin}(?:{inner if end else inner.removesuffix('$')}){end}"

@@ -1,281 +1,275 @@
 """Gemma's syntax of a tool call: `call:name{key:value,...}`, where strings stand between quote tokens.
 
-The parser is a machine with a stack of its own: its time is linear, deep nesting costs no recursion,
-and it can be fed piece by piece.  It takes what small models get wrong and what is still clear: bare
-words as strings, JSON's quotes, a comma too many, spaces.
+The reader takes what models get wrong and what is still clear: bare words as strings, other quotes, a comma
+too many or too few, spaces, and an opening quote token that is missing.  What the template writes keeps its
+meaning.  The time is linear in the length, and deep nesting costs no recursion.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from .control_tokens import QUOTE
-
 DEPTH = 64  # most objects and arrays inside each other
-HEAD = re.compile(r"\s*call:\s*([^\s{}\[\]:,\"]+)\s*")
-INTEGER = re.compile(r"[-+]?[0-9]{1,400}")
-NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-KEY_ENDS, VALUE_ENDS, STRING_ENDS = re.compile(r"[:}{\]\[,]"), re.compile(r"[,}\]{\[]"), re.compile(r'["\\]')
-WORDS = {"null": None, "None": None, "true": True, "True": True, "false": False, "False": False}
+HEAD = re.compile(r"\s*call:\s*([^\s{}\[\],\"]+)\s*\{")
+KEY_ENDS, VALUE_ENDS = re.compile(r"[:}{\]\[,]"), re.compile(r"[,}\]{\[]")
+SPACE = re.compile(r"\s*")
+JSON_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+SINGLE_END = re.compile(r"(?<!\\)'(?=\s*[,:}\]])")
+NAME_AHEAD = re.compile(r"[A-Za-z_$][\w.$-]*\s*:")
+NAME_INSIDE = re.compile(r"[,{](\s*)([A-Za-z_$][\w.$-]*):")  # the template writes no space before it
+OPENS = re.compile(r"[:\[,{]\s*\Z")  # a quote token behind this opens a string
+TOKEN = "quote token"
 
 
 class CallError(ValueError):
     """A call that can not be read: one sentence, which the model may be shown."""
 
 
-@dataclass
-class Level:
-    """An object or an array that is not closed yet."""
+@dataclass(frozen=True)
+class Bare:
+    """A word that stood without quotes: a number, true, null, or a string, as its schema has it."""
 
-    holds: dict[str, Any] | list[Any]
-    key: str | None = None
-
-    def add(self, value: Any) -> None:
-        if isinstance(self.holds, list):
-            self.holds.append(value)
-            return
-        assert self.key is not None
-        if self.key in self.holds:
-            raise CallError(f"the argument {self.key!r} is there twice")
-        self.holds[self.key], self.key = value, None
+    text: str
 
 
-@dataclass
+@dataclass(frozen=True)
+class Fields:
+    """Names and values of an object in their order; a name can be there twice."""
+
+    pairs: tuple[tuple[str, Any], ...]
+
+
+Tree = Bare | Fields | list[Any] | str  # a value as it stands in the text
+
+
 class CallParser:
-    """Feed text with `push`, the quote token with `push_quote`; `finish` gives the arguments.
+    """Feed text with `push`, the quote token with `push_quote`; `tree` reads the arguments.
 
-    `name` is there as soon as the call's first brace is.  Every method raises CallError.
+    `name` is there as soon as the call's first brace is.
     """
 
-    name: str = ""
-    _state: str = "head"
-    _held: list[str] = field(default_factory=list)  # pieces of a word or a string that is not complete
-    _levels: list[Level] = field(default_factory=list)
-    _arguments: dict[str, Any] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.name = ""
+        self._segments: list[list[str]] = [[]]  # pieces of text between quote tokens
+        self._begun = False
 
     def push(self, text: str) -> None:
-        at = 0
-        while at < len(text):
-            at = self._step()(text, at)
+        self._segments[-1].append(text)
+        if not self._begun and "{" in text:
+            self._begun = True
+            head = HEAD.match("".join(self._segments[0]))
+            self.name = head[1] if head else ""
 
     def push_quote(self) -> None:
-        if self._state == "string":
-            self._end_string("".join(self._held))
-        elif self._state in ("key", "value") and not self._held:
-            self._state, self._held = "string", []
-        else:
-            raise CallError(f"a quote where {EXPECTED[self._state]} was expected")
+        self._segments.append([])
 
-    def finish(self) -> dict[str, Any]:
-        if self._state != "done":
-            raise CallError(f"the call ends where {EXPECTED[self._state]} was expected")
-        return self._arguments
+    def tree(self, names: Collection[str] = ()) -> Fields:
+        """Raises CallError for a call that is not complete, or not clear.
 
-    def _step(self) -> Callable[[str, int], int]:
+        `names` are those that arguments can have, if they are known: they tell where a string ends that has
+        no opening quote token.
+        """
+        segments = ["".join(pieces) for pieces in self._segments]
+        head = HEAD.match(segments[0])
+        if not head:
+            before = segments[0].split("{")[0]
+            if "{" in segments[0]:
+                raise CallError(f"{shortened(before)} is not call:NAME")
+            raise CallError("the call ends where call:NAME{ was expected")
+        return Reader(segments, head.end(), names).read()
+
+
+@dataclass
+class Level:
+    """An object or an array that is not closed yet, and what comes next in it."""
+
+    is_object: bool
+    expects: str  # "a name", "a colon", "a value" or "a comma or a brace"
+    values: list[Any] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+
+class Reader:
+    """A stack of its own instead of recursion; a place is a segment between quote tokens and an offset in it."""
+
+    def __init__(self, segments: list[str], at: int, names: Collection[str]) -> None:
+        """`at` is behind the first brace."""
+        self._segments, self._segment, self._at, self._names = segments, 0, at, names
+        self._levels = [Level(True, "a name")]
+        self._seen: dict[int, tuple[bool, int, list[int]]] = {}
+
+    @property
+    def _text(self) -> str:
+        return self._segments[self._segment]
+
+    @property
+    def _quote_follows(self) -> bool:
+        """Whether a quote token ends this segment."""
+        return self._segment + 1 < len(self._segments)
+
+    def read(self) -> Fields:
         steps = {
-            "head": self._head,
-            "key": self._key,
-            "colon": self._colon,
-            "value": self._value,
-            "string": self._string,
-            "json string": self._json_string,
-            "after": self._after,
-            "done": self._done,
+            "a name": self._name,
+            "a colon": self._colon,
+            "a value": self._value,
+            "a comma or a brace": self._after,
         }
-        return steps[self._state]
+        while True:
+            level = self._levels[-1]
+            closed = steps[level.expects](level, self._next())
+            if closed is None:
+                continue
+            if self._levels:
+                self._add(closed)
+                continue
+            if rest := self._next():
+                raise CallError(f"{shortened(self._text[self._at :] or rest)} behind the end of the call")
+            assert isinstance(closed, Fields)
+            return closed
 
-    def _head(self, text: str, at: int) -> int:
-        end = text.find("{", at)
-        self._held.append(text[at : end if end >= 0 else len(text)])
-        if end < 0:
-            return len(text)
-        found = HEAD.fullmatch("".join(self._held))
-        if not found:
-            raise CallError(f"{shortened(''.join(self._held))} is not call:NAME")
-        self.name = found[1]
-        self._open({})
-        return end + 1
+    def _next(self) -> str:
+        """The next character that is no space, TOKEN for a quote token, "" at the end."""
+        space = SPACE.match(self._text, self._at)
+        self._at = space.end() if space else self._at
+        if self._at < len(self._text):
+            return self._text[self._at]
+        return TOKEN if self._quote_follows else ""
 
-    def _key(self, text: str, at: int) -> int:
+    def _name(self, level: Level, char: str) -> Tree | None:
         """Up to the colon; an object may end instead, also behind a comma."""
-        if not self._held and text[at].isspace():
-            return at + 1
-        if not self._held and text[at] == '"':
-            self._held, self._state = ['"'], "json string"
-            return at + 1
-        end = until(text, at, KEY_ENDS)
-        self._held.append(text[at:end])
-        if end == len(text):
-            return end
-        key = "".join(self._held).strip()
-        self._held = []
-        if text[end] == "}" and not key:
-            return self._close(text, end)
-        if text[end] != ":" or not key:
-            raise CallError(f"{shortened(key + text[end])} where a name and a colon were expected")
-        self._levels[-1].key, self._state = key, "value"
-        return end + 1
+        if char in ("}", "]"):
+            return self._close(char)
+        if char in (TOKEN, '"') or (char == "'" and self._single_end()):
+            level.names.append(self._quoted(char))
+            level.expects = "a colon"
+            return None
+        end = until(self._text, self._at, KEY_ENDS)
+        name = self._text[self._at : end].strip()
+        if end == len(self._text):
+            raise self._unexpected(TOKEN if self._quote_follows else "", level)
+        if self._text[end] != ":" or not name:
+            raise CallError(f"{shortened(name + self._text[end])} where a name and a colon were expected")
+        level.names.append(name)
+        level.expects, self._at = "a value", end + 1
+        return None
 
-    def _colon(self, text: str, at: int) -> int:
-        if text[at].isspace():
-            return at + 1
-        if text[at] != ":":
-            raise CallError(f"{text[at]!r} behind a name, where a colon was expected")
-        self._state = "value"
-        return at + 1
+    def _colon(self, level: Level, char: str) -> Tree | None:
+        if char != ":":
+            raise self._unexpected(char, level, "behind a name")
+        level.expects = "a value"
+        self._at += 1
+        return None
 
-    def _value(self, text: str, at: int) -> int:
-        if not self._held and text[at].isspace():
-            return at + 1
-        if not self._held and text[at] in '{["':
-            return self._begin(text, at)
-        end = until(text, at, VALUE_ENDS)
-        self._held.append(text[at:end])
-        if end == len(text):
-            return end
-        word = "".join(self._held).strip()
-        self._held = []
-        if word:
-            self._levels[-1].add(scalar(word))
-            self._state = "after"
-        elif not (text[end] == "]" and isinstance(self._levels[-1].holds, list)):
-            raise CallError(f"{text[end]!r} where a value was expected")
-        return self._after(text, end)
-
-    def _begin(self, text: str, at: int) -> int:
-        if text[at] == '"':
-            self._state = "json string"
-            self._held = ['"']
+    def _value(self, level: Level, char: str) -> Tree | None:
+        if char == "]" and not level.is_object:
+            return self._close(char)
+        if char != TOKEN and char and self._runs_to_quote(char):
+            self._add(self._to_quote())
+        elif char in ("{", "["):
+            self._open(char)
+        elif char in (TOKEN, '"') or (char == "'" and self._single_end()):
+            self._add(self._quoted(char))
         else:
-            self._open({} if text[at] == "{" else [])
-        return at + 1
+            self._add(Bare(self._word(level, char)))
+        return None
 
-    def _string(self, text: str, at: int) -> int:
-        self._held.append(text[at:])
-        return len(text)
+    def _after(self, level: Level, char: str) -> Tree | None:
+        if char in ("}", "]"):
+            return self._close(char)
+        if char == ",":
+            self._at += 1
+        elif not (NAME_AHEAD.match(self._text, self._at) if level.is_object else char == TOKEN):
+            raise self._unexpected(char, level, "behind a value")
+        level.expects = "a name" if level.is_object else "a value"
+        return None
 
-    def _json_string(self, text: str, at: int) -> int:
-        """One character or a run of plain ones; a backslash takes the next character with it."""
-        if self._held[-1] == "\\":
-            self._held[-1] += text[at]
-            return at + 1
-        if text[at] == "\\":
-            self._held.append("\\")
-            return at + 1
-        if text[at] == '"':
-            self._end_string(unescaped("".join(self._held) + '"'))
-            return at + 1
-        end = until(text, at, STRING_ENDS)
-        self._held.append(text[at:end])
-        return end
+    def _word(self, level: Level, char: str) -> str:
+        end = until(self._text, self._at, VALUE_ENDS)
+        word = self._text[self._at : end].strip()
+        if end == len(self._text) or not word:
+            raise self._unexpected(char if not word else "", level)
+        self._at = end
+        return word
 
-    def _end_string(self, value: str) -> None:
-        self._held = []
-        level = self._levels[-1]
-        if isinstance(level.holds, dict) and level.key is None:
-            level.key, self._state = value, "colon"
-        else:
-            level.add(value)
-            self._state = "after"
+    def _runs_to_quote(self, char: str) -> bool:
+        """Whether a string begins here whose opening quote token is missing.
 
-    def _after(self, text: str, at: int) -> int:
-        if text[at].isspace():
-            return at + 1
-        if text[at] in "}]":
-            return self._close(text, at)
-        if text[at] != ",":
-            raise CallError(f"{text[at]!r} behind a value, where a comma or a brace was expected")
-        self._state = "key" if isinstance(self._levels[-1].holds, dict) else "value"
-        return at + 1
+        The quote token that ends this segment closes a string unless it stands where one may open, and the
+        string is the segment's last argument.
+        """
+        if not self._quote_follows or self._marks[0] or self._marks[1] > self._at:
+            return False
+        closer = {"{": "}", "[": "]"}.get(char)
+        return closer is None or self._text.find(closer, self._at) >= 0
 
-    def _done(self, text: str, at: int) -> int:
-        if text[at:].strip():
-            raise CallError(f"{shortened(text[at:])} behind the end of the call")
-        return len(text)
+    def _to_quote(self) -> str:
+        text = self._text[self._at :]
+        if text[0] in "\"'" and text.count(text[0]) == 1:  # another quote opened it
+            text = text[1:]
+        self._segment, self._at = self._segment + 1, 0
+        return text
 
-    def _open(self, holds: dict[str, Any] | list[Any]) -> None:
+    def _quoted(self, char: str) -> str:
+        if char == TOKEN:
+            if self._segment + 2 >= len(self._segments):
+                raise CallError("the call ends where a quote was expected")
+            self._segment, self._at = self._segment + 2, 0
+            return self._segments[self._segment - 1]
+        begin = self._at
+        if char == '"':
+            quoted = JSON_STRING.match(self._text, begin)
+            if not quoted:
+                raise CallError(f"{shortened(self._text[begin:])} ends where a quote was expected")
+            self._at = quoted.end()
+            return unescaped(quoted[0])
+        self._at = self._single_end() + 1
+        return self._text[begin + 1 : self._at - 1].replace("\\'", "'")
+
+    def _single_end(self) -> int:
+        """Where the single quote that begins here is closed; 0 if it is not."""
+        ends = self._marks[2]
+        index = bisect_right(ends, self._at)
+        return ends[index] if index < len(ends) else 0
+
+    @property
+    def _marks(self) -> tuple[bool, int, list[int]]:
+        """Of this segment: whether a quote token opens a string behind it; its last name; its ends of single quotes."""
+        if self._segment not in self._seen:
+            inside = NAME_INSIDE.finditer(self._text)
+            names = [name.start(2) for name in inside if (name[2] in self._names if self._names else not name[1])]
+            ends = [end.start() for end in SINGLE_END.finditer(self._text)]
+            self._seen[self._segment] = bool(OPENS.search(self._text)), max(names, default=0), ends
+        return self._seen[self._segment]
+
+    def _open(self, char: str) -> None:
         if len(self._levels) == DEPTH:
             raise CallError(f"more than {DEPTH} objects and arrays inside each other")
-        self._levels.append(Level(holds))
-        self._held = []
-        self._state = "key" if isinstance(holds, dict) else "value"
+        self._levels.append(Level(char == "{", "a name" if char == "{" else "a value"))
+        self._at += 1
 
-    def _close(self, text: str, at: int) -> int:
-        holds = self._levels.pop().holds
-        if (text[at] == "}") != isinstance(holds, dict):
-            raise CallError(f"{text[at]!r} closes what it did not open")
-        if self._levels:
-            self._levels[-1].add(holds)
-            self._state = "after"
-        else:
-            assert isinstance(holds, dict)
-            self._arguments, self._state = holds, "done"
-        return at + 1
+    def _close(self, char: str) -> Fields | list[Any]:
+        level = self._levels.pop()
+        if (char == "}") != level.is_object:
+            raise CallError(f"{char!r} closes what it did not open")
+        self._at += 1
+        return Fields(tuple(zip(level.names, level.values, strict=True))) if level.is_object else level.values
 
+    def _add(self, value: Tree) -> None:
+        self._levels[-1].values.append(value)
+        self._levels[-1].expects = "a comma or a brace"
 
-EXPECTED = {
-    "head": "call:NAME{",
-    "key": "a name",
-    "colon": "a colon",
-    "value": "a value",
-    "string": "a quote",
-    "json string": "a quote",
-    "after": "a comma or a brace",
-    "done": "nothing",
-}
-
-
-def parse_call(text: str) -> tuple[str, dict[str, Any]]:
-    """Name and arguments of a call as text.  Raises CallError."""
-    parser = CallParser()
-    for index, piece in enumerate(text.split(QUOTE)):
-        if index:
-            parser.push_quote()
-        parser.push(piece)
-    return parser.name, parser.finish()
-
-
-def render_call(name: str, arguments: dict[str, Any]) -> str:
-    """A call as the released template writes it: keys sorted without their case, names bare."""
-    return f"call:{name}{{{render_fields(arguments)}}}"
-
-
-def render_fields(mapping: dict[str, Any]) -> str:
-    ordered = sorted(mapping.items(), key=lambda item: item[0].lower())
-    return ",".join(f"{key}:{render_value(value)}" for key, value in ordered)
-
-
-def render_value(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"{QUOTE}{value}{QUOTE}"
-    if isinstance(value, dict):
-        return f"{{{render_fields(value)}}}"
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(render_value, value))}]"
-    return str(value)
-
-
-def scalar(word: str) -> Any:
-    """A bare word's value: a number, null, true, false, else the word itself."""
-    if word in WORDS:
-        return WORDS[word]
-    if INTEGER.fullmatch(word):
-        return int(word)
-    if not NUMBER.fullmatch(word):
-        return word
-    number = float(word)
-    if not math.isfinite(number):
-        raise CallError(f"{shortened(word)} is too large a number")
-    return number
+    def _unexpected(self, char: str, level: Level, place: str = "") -> CallError:
+        if not char:
+            return CallError(f"the call ends where {level.expects} was expected")
+        thing = "a quote" if char == TOKEN else repr(char)
+        if place:
+            return CallError(f"{thing} {place}, where {level.expects} was expected")
+        return CallError(f"{thing} where {level.expects} was expected")
 
 
 def unescaped(quoted: str) -> str:
@@ -288,8 +282,8 @@ def unescaped(quoted: str) -> str:
 
 def until(text: str, at: int, ends: re.Pattern[str]) -> int:
     """The first place from `at` on that matches, or the text's length."""
-    found = ends.search(text, at)
-    return found.start() if found else len(text)
+    end = ends.search(text, at)
+    return end.start() if end else len(text)
 
 
 def shortened(text: str) -> str:

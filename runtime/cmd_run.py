@@ -52,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
     )
+    parser.add_argument(
+        "--trust-control-tokens", action="store_true", help="control tokens in the prompt are some, instead of text"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON instead of streaming text")
 
 
@@ -64,12 +67,14 @@ def run(args: argparse.Namespace) -> int:
     bundle = Bundle.open(args.bundle)
     print_notices(bundle)
     context = chosen_context(bundle.manifest, args.context, args.engine)
-    session = Session(bundle, args.threads, context, args.engine)
+    trust = args.trust_control_tokens
+    session = Session(bundle, args.threads, context, args.engine, trust_control_tokens=trust)
     sampling = chosen_sampling(session, args)
     if prompt is None:
         return converse(Chat(session, sampling, args.max_new_tokens, schema, args.system))
     if args.json:
-        ids = session.tokenizer.encode(prompt, bos=True) if args.raw else session.tokenizer.chat(turns(prompt, args))
+        speaker, messages = session.tokenizer, turns(prompt, args)
+        ids = speaker.encode(prompt, bos=True) if args.raw else speaker.chat(messages, trust_control_tokens=trust)
         print(json.dumps(collected(session, ids, session.generate(ids, sampling, args.max_new_tokens))))
     elif args.raw:
         stream_text(session.generate(session.tokenizer.encode(prompt, bos=True), sampling, args.max_new_tokens))

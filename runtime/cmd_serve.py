@@ -15,6 +15,7 @@ from .context_length import chosen_context
 from .errors import GemmaError
 from .notices import print_notices
 from .serve_app import Limits, Server, make_app
+from .serve_guard import Allowed
 from .session import Session
 
 CONNECTIONS = 256  # at once; more get 503
@@ -49,7 +50,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-body", type=int, default=2048, metavar="KB", help="most kilobytes of a request (default: 2048)"
     )
     parser.add_argument(
+        "--trust-control-tokens", action="store_true", help="control tokens in messages are some, instead of text"
+    )
+    parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+    )
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="pages that may ask besides our own, as http://localhost:3000; may be repeated",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that this machine has for clients, as host.docker.internal; may be repeated",
     )
 
 
@@ -58,9 +76,12 @@ def run(args: argparse.Namespace) -> int:
     bundle = Bundle.open(args.bundle)
     print_notices(bundle)
     with bound(args.host, args.port) as listener:
-        session = Session(bundle, args.threads, chosen_context(bundle.manifest, args.context))
+        loopback = ip_address(listener.getsockname()[0]).is_loopback
+        allowed = Allowed.of(loopback, args.allow_host, args.allow_origin)
+        context = chosen_context(bundle.manifest, args.context)
+        session = Session(bundle, args.threads, context, trust_control_tokens=args.trust_control_tokens)
         server = Server(session, model_name(args.bundle), limits)
-        serve(server, listener)
+        serve(server, listener, allowed)
     return 0
 
 
@@ -97,22 +118,23 @@ def model_name(folder: Path) -> str:
     return folder.resolve().name.removesuffix(".bundle")
 
 
-def serve(server: Server, listener: socket.socket) -> None:
+def serve(server: Server, listener: socket.socket, allowed: Allowed) -> None:
     """Answer until control-C."""
     host, port = listener.getsockname()[:2]
-    if not ip_address(host).is_loopback:
+    if not allowed.loopback:
         print(f"{host}: whoever reaches this machine can ask; there is no password", file=sys.stderr)
     name = f"[{host}]" if ":" in host else host
+    listener.listen(CONNECTIONS)  # before the address is told: who asks at once waits, and is not refused
     print(f"{server.model} at http://{name}:{port}", flush=True)
     try:
-        web_server(server, ip_address(host).is_loopback).run(sockets=[listener])
+        web_server(server, allowed).run(sockets=[listener])
     except KeyboardInterrupt:  # uvicorn has closed, and passes the signal on
         print("closed", file=sys.stderr)
 
 
-def web_server(server: Server, loopback: bool) -> uvicorn.Server:
+def web_server(server: Server, allowed: Allowed) -> uvicorn.Server:
     config = uvicorn.Config(
-        make_app(server, loopback),
+        make_app(server, allowed),
         http="h11",
         ws="none",
         lifespan="on",

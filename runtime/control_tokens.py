@@ -6,6 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 QUOTE = '<|"|>'
+# For each place the names of Gemma 4, then of those before: FunctionGemma calls tools in the same syntax.
+NAMES = (
+    ("<|channel>",),
+    ("<channel|>",),
+    ("<|tool_call>", "<start_function_call>"),
+    ("<tool_call|>", "<end_function_call>"),
+    ("<|tool_response>", "<start_function_response>"),
+    ("<|turn>", "<start_of_turn>"),
+    (QUOTE, "<escape>"),
+)
 
 
 @dataclass(frozen=True)
@@ -22,9 +32,8 @@ class ControlTokens:
 
     @classmethod
     def of(cls, id_of: Callable[[str], int | None]) -> ControlTokens:
-        names = ("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<|turn>", QUOTE)
-        found = [id_of(name) for name in names]
-        return cls(*(-1 if token is None else token for token in found))
+        known = [[token for token in map(id_of, names) if token is not None] for names in NAMES]
+        return cls(*(tokens[0] if tokens else -1 for tokens in known))
 
     @property
     def marks(self) -> frozenset[int]:

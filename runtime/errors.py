@@ -13,3 +13,7 @@ class GemmaError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+class ContextExceeded(GemmaError):
+    """A prompt of more tokens than the context holds: the conversation has to be made shorter."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from .errors import GemmaError
 from .tokenizer import Message
 
+ID = str | int
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -19,8 +21,6 @@ def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
     made = [one_message(index, message) for index, message in enumerate(messages)]
     for index, message in enumerate(made):
         before = made[index - 1]["role"] if index else ""
-        if message["role"] in ("system", "developer") and index:
-            raise GemmaError(f"message {index}: the role {message['role']!r} can only come first", "put it first")
         if message["role"] == "tool" and before not in ("assistant", "tool"):
             raise GemmaError(
                 f"message {index}: a tool's response without a call before it", "keep the assistant's call"
@@ -36,32 +36,28 @@ def with_responses(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Released templates write {key:value} for them there only; in a message of its own a mapping is an error.
     """
     made: list[dict[str, Any]] = []
-    for index, message in enumerate(messages):
-        run = run_of_tools(messages, index) if message["role"] == "tool" else ()
-        if not any(isinstance(other["content"], Mapping) for other in run):
-            made.append(message)
+    for of_tools, group in groupby(messages, lambda message: message["role"] == "tool"):
+        run = list(group)
+        if not of_tools or not any(isinstance(message["content"], Mapping) for message in run):
+            made += run
         else:
-            responses = made[-1].get("tool_responses", [])
-            one = {"name": called_name(made[-1], message), "response": message["content"]}
-            made[-1] = {**made[-1], "tool_responses": [*responses, one]}
+            made[-1] = {**made[-1], "tool_responses": [*made[-1].get("tool_responses", ()), *responses(made[-1], run)]}
     return made
 
 
-def run_of_tools(messages: Sequence[dict[str, Any]], index: int) -> Sequence[dict[str, Any]]:
-    """The messages around one of the role tool that answer the same message."""
-    first = last = index
-    while messages[first - 1]["role"] == "tool":
-        first -= 1
-    while last + 1 < len(messages) and messages[last + 1]["role"] == "tool":
-        last += 1
-    return messages[first : last + 1]
+def responses(caller: Mapping[str, Any], run: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the tools answered, by the names that were called."""
+    calls = reversed(caller.get("tool_calls") or ())  # of equal ids the first counts
+    names = {call["id"]: call["function"]["name"] for call in calls if isinstance(call.get("id"), ID)}
+    return [
+        {"name": str(called(names, message) or message.get("name") or "unknown"), "response": message["content"]}
+        for message in run
+    ]
 
 
-def called_name(message: Mapping[str, Any], response: Mapping[str, Any]) -> str:
-    for call in message.get("tool_calls") or ():
-        if response.get("tool_call_id") is not None and call.get("id") == response["tool_call_id"]:
-            return str(call["function"]["name"])
-    return str(response.get("name") or "unknown")
+def called(names: Mapping[str | int, str], message: Mapping[str, Any]) -> str | None:
+    key = message.get("tool_call_id")
+    return names.get(key) if isinstance(key, ID) else None
 
 
 def one_message(index: int, message: Message) -> dict[str, Any]:

@@ -6,9 +6,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import json
 import re
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +15,19 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from . import serve_errors
 from .errors import GemmaError
-from .events import End, Event
 from .resident_memory import resident
+from .serve_answer import ChatResponse
 from .serve_errors import Refusal, refusal_of
-from .serve_guard import Guard
-from .serve_queue import Job, ServeQueue, Started, Told
-from .serve_reply import Reply
-from .serve_request import Asked, asked
+from .serve_guard import Allowed, Guard
+from .serve_queue import ServeQueue
+from .serve_request import asked
 from .session import Session
 
 PAGE = Path(__file__).with_name("chat_page.html")
@@ -88,84 +85,7 @@ class Server:
             raise Refusal(415, f"a body of the type {kind!r:.80}", "send application/json")
         raw = await body(request, self.limits.body)
         wanted = asked(raw, self.model, self.session.defaults(), min(self.limits.tokens, self.session.context))
-        return ChatResponse(self, wanted)
-
-
-class ChatResponse(Response):
-    """Waits for its turn, then streams; ends the answer when the client hangs up, or its time is over."""
-
-    def __init__(self, server: Server, wanted: Asked) -> None:
-        self._server, self._asked = server, wanted
-        self._told: asyncio.Queue[Told] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
-        self._job = server.queue.submit(wanted, self._tell)
-
-    def _tell(self, told: Told) -> None:
-        """From the thread that answers."""
-        self._loop.call_soon_threadsafe(self._told.put_nowait, told)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        queue, job, seconds = self._server.queue, self._job, self._server.limits.seconds
-        late = Refusal(503, f"no answer within {seconds:g} seconds", "ask again later", retry_after=queue.retry_after())
-        expiry = self._loop.call_later(seconds, queue.cancel, job, late)
-        watch = asyncio.create_task(hung_up(receive, queue, job))
-        try:
-            await self._begin(scope, receive, send)
-        finally:
-            expiry.cancel()
-            watch.cancel()
-            queue.cancel(job)
-
-    async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
-        first = await self._told.get()
-        if isinstance(first, Exception):
-            await serve_errors.response(refusal_of(first))(scope, receive, send)
-        elif self._asked.stream:
-            await self._stream(send)
-        else:
-            await (await self._whole())(scope, receive, send)
-
-    async def _whole(self) -> Response:
-        events: list[Event] = []
-        while not (events and isinstance(events[-1], End)):
-            told = await self._told.get()
-            if isinstance(told, Exception):
-                return serve_errors.response(refusal_of(told))
-            if not isinstance(told, Started):
-                events.append(told)
-        log(events[-1])
-        return JSONResponse(Reply(self._server.model).whole(events))
-
-    async def _stream(self, send: Send) -> None:
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        async for piece in self._pieces():
-            data = json.dumps(piece, ensure_ascii=False, separators=(",", ":")) if isinstance(piece, dict) else piece
-            await send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-
-    async def _pieces(self) -> AsyncIterator[dict[str, Any] | str]:
-        reply = Reply(self._server.model, self._asked.include_usage)
-        yield reply.first()
-        told: Told = Started()
-        while not isinstance(told, End):
-            told = await self._told.get()
-            if isinstance(told, Exception):  # too late for a status
-                yield serve_errors.body(refusal_of(told))
-                return
-            if not isinstance(told, Started):
-                yield reply.chunk(told)
-        log(told)
-        if self._asked.include_usage:
-            yield reply.counts(told)
-        yield "[DONE]"
-
-
-async def hung_up(receive: Receive, queue: ServeQueue, job: Job) -> None:
-    """Ends the job once the client is gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    queue.cancel(job)
+        return ChatResponse(self.queue, self.model, self.limits.seconds, wanted)
 
 
 async def body(request: Request, most: int) -> bytes:
@@ -181,13 +101,6 @@ async def body(request: Request, most: int) -> bytes:
     if size > most:
         raise Refusal(413, f"a body of {size:,} bytes, this server reads {most:,}", "shorten the conversation")
     return bytes(kept)
-
-
-def log(event: Event) -> None:
-    """A line on standard error for an answer."""
-    if isinstance(event, End):
-        said = f"{event.prompt_tokens} tokens read, {event.reused} of them known; {event.new_tokens} said"
-        print(f"{said}, {event.decode_tok_s:.1f} tokens/s, ended: {event.stop}", file=sys.stderr)
 
 
 def page() -> HTMLResponse:
@@ -220,7 +133,23 @@ async def gone(request: Request, error: Exception) -> Response:
     return Response(status_code=400)
 
 
-def make_app(server: Server, loopback: bool) -> Starlette:
+def cross_origin(allowed: Allowed) -> list[Middleware]:
+    """What lets a browser show pages of the allowed origins our answers (CORS)."""
+    if not allowed.origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=sorted(allowed.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            allow_private_network=True,
+            expose_headers=["Retry-After"],
+        )
+    ]
+
+
+def make_app(server: Server, allowed: Allowed) -> Starlette:
     shown = page()
 
     async def front(request: Request) -> Response:
@@ -240,7 +169,7 @@ def make_app(server: Server, loopback: bool) -> Starlette:
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, loopback=loopback)],
+        middleware=[Middleware(Guard, allowed=allowed), *cross_origin(allowed)],
         exception_handlers={GemmaError: refused, HTTPException: refused, ClientDisconnect: gone, Exception: refused},
         lifespan=lifespan,
     )

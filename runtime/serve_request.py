@@ -1,4 +1,4 @@
-"""The body of a chat completion, checked: what can not be done is refused, never ignored."""
+"""The body of a chat completion, checked: what would change the answer and can not be done is refused."""
 
 from __future__ import annotations
 
@@ -11,27 +11,33 @@ import msgspec
 
 from .sampler import Sampling
 from .serve_errors import Refusal
-from .structured import JsonSchema, ResponseFormat
+from .serve_fields import NOTED, SAID, check_neutral, refuse
+from .serve_format import response_format
+from .structured import ResponseFormat
 
-BUDGETS = {"none": 0, "minimal": 64, "low": 256, "medium": 1024, "high": None}  # tokens of a thought
+BUDGETS = {"none": 0, "minimal": 64, "low": 256, "medium": 1024, "high": None, "xhigh": None, "max": None}
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]  # budgets are tokens of a thought
 STOPS, STOP_LENGTH = 4, 256
-# Fields that ask for nothing with these values; clients send them.
-NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "store": (False,),
-    "service_tier": ("auto", "default"),
-    "modalities": (["text"],),
-}
-LABELS = ("user", "metadata", "safety_identifier")  # name who asks, and change nothing
-MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning", "reasoning_content")
+MESSAGE_FIELDS = frozenset(("role", "content", "name", "tool_calls", "tool_call_id", "reasoning", "reasoning_content"))
+TOOL_FIELDS = ("name", "description", "parameters", "strict", "response")  # of its function; others tell models nothing
+CALL_FIELDS = ("id", "type", "function")
 
 
 class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     include_usage: bool = False
+    include_obfuscation: bool = False  # padding against listeners, which changes no answer
+
+
+class Reasoning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    effort: Effort | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    enabled: bool | None = None
+    exclude: Literal[False] | None = None
+    summary: str | None = None  # thoughts are given as they are
+
+
+class TemplateSwitches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    enable_thinking: bool | None = None
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -44,13 +50,16 @@ class Body(msgspec.Struct, frozen=True):
     parallel_tool_calls: bool = True
     response_format: dict[str, Any] = {}
     stop: str | list[str] = []
-    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=-1)] | None = None
+    max_completion_tokens: Annotated[int, msgspec.Meta(ge=-1)] | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=-1)] | None = None
     seed: int | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] = "none"
+    reasoning_effort: Effort | None = None
+    reasoning: Reasoning = Reasoning()
+    enable_thinking: bool | None = None
+    chat_template_kwargs: TemplateSwitches = TemplateSwitches()
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,6 @@ class Asked:
     tools: Sequence[Mapping[str, Any]]
     tool_choice: str
     parallel: bool
-    constrain: bool
     thinking: bool
     budget: int | None
     response_format: ResponseFormat | None
@@ -73,14 +81,14 @@ class Asked:
 
 
 def asked(raw: bytes, model: str, defaults: Sampling, most: int) -> Asked:
-    """Raises Refusal for a body that is no request for this model, or asks for more than `most` tokens."""
+    """Raises Refusal for a body that is no request for this model.  An answer has `most` tokens at most."""
     body = decoded(raw)
     if body.model != model:
         raise Refusal(
             404, f"there is no model {body.model!r:.80}", f"it is {model!r}", code="model_not_found", param="model"
         )
     tools = [known_tool(index, tool) for index, tool in enumerate(body.tools)]
-    budget = BUDGETS[body.reasoning_effort]
+    thinks, budget = thinking(body)
     return Asked(
         messages=[message(index, one) for index, one in enumerate(body.messages)],
         sampling=sampling(body, defaults),
@@ -88,9 +96,8 @@ def asked(raw: bytes, model: str, defaults: Sampling, most: int) -> Asked:
         tools=tools,
         tool_choice=tool_choice(body.tool_choice),
         parallel=body.parallel_tool_calls,
-        constrain=any(tool.get("strict") for tool in tools) or has_patterns(tools),
-        thinking=body.reasoning_effort != "none",
-        budget=budget or None,
+        thinking=thinks,
+        budget=budget,
         response_format=response_format(body.response_format),
         stops=stops(body.stop),
         stream=body.stream,
@@ -106,9 +113,7 @@ def decoded(raw: bytes) -> Body:
     if not isinstance(found, dict):
         raise Refusal(400, "the body is not an object of JSON", 'send {"model": ..., "messages": [...]}')
     given = {name: value for name, value in found.items() if value is not None}
-    for name in given.keys() - set(Body.__struct_fields__) - set(LABELS):
-        if name not in NEUTRAL or not any(same(given[name], value) for value in NEUTRAL[name]):
-            refuse(name, f"{name} {given[name]!r:.40} is not supported")
+    check_neutral({name: value for name, value in given.items() if name not in Body.__struct_fields__})
     if "stream_options" in given and not given.get("stream"):
         refuse("stream_options", "stream_options without stream: true has nothing to apply to")
     try:
@@ -118,64 +123,76 @@ def decoded(raw: bytes) -> Body:
         raise Refusal(400, str(error), "correct the field", param=where[1] if where else "") from error
 
 
-def same(a: Any, b: Any) -> bool:
-    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
-
-
-def refuse(param: str, message: str, hint: str = "leave it out") -> None:
-    raise Refusal(400, message, hint, code="unsupported_parameter", param=param)
-
-
 def message(index: int, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A message without what clients send empty; a thought under the name that `Session.chat` knows."""
-    made = {name: value for name, value in given.items() if name == "content" or value not in (None, [], "")}
-    for name in made.keys() - set(MESSAGE_FIELDS):
-        refuse(f"messages[{index}].{name}", f"the field {name!r:.40} of message {index} is not supported")
+    """A message without what clients send empty or back; a thought under the name that `Session.chat` knows."""
+    ignored = given.keys() - MESSAGE_FIELDS - SAID if given.get("role") == "assistant" else NOTED
+    made = {
+        name: value
+        for name, value in given.items()
+        if name == "content" or (name not in ignored and value not in (None, [], "", {}))
+    }
+    for name in sorted(made.keys() - MESSAGE_FIELDS):
+        refuse(f"messages[{index}].{name:.40}", f"the field {name!r:.40} of message {index} is not supported")
     if "reasoning_content" in made:
         made["reasoning"] = made.pop("reasoning_content")
     for name in ("name", "tool_call_id", "reasoning"):
         if not isinstance(made.get(name, ""), str):
             refuse(f"messages[{index}].{name}", f"{name} of message {index} is not text", "give a string")
-    if not isinstance(made.get("tool_calls", []), list):
-        refuse(f"messages[{index}].tool_calls", f"tool_calls of message {index} is not a list", "give a list")
+    if "tool_calls" in made:
+        made["tool_calls"] = tool_calls(index, made["tool_calls"])
     return made
+
+
+def tool_calls(index: int, given: Any) -> list[Any]:
+    """Calls without what clients add: their place, or what they noted."""
+    if not isinstance(given, list):
+        refuse(f"messages[{index}].tool_calls", f"tool_calls of message {index} is not a list", "give a list")
+    return [
+        {name: call[name] for name in CALL_FIELDS if name in call} if isinstance(call, dict) else call for call in given
+    ]
+
+
+def thinking(body: Body) -> tuple[bool, int | None]:
+    """Whether the model thinks, and tokens of its thought: a switch says whether, an effort or a number how long."""
+    asked = body.reasoning
+    switches = {body.enable_thinking, body.chat_template_kwargs.enable_thinking, asked.enabled} - {None}
+    efforts = {body.reasoning_effort, asked.effort} - {None}
+    if len(switches) > 1 or len(efforts) > 1:
+        refuse("reasoning", "the request asks for thoughts in two ways that differ", "leave one out")
+    effort = next(iter(efforts), None)
+    budget = asked.max_tokens or BUDGETS[effort or "high"] or None
+    wanted = effort not in (None, "none") or (effort is None and asked.max_tokens is not None)
+    on = bool(next(iter(switches), wanted))
+    return on, budget if on else None
 
 
 def sampling(body: Body, defaults: Sampling) -> Sampling:
     return Sampling(
         defaults.temperature if body.temperature is None else body.temperature,
-        defaults.top_k if body.top_k is None else body.top_k,
+        defaults.top_k if body.top_k is None else max(body.top_k, 0),  # -1: all, as 0
         defaults.top_p if body.top_p is None else body.top_p,
         body.seed,
     )
 
 
 def limit(body: Body, most: int) -> int:
-    """max_tokens is the older name of max_completion_tokens."""
-    given = {body.max_tokens, body.max_completion_tokens} - {None}
-    if len(given) > 1:
+    """Tokens of an answer, `most` at most; -1 asks for as many.  max_tokens is the older name."""
+    given = {"max_completion_tokens": body.max_completion_tokens, "max_tokens": body.max_tokens}
+    numbers = {name: most if number == -1 else number for name, number in given.items() if number is not None}
+    for name, number in numbers.items():
+        if number == 0:
+            refuse(name, f"{name} 0 asks for no answer", "give a number from 1 up, or -1 for as many as there may be")
+    if len(set(numbers.values())) > 1:
         refuse("max_tokens", f"max_tokens {body.max_tokens} and max_completion_tokens {body.max_completion_tokens}")
-    wanted = next(iter(given), None) or most
-    if wanted > most:
-        refuse("max_completion_tokens", f"{wanted} tokens, this server gives {most} at most", "ask for fewer")
-    return wanted
+    return min([most, *numbers.values()])
 
 
 def known_tool(index: int, tool: Mapping[str, Any]) -> dict[str, Any]:
-    """The function of a tool; Session.chat checks what is in it."""
+    """The function of a tool, of it what templates and grammars read; Session.chat checks what is in it."""
     if tool.get("type") != "function" or not isinstance(tool.get("function"), dict):
         refuse(f"tools[{index}]", f"tool {index} is not a function", 'give {"type": "function", "function": {...}}')
-    function = dict(tool["function"])
-    for name in function.keys() - {"name", "description", "parameters", "strict"}:
-        refuse(f"tools[{index}].function.{name}", f"the field {name!r:.40} of tool {index} is not supported")
-    return {name: value for name, value in function.items() if value is not None}
-
-
-def has_patterns(value: Any) -> bool:
-    """Calls with patterns are constrained: a grammar follows in linear time what Python's `re` may never end."""
-    if isinstance(value, Mapping):
-        return "pattern" in value or any(has_patterns(one) for one in value.values())
-    return isinstance(value, list) and any(has_patterns(one) for one in value)
+    function = {"strict": tool.get("strict"), **tool["function"]}
+    return {name: function[name] for name in TOOL_FIELDS if function.get(name) is not None}
 
 
 def tool_choice(given: str | Mapping[str, Any]) -> str:
@@ -189,22 +206,6 @@ def tool_choice(given: str | Mapping[str, Any]) -> str:
     if given.get("type") != "function" or not isinstance(name, str):
         refuse("tool_choice", "tool_choice names no function", 'give {"type": "function", "function": {"name": ...}}')
     return str(name)
-
-
-def response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
-    kind = given.get("type", "text")
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return JsonSchema({"type": "object"})
-    inner = given.get("json_schema")
-    if kind != "json_schema" or not isinstance(inner, Mapping) or not isinstance(inner.get("schema"), Mapping):
-        refuse(
-            "response_format",
-            f"response_format of the type {kind!r:.40}, without a schema or unknown",
-            'give {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}, json_object or text',
-        )
-    return JsonSchema(given["json_schema"]["schema"])
 
 
 def stops(given: str | Sequence[str]) -> list[str]:

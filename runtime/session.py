@@ -5,45 +5,73 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from .answer_reader import AnswerReader
+from .answer_turn import AnswerTurn
 from .bundle import Bundle
-from .cache import TURNS
 from .chunk import chunks
 from .control_tokens import ControlTokens
-from .decoder import Cancelled, Decoder, Floats
-from .engine import DEFAULT, Mark, open_decoder
-from .errors import GemmaError
+from .decoder import Cancelled, Decoder, Floats, State
+from .engine import DEFAULT, Engine, open_decoder
+from .errors import ContextExceeded, GemmaError
 from .events import End, Event, Stop, Token
 from .messages import checked, with_responses
+from .prefix_cache import PrefixCache
 from .resident_memory import give_back
 from .sampler import Sampler, Sampling
 from .saved_session import read_session, write_session
 from .steering import Steering
 from .structured import Grammars, ResponseFormat
+from .system_messages import placed
 from .tokenizer import Message, Tokenizer
-from .tool_schema import Tool, call_problem, chosen_tools, declarations, for_template
+from .tool_schema import Tool, chosen_tools, declarations, for_template, read_call, strict_tools
+
+
+@dataclass
+class Prepared:
+    """An answer that is checked and ready, for one `Session.answer`."""
+
+    prompt: list[int]
+    reader: AnswerReader
+    steering: Steering
+    limit: int | None
+    begun: bool = False
 
 
 class Session:
-    """One conversation.  Not for two threads at once, except `cancel`."""
+    """One conversation, and one answer at a time.  `cancel` and `prepare` are for any thread."""
 
-    def __init__(self, bundle: Bundle, threads: int = 0, context: int = 0, engine: str = DEFAULT) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int = 0,
+        context: int = 0,
+        engine: str = DEFAULT,
+        *,
+        trust_control_tokens: bool = False,
+        decoder: Engine | None = None,
+    ) -> None:
         """`context` limits the tokens of prompt and answer; 0: to what the model, or the artifact, can.
 
+        trust_control_tokens: what looks like a control token in a message or a tool is one, instead of text.
+        decoder: of this bundle, if it is open already; `engine` and `threads` then mean nothing.
         Raises GemmaError if a part of the bundle can not be loaded.
         """
         self.bundle = bundle
         self.manifest = bundle.manifest
-        self.decoder = open_decoder(engine, bundle, threads, self._load_tokenizer)
+        self.trust_control_tokens = trust_control_tokens
+        if decoder:
+            self._load_tokenizer()
+        self.decoder = decoder or open_decoder(engine, bundle, threads, self._load_tokenizer)
         self.context = min(context or self.decoder.model.context, self.decoder.model.context)
-        self.ids: list[int] = []  # what the caches hold
-        self._checkpoints: list[Mark] = []  # at the ends of turns, from the first to the last
+        self.cache = PrefixCache(self.decoder)
         self._cancelled = threading.Event()
+        self._turn = AnswerTurn()
 
     @classmethod
     def open(cls, folder: Path, threads: int = 0) -> Session:
@@ -52,7 +80,7 @@ class Session:
     def _load_tokenizer(self) -> None:
         self.tokenizer = Tokenizer.of(self.bundle)
         self.control = ControlTokens.of(self.tokenizer.pieces.token_to_id)
-        self.grammars = Grammars(self.bundle)
+        self.grammars = Grammars(self.bundle, self.tokenizer.pieces)
 
     def defaults(self, seed: int | None = None) -> Sampling:
         """The sampling that the checkpoint's generation_config asks for."""
@@ -64,10 +92,15 @@ class Session:
         self._cancelled.set()
         self.decoder.cancel()
 
+    @property
+    def ids(self) -> list[int]:
+        """The tokens that the caches hold."""
+        return self.cache.ids
+
     def reset(self) -> None:
-        self.ids = []
-        self._checkpoints.clear()
-        self.decoder.reset()
+        """Forget the conversation; an answer that is half read ends."""
+        with self._turn.taken():
+            self.cache.reset()
 
     def chat(
         self,
@@ -88,25 +121,53 @@ class Session:
         which go into the messages after `assistant_message(events)`.
         thinking_budget: the thought is closed after so many tokens.
         response_format: what the text must be; thoughts and calls are free.
-        constrain_calls: only declared names, and arguments by their schemas.
+        constrain_calls: only declared names, and arguments by their schemas.  A tool that is declared with
+        "strict": True asks for the same; those beside it are constrained where their schemas can be held.
         tool_choice: "auto", "none" for no calls, "required" for a call, or the name of the tool to call;
         calls that are asked for are constrained.
-        Raises GemmaError, before anything runs, for messages, tools or a format that can not be used.
+        Raises GemmaError, before anything runs, for messages, tools or a format that can not be used; and
+        while the answer is read, if another has begun since, or another thread reads one.
         """
+        prepared = self.prepare(
+            messages,
+            sampling,
+            max_new_tokens,
+            tools=tools,
+            thinking=thinking,
+            thinking_budget=thinking_budget,
+            response_format=response_format,
+            constrain_calls=constrain_calls,
+            tool_choice=tool_choice,
+        )
+        return self.answer(prepared)
+
+    def prepare(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
+        max_new_tokens: int | None = None,
+        *,
+        tools: Sequence[Tool] = (),
+        thinking: bool = False,
+        thinking_budget: int | None = None,
+        response_format: ResponseFormat | None = None,
+        constrain_calls: bool = False,
+        tool_choice: str = "auto",
+    ) -> Prepared:
+        """What `chat` does before anything runs, also while another answer does; `answer` goes on from there."""
         declared = declarations(tools)
         self._check_abilities(declared, thinking, thinking_budget)
         chosen = chosen_tools(declared, tool_choice)
         must_call = tool_choice not in ("auto", "none")
+        strict = strict_tools(chosen, constrain_calls, must_call)
         turns = checked(messages)
         if "tool_responses" in self.tokenizer.template:
             turns = with_responses(turns)
-        prompt = self.tokenizer.chat(
-            turns, tools=[for_template(tool) for tool in declared] or None, enable_thinking=thinking
-        )
+        options = {"tools": [for_template(tool) for tool in declared] or None, "enable_thinking": thinking}
+        turns = placed(turns, self.tokenizer.template, lambda turns: self.tokenizer.render(turns, **options))
+        prompt = self.tokenizer.chat(turns, trust_control_tokens=self.trust_control_tokens, **options)
         self._check(prompt, max_new_tokens)
-        reader = AnswerReader(
-            self.tokenizer, self.control, prompt, lambda name, arguments: call_problem(chosen, name, arguments)
-        )
+        reader = AnswerReader(self.tokenizer, self.control, prompt, lambda call: read_call(chosen, call))
         steering = Steering(
             Sampler(sampling or self.defaults()),
             reader,
@@ -118,12 +179,18 @@ class Session:
             calling=bool(chosen),
             must_call=must_call,
             response=self.grammars.response(response_format) if response_format else None,
-            calls=self.grammars.calls(chosen, self.control.call_end, self.control.quote)
-            if chosen and (constrain_calls or must_call)
-            else None,
+            calls=self.grammars.calls(chosen, strict, self.control) if strict or must_call else None,
         )
-        self._begin()
-        return self._events(self._generate(prompt, steering, max_new_tokens), reader, steering)
+        return Prepared(prompt, reader, steering, max_new_tokens)
+
+    def answer(self, prepared: Prepared) -> Iterator[Event]:
+        """Raises GemmaError for an answer that was given already, or while another thread reads one."""
+        if prepared.begun:
+            raise GemmaError("this answer was given already", "prepare it once more")
+        tokens = self._generate(prepared.prompt, prepared.steering, prepared.limit)
+        events = self._turn.events(self._events(tokens, prepared.reader, prepared.steering), self._begin())
+        prepared.begun = True
+        return events
 
     def _check_abilities(self, declared: Sequence[object], thinking: bool, budget: int | None) -> None:
         if declared and not self.control.can_call:
@@ -149,7 +216,9 @@ class Session:
 
         Raises GemmaError for another engine than onnxruntime.
         """
-        write_session(path, self.bundle, self.ids, self._open_caches())
+        with self._turn.inside():
+            decoder = self._open_caches()
+            write_session(path, self.bundle, self.ids, cast("list[State]", self.cache.ends), decoder)
 
     def load(self, path: Path) -> None:
         """Go on where the saved session was: what a next prompt shares with it is not read again.
@@ -157,10 +226,11 @@ class Session:
         Raises GemmaError for a file that is damaged, or of another bundle; the session is then as before.
         """
         decoder = self._open_caches()
-        ids, arrays = read_session(path, self.bundle, self.context)
-        self.reset()
-        decoder.fill(len(ids), arrays)
-        self.ids = ids
+        saved = read_session(path, self.bundle, self.context)
+        with self._turn.taken():
+            self.cache.reset()
+            decoder.fill(len(saved.ids), saved.pairs)
+            self.cache.ids, self.cache.ends = saved.ids, [*saved.ends]
 
     def _open_caches(self) -> Decoder:
         """The decoder, if it keeps its caches itself."""
@@ -177,31 +247,38 @@ class Session:
         is not part of the stream.  Raises GemmaError for an empty prompt, or one over the context.
         """
         self._check(prompt, max_new_tokens)
-        self._begin()
-        return self._generate(list(prompt), Sampler(sampling or self.defaults()), max_new_tokens)
+        tokens = self._generate(list(prompt), Sampler(sampling or self.defaults()), max_new_tokens)
+        return self._turn.events(tokens, self._begin())
 
-    def _begin(self) -> None:
-        """Forget an earlier `cancel`.  One that comes from here on counts, also before the first token is asked for."""
-        self._cancelled.clear()
-        self.decoder.resume()
+    def _begin(self) -> int:
+        """The number of a new answer; the one before ends here.
+
+        An earlier `cancel` is forgotten.  One that comes from here on counts, also before the first token is asked for.
+        """
+        with self._turn.taken() as number:
+            self._cancelled.clear()
+            self.decoder.resume()
+            return number
 
     def _check(self, prompt: Sequence[int], max_new_tokens: int | None) -> None:
         if not prompt:
             raise GemmaError("the prompt is empty", "give at least one token")
         if len(prompt) > self.context:
-            raise GemmaError(f"a prompt of {len(prompt)} tokens: the context is {self.context}", "shorten the prompt")
+            raise ContextExceeded(
+                f"a prompt of {len(prompt)} tokens: the context is {self.context}", "shorten the prompt"
+            )
         if max_new_tokens is not None and max_new_tokens < 1:
             raise GemmaError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")
 
     def _generate(self, prompt: list[int], choose: Callable[[Floats], int], limit: int | None) -> Iterator[Token | End]:
         stream = self.tokenizer.stream()
-        started, reused = time.perf_counter(), self._reuse(prompt)
+        started, reused = time.perf_counter(), self.cache.reuse(prompt)
         first = spent = 0.0
         made = 0
         stop: Stop = "length"
         try:
             logits = self._read(prompt[reused:])
-            self._mark_turn()
+            self.cache.mark_turn()
             first = time.perf_counter() - started
             while True:
                 token = choose(logits)
@@ -233,41 +310,6 @@ class Session:
             decode_tok_s=(made - 1) / spent if spent else 0.0,
         )
 
-    def _reuse(self, prompt: list[int]) -> int:
-        """Tokens of the prompt that are in the caches; one at least is always read again for its logits."""
-        if len(self.ids) != self.decoder.position:  # an interrupt came between the two
-            self.reset()
-        shared = common_prefix(self.ids, prompt[:-1])
-        if shared < len(self.ids):
-            shared = self._go_back(shared)
-        self.ids = self.ids[:shared]
-        self._checkpoints = [state for state in self._checkpoints if state.position <= shared]
-        return shared
-
-    def _go_back(self, position: int) -> int:
-        """The position that was reached: a window that has moved on comes back from an earlier turn's end."""
-        if self.decoder.rewind(position):
-            return position
-        for state in reversed(self._checkpoints):
-            self.decoder.restore(state)
-            if state.position <= position:
-                return state.position
-            if self.decoder.rewind(position):
-                return position
-        self.decoder.reset()
-        return 0
-
-    def _mark_turn(self) -> None:
-        """Remember the end of a prompt, where the next turn may have to come back to.
-
-        Of too many the one goes whose neighbours are nearest, but never the last.
-        """
-        self._checkpoints.append(self.decoder.save())
-        if len(self._checkpoints) > TURNS:
-            at = [0, *(state.position for state in self._checkpoints)]
-            gaps = [after - before for before, after in zip(at, at[2:], strict=False)]
-            del self._checkpoints[gaps.index(min(gaps))]
-
     def _read(self, ids: list[int]) -> Floats:
         """Read tokens, a chunk at a time, and keep `ids` in step with the caches."""
         array = np.array(ids, np.int64)
@@ -277,13 +319,6 @@ class Session:
             if self._cancelled.is_set():
                 raise Cancelled
             logits = self.decoder.forward(array[piece]).logits
-            self.ids += ids[piece]
+            self.cache.ids += ids[piece]
         last: Floats = logits[-1]
         return last
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    for index, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return index
-    return min(len(a), len(b))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import types
@@ -9,13 +10,16 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .call_syntax import CallError, CallParser
+from .call_values import arguments_of
 from .errors import GemmaError
-from .json_schema import resolved, violation
+from .json_schema import resolved, subschemas, violation
+from .schema_check import check_schema
 
 Tool = Mapping[str, Any] | Callable[..., Any]
 Declaration = dict[str, Any]
 
-NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+NAME = re.compile(r"\w[\w.:/-]*", re.ASCII)
 TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
 ARGUMENT = re.compile(r"^\s*\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
 
@@ -25,7 +29,7 @@ def declarations(tools: Sequence[Tool]) -> list[Declaration]:
 
     Raises GemmaError for a tool that has no name, a name that is taken, or no schema.
     """
-    made = [of_function(tool) if callable(tool) else of_mapping(tool) for tool in tools]
+    made = [of_function(tool) if callable(tool) else checked(of_mapping(tool)) for tool in tools]
     names = [tool["function"]["name"] for tool in made]
     for name in names:
         if names.count(name) > 1:
@@ -43,6 +47,12 @@ def chosen_tools(declared: Sequence[Declaration], choice: str) -> list[Declarati
     return [declared[names.index(choice)]]
 
 
+def strict_tools(chosen: Sequence[Declaration], every: bool, must_call: bool) -> list[str]:
+    """The tools whose calls have to fit their schemas: all, those that say so, the only one that may be called."""
+    every = every or (must_call and len(chosen) == 1)
+    return [tool["function"]["name"] for tool in chosen if every or tool["function"].get("strict")]
+
+
 def of_mapping(tool: Mapping[str, Any]) -> Declaration:
     function = tool.get("function", tool)
     if not isinstance(function, Mapping) or not NAME.fullmatch(str(function.get("name", ""))):
@@ -54,6 +64,12 @@ def of_mapping(tool: Mapping[str, Any]) -> Declaration:
         )
     made = {"description": "", **function, "parameters": {"type": "object", "properties": {}, **parameters}}
     return {"type": "function", "function": made}
+
+
+def checked(declared: Declaration) -> Declaration:
+    """A declaration from outside; those of functions have schemas that were made here."""
+    check_schema(declared["function"]["parameters"], f"the schema of {declared['function']['name']}")
+    return declared
 
 
 def of_function(function: Callable[..., Any]) -> Declaration:
@@ -127,27 +143,75 @@ def for_template(declared: Declaration) -> Declaration:
     """The declaration in the few keywords that templates know: `nullable` for null, no references."""
     function = declared["function"]
     parameters = function["parameters"]
-    return {**declared, "function": {**function, "parameters": plain(parameters, parameters, 8)}}
+    return {**declared, "function": {**function, "parameters": plain(parameters, parameters, frozenset())}}
 
 
-def plain(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
-    if not isinstance(schema, Mapping) or depth == 0:
+def plain(schema: Any, root: Mapping[str, Any], behind: frozenset[int]) -> Any:
+    """`behind` are the targets of references on the way here: one that leads back is not written out again."""
+    if not isinstance(schema, Mapping):
         return schema
-    made = dict(resolved(schema, root) if "$ref" in schema else schema)
-    for keyword in ("anyOf", "oneOf"):
-        kinds = [one for one in made.get(keyword, ()) if one != {"type": "null"}]
-        if kinds:
-            nullable = {"nullable": True} if len(kinds) < len(made[keyword]) else {}
-            made = {**plain(kinds[0], root, depth - 1), **made, **nullable}
-            del made[keyword]
+    made, behind = merged(schema, root, behind)
+    for keyword in [word for word in ("anyOf", "oneOf") if word in made]:
+        kinds = [one for one in made.pop(keyword) if isinstance(one, Mapping)]
+        first = next((one for one in kinds if one.get("type") != "null"), {})
+        nullable = {"nullable": True} if any(one.get("type") == "null" for one in kinds) else {}
+        made = {**plain(first, root, behind), **made, **nullable}
     if isinstance(made.get("type"), list):
-        kinds = [kind for kind in made["type"] if kind != "null"] or ["null"]
-        made |= {"type": kinds[0]} | ({"nullable": True} if "null" in made["type"] else {})
-    if isinstance(made.get("properties"), Mapping):
-        made["properties"] = {name: plain(one, root, depth - 1) for name, one in made["properties"].items()}
+        types = [kind for kind in made["type"] if kind != "null"] or ["null"]
+        made |= {"type": types[0]} | ({"nullable": True} if "null" in made["type"] else {})
+    if "properties" in made:
+        made["properties"] = {name: plain(one, root, behind) for name, one in made["properties"].items()}
     if "items" in made:
-        made["items"] = plain(made["items"], root, depth - 1)
+        made["items"] = plain(made["items"], root, behind)
     return made
+
+
+def merged(
+    schema: Mapping[str, Any], root: Mapping[str, Any], behind: frozenset[int]
+) -> tuple[dict[str, Any], frozenset[int]]:
+    """A schema with what `$ref` and `allOf` add to it, its own words first; and the targets that lie behind now."""
+    made = {name: one for name, one in schema.items() if name not in ("$ref", "allOf")}
+    targets = [resolved(schema, root)] if "$ref" in schema else []
+    if targets and id(targets[0]) in behind:
+        targets = [{"type": targets[0]["type"]} if isinstance(targets[0], Mapping) and "type" in targets[0] else {}]
+    behind |= {id(target) for target in targets}
+    for target in [*targets, *schema.get("allOf", ())]:
+        if isinstance(target, Mapping):
+            more, behind = merged(target, root, behind)
+            properties = {**more.get("properties", {}), **made.get("properties", {})}
+            required = list(dict.fromkeys([*more.get("required", ()), *made.get("required", ())]))
+            both = {"properties": properties, "required": required}
+            made = {**more, **made, **{name: one for name, one in both.items() if one}}
+    return made, behind
+
+
+def read_call(declared: Sequence[Declaration], call: CallParser) -> tuple[dict[str, Any], str]:
+    """The arguments of a call and what is wrong with it, as `call_problem` says it.
+
+    Words that do not fit the tool's schema as they look are read as it has them: 01234 as a string's text.
+    Raises CallError for a call that can not be read.
+    """
+    known = {tool["function"]["name"]: tool["function"]["parameters"] for tool in declared}
+    schema = known.get(call.name, {})
+    tree = call.tree(declared_names(schema))
+    with contextlib.suppress(CallError):  # a word that looks like too large a number, and may be text
+        arguments = arguments_of(tree, schema, by_look=True)
+        if not call_problem(declared, call.name, arguments):
+            return arguments, ""
+    arguments = arguments_of(tree, schema)
+    return arguments, call_problem(declared, call.name, arguments)
+
+
+def declared_names(schema: Mapping[str, Any]) -> set[str]:
+    """The names of all properties; none if an object may have others."""
+    names, waiting = set[str](), [schema]
+    while waiting:
+        part = waiting.pop()
+        if part.get("additionalProperties") or part.get("patternProperties"):
+            return set()
+        names |= part.get("properties", {}).keys()
+        waiting += [one for _, one in subschemas(part) if isinstance(one, Mapping)]
+    return names
 
 
 def call_problem(declared: Sequence[Declaration], name: str, arguments: dict[str, Any]) -> str:
@@ -155,4 +219,7 @@ def call_problem(declared: Sequence[Declaration], name: str, arguments: dict[str
     known = {tool["function"]["name"]: tool["function"]["parameters"] for tool in declared}
     if name not in known:
         return f"there is no tool {name!r}; there are {', '.join(known) or 'none'}"
-    return violation(arguments, {"additionalProperties": False, **known[name]})
+    try:
+        return violation(arguments, {"unevaluatedProperties": False, **known[name]}, root=known[name])
+    except RecursionError:
+        return "the arguments are too deep to be checked"

@@ -144,6 +144,16 @@ def linked(name: str) -> Callable[[Path], None]:
     return damage
 
 
+def link_to(target: str) -> Callable[[Path], None]:
+    """tokenizer.json as a link."""
+
+    def damage(folder: Path) -> None:
+        (folder / "tokenizer.json").unlink()
+        (folder / "tokenizer.json").symlink_to(target)
+
+    return damage
+
+
 def external(location: str, *, link: bool) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         outside = folder.parent / "outside.data"
@@ -167,8 +177,14 @@ def external(location: str, *, link: bool) -> Callable[[Path], None]:
 def places() -> Iterator[Case]:
     for name in NAMES:
         yield Case(f"name {name!r}", named(name), (f"{name!r} is not a name inside the bundle",))
-    for name in ("tokenizer.json", "tables"):
-        yield Case(f"link {name}", linked(name), (name, "leads out of the bundle"))
+    # Python follows a link to what the manifest describes; the applications follow none.
+    yield Case("link tokenizer.json", linked("tokenizer.json"), ("tokenizer.json", "leads out of the bundle"), ())
+    yield Case("link tables", linked("tables"), ("tables", "leads out of the bundle"))
+    yield Case("link to nothing", link_to("no such file"), ("tokenizer.json: ",))
+    yield Case("link to itself", link_to("tokenizer.json"), ("tokenizer.json: ",))
+    yield Case("link to a folder", link_to("tables"), ("tokenizer.json: ",))
+    yield Case("link to a device", link_to("/dev/zero"), ("tokenizer.json: ",))
+    yield Case("link to another file", link_to("golden.json"), ("tokenizer.json: ",))
     for location in ("../../outside.data", "absolute"):
         for link in (False, True):
             name = f"external data {location} {'linked' if link else 'named'}"

@@ -18,7 +18,7 @@ from transformers import AutoModelForImageTextToText
 WEIGHTS = "model.safetensors"
 PREFIX = "model.language_model."
 BRANCHES = ("post_attention_layernorm", "post_feedforward_layernorm", "post_per_layer_input_norm")
-EARLY, LAST = 0.2, 1.4  # weights of these norms: the last layer decides, with little noise of rounding from the others
+EARLY, LAST = 0.15, 1.4  # weights of these norms: the last layer decides, with little noise of rounding from the others
 QUANTILE = 0.9  # of |x|: a tenth is clipped
 SCALE = "activation_scale"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +13,12 @@ from pathlib import Path
 
 from runtime.cmd_serve import bound, model_name, web_server
 from runtime.serve_app import Limits, Server
+from runtime.serve_guard import Allowed
 from runtime.session import Session
 
 LIMITS = Limits(waiting=16, tokens=512, seconds=60, body=64 * 1024)
+LOOPBACK = Allowed(loopback=True)
+QUESTION = [{"role": "user", "content": "What is the capital of Norway?"}]
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,12 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, limits: Limits = LIMITS) -> Iterator[Served]:
+def serving(folder: Path, limits: Limits = LIMITS, allowed: Allowed = LOOPBACK) -> Iterator[Served]:
     """On a free port of 127.0.0.1, until the context is left."""
     with bound("127.0.0.1", 0) as listener:
         session = Session.open(folder, threads=1)
         server = Server(session, model_name(folder), limits)
-        web = web_server(server, loopback=True)
+        web = web_server(server, allowed)
         thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -47,3 +52,14 @@ def until(true: object, seconds: float = 30.0) -> None:
     while not true():  # type: ignore[operator]
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.005)
+
+
+def ask(served, body, headers=None, method="POST", path="/v1/chat/completions"):
+    """Status, headers and body of a request by hand."""
+    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=60)
+    raw = body if isinstance(body, (bytes, type(None))) else json.dumps(body)
+    connection.request(method, path, raw, {"Content-Type": "application/json"} | (headers or {}))
+    answer = connection.getresponse()
+    found = answer.status, dict(answer.getheaders()), answer.read()
+    connection.close()
+    return found

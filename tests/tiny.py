@@ -127,9 +127,9 @@ def tensors(model: torch.nn.Module, prefix: str = "model.") -> dict[str, torch.T
 
 
 def tokenizer() -> Tokenizer:
-    """Control tokens at Gemma 4's ids below 107, then one piece a byte."""
+    """Control tokens at Gemma 4's ids below 107, then one piece a byte, and a space."""
     control = {0: "<pad>", 1: "<eos>", 2: "<bos>", 3: "<unk>", 105: "<|turn>", 106: "<turn|>"}
-    names = [control.get(i, f"<unused{i}>") for i in range(107)] + [f"<0x{i:02X}>" for i in range(256)]
+    names = [control.get(i, f"<unused{i}>") for i in range(107)] + [f"<0x{i:02X}>" for i in range(256)] + ["▁"]
     vocab = {name: i for i, name in enumerate(names)}
     made = Tokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     made.normalizer = normalizers.Replace(" ", "▁")

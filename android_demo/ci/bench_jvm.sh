@@ -12,5 +12,6 @@ threads=${3:-1}
 shift 2
 [ $# -eq 0 ] || shift
 classes=$root/android_demo/ci/engine-ort/target
+export ORT_DISABLE_TELEMETRY="${ORT_DISABLE_TELEMETRY-1}" # a JVM can not set it for itself
 cd "$root"
 PYTHONPATH=$root exec "$bin/python" android_demo/ci/bench_jvm.py "$classes/classes:$classes/test-classes:$(cat "$list")" "$bundle" "$threads" "$@"

@@ -26,7 +26,11 @@ inside env EDGE_GOLDEN=/golden/int4 EDGE_GOLDEN_FLOAT=/golden/float EDGE_GOLDEN_
   EDGE_ONNXRUNTIME="/onnxruntime/$(basename "$library")" \
   swift test -Xswiftc -O -Xswiftc -warnings-as-errors -Xlinker --allow-shlib-undefined --enable-index-store \
   --disable-xctest --no-parallel
-answer=$(inside env EDGE_ONNXRUNTIME="/onnxruntime/$(basename "$library")" \
+home=$(mktemp -d -p "$root/tmp")
+answer=$(inside env HOME="/tmp/$(basename "$home")" EDGE_ONNXRUNTIME="/onnxruntime/$(basename "$library")" \
   .build/debug/edge-cli run /golden/float/bundle "What is the capital of Norway?" --temperature 0)
+left=$(find "$home" -type f)
+rm -rf "$home"
+[ -z "$left" ] || { echo "edge-cli run leaves in the home folder: $left" >&2 && exit 1; }
 case $answer in *Oslo*) ;; *) echo "edge-cli run answers: $answer" >&2 && exit 1 ;; esac
 inside ci/type_check.sh

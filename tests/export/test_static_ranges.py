@@ -35,7 +35,7 @@ from runtime.cli import main
 from runtime.manifest import File
 
 SHAPES = ("e2b-qat-mobile-tiny", "e4b-qat-mobile-tiny")
-TEXTS, LENGTH, FIRST, LAST_ID = 6, 64, 3, 900
+TEXTS, LENGTH, FIRST, LAST_ID = 16, 64, 3, 900
 PREFIX = ranged.PREFIX
 
 

@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from conversations import CONSTRUCTS, CONVERSATIONS, SNIPPETS  # noqa: E402
 from hostile import CASES  # noqa: E402
+from mobile.chats import chats, write_other_vocabulary  # noqa: E402
 
 from runtime.answer_reader import AnswerReader  # noqa: E402
 from runtime.bundle import Bundle  # noqa: E402
@@ -75,6 +76,7 @@ def main(bundle: Path, out: Path) -> None:
     write(out / "rotary.jsonl", rotary(opened.manifest))
     write(out / "plans.jsonl", plans(opened.manifest))
     write(out / "templates.jsonl", templates(tokenizer))
+    write(out / "chats.jsonl", spoken(opened, out))
     write(out / "sessions.jsonl", sessions(opened))
     write(out / "events.jsonl", events(tokenizer, opened))
     write(out / "hostile.jsonl", hostile(opened.folder, out / "hostile"))
@@ -274,6 +276,15 @@ def rendered(name: str, source: str, variables: dict[str, Any]) -> dict[str, Any
     except Exception:  # a template is a program, and can fail like one
         return {"name": name, "source": source, "variables": variables, "refused": True}
     return {"name": name, "source": source, "variables": variables, "text": text}
+
+
+def spoken(bundle: Bundle, out: Path) -> Iterator[dict[str, Any]]:
+    """What transformers gives, of the bundle's vocabulary and of another."""
+    manifest = bundle.manifest
+    template = bundle.path(manifest.chat_template).read_text(encoding="utf-8")
+    other = write_other_vocabulary(bundle.path(manifest.tokenizer), out / "other")
+    yield from chats(bundle.path(manifest.tokenizer), "bundle/vocabulary.bin", template, "<bos>")
+    yield from chats(other, "other/vocabulary.bin", template, "<bos>")
 
 
 def sessions(bundle: Bundle) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from runtime.answer_reader import AnswerReader
 from runtime.bundle import Bundle
-from runtime.call_syntax import render_call
+from runtime.call_text import render_call
+from runtime.call_values import arguments_of
 from runtime.control_tokens import QUOTE, ControlTokens
 from runtime.events import Text, Thought, ToolCall, assistant_message, tool_message
 from runtime.tokenizer import Tokenizer
@@ -30,7 +31,7 @@ def tokenizer(bundle):
 def read(tokenizer):
     control = ControlTokens.of(tokenizer.pieces.token_to_id)
 
-    def events(answer: str, prompt: str = PROMPT, check=lambda name, arguments: ""):
+    def events(answer: str, prompt: str = PROMPT, check=lambda call: (arguments_of(call.tree(), {}), "")):
         reader = AnswerReader(tokenizer, control, tokenizer.encode(prompt, bos=False), check)
         found = [event for token in tokenizer.encode(answer, bos=False) for event in reader.push(token)]
         return [*found, *reader.finish()], reader
@@ -98,13 +99,16 @@ def test_a_call_that_can_not_be_read_says_why(read, answer, name, problem):
 
 
 def test_a_call_is_checked(read):
-    [call] = read("<|tool_call>call:f{a:1}<tool_call|>", check=lambda name, arguments: f"{name} is not known")[0]
+    [call] = read(
+        "<|tool_call>call:f{a:1}<tool_call|>",
+        check=lambda call: (arguments_of(call.tree(), {}), f"{call.name} is not known"),
+    )[0]
     assert (call.arguments, call.problem) == ({"a": 1}, "f is not known")
 
 
 def test_quotes_that_are_spelled_do_not_end_a_string(read, tokenizer):
     control = ControlTokens.of(tokenizer.pieces.token_to_id)
-    reader = AnswerReader(tokenizer, control, [], lambda name, arguments: "")
+    reader = AnswerReader(tokenizer, control, [], lambda call: (arguments_of(call.tree(), {}), ""))
     pieces = ["call:f{a:", control.quote, "x", "<|", '"', "|>", "y", control.quote, "}"]
     ids = [control.call]
     for piece in pieces:

@@ -8,7 +8,6 @@ import pytest
 from runtime.bundle import Bundle
 from runtime.call_grammar import call_grammar
 from runtime.control_tokens import ControlTokens
-from runtime.errors import GemmaError
 from runtime.tokenizer import Tokenizer
 from runtime.tool_schema import declarations
 
@@ -91,10 +90,3 @@ def test_takes(taken, call):
 )
 def test_does_not_take(taken, call):
     assert not taken(call)
-
-
-@pytest.mark.parametrize("schema", [{"allOf": [{}]}, {"not": {}}, {"type": "nonsense"}, {"$ref": "#/nowhere"}])
-def test_schemas_without_rules_are_refused(schema):
-    tool = {"name": "f", "parameters": {"type": "object", "properties": {"a": schema}}}
-    with pytest.raises(GemmaError, match="constrained|type|leads to no schema"):
-        call_grammar(declarations([tool]), 49, 52)

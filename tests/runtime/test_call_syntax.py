@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.call_syntax import CallError, CallParser, parse_call, render_call
+from runtime.call_syntax import CallError, CallParser
+from runtime.call_text import render_call
+from runtime.call_values import arguments_of, parse_call
 from runtime.control_tokens import QUOTE
 from runtime.tokenizer import environment
 
@@ -86,7 +88,7 @@ def test_pieces_of_any_size_give_the_same(arguments, draw):
             size = draw.randint(1, 3)
             parser.push(part[:size])
             part = part[size:]
-    assert (parser.name, parser.finish()) == ("f", arguments)
+    assert (parser.name, arguments_of(parser.tree(), {})) == ("f", arguments)
 
 
 def test_the_name_is_there_before_the_arguments_are():
@@ -119,6 +121,8 @@ def test_what_is_clear_is_taken(text, arguments):
         ("get_weather{}", "is not call:NAME"),
         ("call:two words{}", "is not call:NAME"),
         ("call:f{a:1", "ends where a value was expected"),
+        ("call:f{a:[1,2],", "ends where a name was expected"),
+        ("call:f{a:[1]", "ends where a comma or a brace was expected"),
         ("call:f{a}", "where a name and a colon"),
         ("call:f{:1}", "where a name and a colon"),
         ("call:f{a:}", "where a value was expected"),
@@ -128,7 +132,8 @@ def test_what_is_clear_is_taken(text, arguments):
         ("call:f{a:1{}}", "'{' behind a value"),
         ("call:f{a:1,a:2}", "the argument 'a' is there twice"),
         (f"call:f{{a:{QUOTE}x", "ends where a quote was expected"),
-        (f"call:f{{a:x{QUOTE}y{QUOTE}}}", "a quote where a value was expected"),
+        (f"call:f{{a:x{QUOTE}y{QUOTE}}}", "'y' behind a value"),
+        (f"call:f{{a b{QUOTE}}}", "a quote where a name was expected"),
         (f"call:f{{a:{QUOTE}x{QUOTE}y}}", "'y' behind a value"),
         (f"call:f{{{QUOTE}a{QUOTE}b:1}}", "'b' behind a name"),
         ('call:f{a:"\\q"}', "is not a string"),

@@ -181,7 +181,7 @@ def test_what_the_model_says_is_text_not_markup(page):
 
 
 def test_a_server_that_refuses_is_said_and_asked_again(page, served, monkeypatch):
-    monkeypatch.setattr(served.session, "chat", broken)
+    monkeypatch.setattr(served.session, "prepare", broken)
     ask(page, "hello")
     wait(page, lambda: idle(page))
     assert "no room" in shown(page, "talk")

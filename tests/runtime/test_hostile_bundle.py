@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from runtime import bundle as bundle_module
 from runtime.bundle import MANIFEST, SEAL, Bundle, read_manifest, seal, sha256
 from runtime.cli import main
 from runtime.errors import GemmaError
+from runtime.sampler import Sampling
 from runtime.session import Session
 
 RUN = ("run", "hello", "--max-new-tokens", "1", "--threads", "1")
@@ -65,6 +67,53 @@ def test_a_copy_is_sound_and_so_is_a_resealed_one(copy):
 def test_a_bundle_may_be_reached_through_a_link(copy, tmp_path):
     (tmp_path / "link").symlink_to(copy)
     assert Bundle.open(tmp_path / "link").manifest == read_manifest(copy)
+
+
+@pytest.fixture
+def cached(sound, tmp_path) -> Path:
+    """The bundle as the hub's cache has it: links into a folder of files that are called by their hashes."""
+    folder, blobs = tmp_path / "models--a--b" / "snapshots" / "main", tmp_path / "models--a--b" / "blobs"
+    blobs.mkdir(parents=True)
+    for name in FILES:
+        path, blob = folder / name, blobs / sha256(sound / name)
+        shutil.copyfile(sound / name, blob)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(os.path.relpath(blob, path.parent))
+    return folder
+
+
+def test_a_bundle_in_the_hubs_cache_answers_as_a_plain_one(cached, sound, capsys):
+    assert main(["verify", str(cached)]) == 0
+    capsys.readouterr()
+    prompt = [2, 105, 200, 210, 106]
+    said = [list(Session.open(folder, threads=1).generate(prompt, Sampling(0.0), 8))[:-1] for folder in (cached, sound)]
+    assert said[0] == said[1]
+
+
+def test_what_a_link_leads_to_is_hashed_unless_it_is_called_by_its_hash(cached, refused, monkeypatch):
+    monkeypatch.setattr(bundle_module, "HASHED_AT_OPEN", 0)
+    data = cached / "onnx/decoder.data"
+    blob = data.resolve()
+    flip(blob, 5000, 3)
+    Bundle.open(cached)
+    refused(cached, "decoder.data: SHA-256", commands=(("verify",),))
+    blob.rename(blob.with_name("other"))
+    data.unlink()
+    data.symlink_to(blob.with_name("other"))
+    refused(cached, "decoder.data: SHA-256")
+    flip(blob.with_name("other"), 5000, 3)
+    Bundle.open(cached)
+
+
+def test_a_pipe_is_no_file_of_a_bundle(copy):
+    for name in ("tokenizer.json", "onnx/decoder.data"):
+        path = copy / name
+        aside = path.rename(path.with_name("aside"))
+        os.mkfifo(path)
+        with pytest.raises(GemmaError, match=f"{name}: missing"):
+            Bundle.open(copy)
+        path.unlink()
+        aside.rename(path)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.cache import TURNS
 from runtime.errors import GemmaError
 from runtime.events import Token
 from runtime.sampler import Sampling
-from runtime.saved_session import HEADER
+from runtime.saved_session import COUNT, END, HEADER
 from runtime.session import Session
 
 GREEDY = Sampling(temperature=0)
@@ -69,6 +70,60 @@ def test_what_is_loaded_replaces_what_was_there(saved, folder):
     assert answer(other, [*session.ids, 130])[0] == answer(session, [*session.ids, 130])[0]
 
 
+LONG = [2, *range(110, 170)]  # longer than the window, so that its end can not go back to its beginning
+
+
+def test_the_last_answer_is_given_once_more_from_the_turns_end(folder, tmp_path):
+    session = Session.open(folder, threads=1)
+    answer(session, [2, *range(110, 150)], 5)
+    said, _ = answer(session, LONG, 150)
+    session.save(tmp_path / "talk")
+    other = Session.open(folder, threads=1)
+    other.load(tmp_path / "talk")
+    again, end = answer(other, LONG, 150)
+    assert (again, end.reused) == (said, answer(session, LONG, 150)[1].reused)
+    assert end.reused == len(LONG) - 1
+
+
+def answer_without_times(session, prompt):
+    said, end = answer(session, prompt, 5)
+    return said, end.reused
+
+
+def test_every_end_of_a_turn_is_come_back_to(folder, tmp_path):
+    session = Session.open(folder, threads=1)
+    for count in range(6):
+        answer(session, [*LONG, *range(175, 175 + 12 * count)], 40)
+    session.save(tmp_path / "talk")
+    ends = [end.position for end in session.cache.ends]
+    assert len(ends) == TURNS
+    for position in ends:
+        session.load(tmp_path / "talk")
+        assert [end.position for end in session.cache.ends] == ends
+        prompt = [*session.ids[:position], 9]
+        fresh = Session.open(folder, threads=1)
+        said, reused = answer_without_times(session, prompt)
+        assert reused == position
+        assert said == answer_without_times(fresh, prompt)[0]
+
+
+def test_a_file_of_the_first_version_is_loaded_without_ends_of_turns(saved, folder):
+    session, path = saved
+    raw = path.read_bytes()
+    head = HEADER.pack(*HEADER.unpack(raw[: HEADER.size])[:1], 1, *HEADER.unpack(raw[: HEADER.size])[2:])
+    windows = sum(
+        array.nbytes for end in session.cache.ends for kept in end.caches for array in (kept.key, kept.value)
+        if array is not None
+    )  # fmt: skip
+    old = head + raw[HEADER.size + COUNT.size + END.size : -32 - windows]
+    path.write_bytes(old + hashlib.sha256(old).digest())
+    other = Session.open(folder, threads=1)
+    other.load(path)
+    assert (other.ids, other.cache.ends) == (session.ids, [])
+    prompt = [*session.ids, 120, 121]
+    assert answer_without_times(other, prompt) == answer_without_times(session, prompt)
+
+
 def test_an_empty_session_is_saved_too(folder, tmp_path):
     Session.open(folder, threads=1).save(tmp_path / "empty")
     session = Session.open(folder, threads=1)
@@ -112,7 +167,7 @@ def test_damaged_anywhere(saved):
     for at in np.linspace(0, len(whole) - 1, 120, dtype=int):
         raw = bytearray(whole)
         raw[at] ^= 0x10
-        refused(session, path, bytes(raw), "session|hash does not hold|bytes|windows|context")
+        refused(session, path, bytes(raw), "session|hash does not hold|bytes|windows|context|turn")
 
 
 @pytest.mark.parametrize("size", [0, 5, HEADER.size, HEADER.size + 10, -1])
@@ -129,10 +184,18 @@ def test_something_behind_the_end(saved):
 @pytest.mark.parametrize(
     ("offset", "value", "message"),
     [
-        (8, 2, "a session of format 2"),
+        (8, 3, "a session of format 3"),
+        (8, 0, "a session of format 0"),
+        (8, 1, "bytes, "),
         (12, 2**31, "tokens, the context"),
         (16, 2**31, "windows of"),
         (16, 0, "windows of"),
+        (HEADER.size, 2**31, "ends of turns"),
+        (HEADER.size, TURNS, "a turn of|windows of|bytes, "),
+        (HEADER.size + COUNT.size, 0, "a turn of 0 tokens"),
+        (HEADER.size + COUNT.size, 2**31, "a turn of"),
+        (HEADER.size + COUNT.size + 4, 2**31, "windows of"),
+        (HEADER.size + COUNT.size + 4, 0, "windows of"),
     ],
 )
 def test_numbers_out_of_bounds(saved, offset, value, message):
@@ -145,5 +208,5 @@ def test_numbers_out_of_bounds(saved, offset, value, message):
 def test_a_token_that_does_not_exist(saved):
     session, path = saved
     raw = bytearray(path.read_bytes()[:-32])
-    struct.pack_into("<i", raw, HEADER.size, 10**6)
+    struct.pack_into("<i", raw, HEADER.size + COUNT.size + END.size, 10**6)  # behind the one end of a turn
     refused(session, path, bytes(raw) + hashlib.sha256(raw).digest(), "a token that the bundle does not have")

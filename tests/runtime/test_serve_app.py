@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from serving import Limits, serving, until
+from serving import QUESTION, Limits, ask, serving, until
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,6 @@ TOOL = {
         },
     },
 }
-QUESTION = [{"role": "user", "content": "What is the capital of Norway?"}]
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +38,6 @@ def served(bundle):
 @pytest.fixture(scope="module")
 def client(served):
     return openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
-
-
-def ask(served, body, headers=None, method="POST", path="/v1/chat/completions"):
-    """Status, headers and body of a request by hand."""
-    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=60)
-    raw = body if isinstance(body, (bytes, type(None))) else json.dumps(body)
-    connection.request(method, path, raw, {"Content-Type": "application/json"} | (headers or {}))
-    answer = connection.getresponse()
-    found = answer.status, dict(answer.getheaders()), answer.read()
-    connection.close()
-    return found
 
 
 def test_the_client_lists_the_model(served, client):

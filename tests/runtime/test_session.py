@@ -8,7 +8,7 @@ import time
 import pytest
 
 from runtime.cache import TURNS
-from runtime.errors import GemmaError
+from runtime.errors import ContextExceeded, GemmaError
 from runtime.events import End, Token, assistant_message
 from runtime.sampler import Sampling
 from runtime.session import Session
@@ -91,7 +91,7 @@ LONG = [2, *range(110, 170)]  # longer than the window, so that its end can not 
 
 def test_a_prompt_that_the_window_forgot_is_read_again(session, folder):
     answer(session, LONG, limit=150)
-    session._checkpoints.clear()
+    session.cache.ends.clear()
     again, end = answer(session, [2, 9, 8, 7])
     assert end.reused == 0
     assert again == answer(Session.open(folder, threads=1), [2, 9, 8, 7])[0]
@@ -113,7 +113,7 @@ def test_the_first_and_the_last_ends_of_turns_are_kept(session, folder):
     for prompt in turns:
         answer(session, prompt, limit=90)
     answer(session, [*LONG, 9], limit=90)
-    kept = [state.position for state in session._checkpoints]
+    kept = [state.position for state in session.cache.ends]
     assert len(kept) <= TURNS
     assert kept == sorted(kept)
     again, end = answer(session, turns[-1], limit=20)
@@ -134,7 +134,7 @@ def test_a_hundred_turns_answer_as_fresh_sessions_do_and_hold_no_more_memory(bun
         assert events[:-1] == list(fresh.chat(messages, GREEDY, 30, thinking=thinking))[:-1], index
         messages.append(assistant_message(events))
         held.append(
-            sum(state.key.nbytes for one in session._checkpoints for state in one.caches if state.key is not None)
+            sum(state.key.nbytes for one in session.cache.ends for state in one.caches if state.key is not None)
         )
     assert max(held[50:]) <= max(held[:50]) * 1.02
 
@@ -187,6 +187,93 @@ def test_after_a_cancel_the_next_answer_is_whole(session, folder):
     again, end = answer(session, PROMPT)
     assert end.stop == "length"
     assert again == answer(Session.open(folder, threads=1), PROMPT)[0]
+
+
+def test_an_answer_ends_when_another_begins(session, folder):
+    older = session.generate(PROMPT, GREEDY, 20)
+    next(older)
+    newer, end = answer(session, [2, 9, 8, 7])
+    with pytest.raises(GemmaError, match="the answer ended when another began"):
+        next(older)
+    assert newer == answer(Session.open(folder, threads=1), [2, 9, 8, 7])[0]
+
+
+def test_an_answer_ends_when_another_was_asked_for_and_not_read_yet(session, folder):
+    older = session.generate(PROMPT, GREEDY, 20)
+    newer = session.generate([2, 9, 8, 7], GREEDY, 20)
+    with pytest.raises(GemmaError, match="the answer ended when another began"):
+        list(older)
+    fresh = Session.open(folder, threads=1).generate([2, 9, 8, 7], GREEDY, 20)
+    assert [event.id for event in newer if isinstance(event, Token)] == [
+        event.id for event in fresh if isinstance(event, Token)
+    ]
+
+
+def test_an_answer_of_a_chat_ends_when_another_begins(session, folder):
+    asked, other = ([{"role": "user", "content": text}] for text in ("abc", "xyz"))
+    older = session.chat(asked, GREEDY, 20)
+    next(older)
+    newer = list(session.chat(other, GREEDY, 20))[:-1]
+    with pytest.raises(GemmaError, match="the answer ended when another began"):
+        next(older)
+    assert newer == list(Session.open(folder, threads=1).chat(other, GREEDY, 20))[:-1]
+
+
+def test_what_is_prepared_while_an_answer_runs_ends_none_and_is_answered_once(session):
+    asked, other = ([{"role": "user", "content": text}] for text in ("abc", "xyz"))
+    whole = list(session.chat(asked, GREEDY, 20))[:-1]
+    running = session.chat(asked, GREEDY, 20)
+    first = next(running)
+    prepared = session.prepare(other, GREEDY, 20)
+    assert [first, *running][:-1] == whole
+    assert list(session.answer(prepared))[-1].prompt_tokens == len(prepared.prompt)
+    with pytest.raises(GemmaError, match="this answer was given already"):
+        session.answer(prepared)
+
+
+def test_an_answer_ends_when_the_session_is_reset_or_loaded(session, tmp_path):
+    session.save(tmp_path / "empty")
+    for forget in (session.reset, lambda: session.load(tmp_path / "empty")):
+        events = session.generate(PROMPT, GREEDY, 20)
+        next(events)
+        forget()
+        with pytest.raises(GemmaError, match="the answer ended when another began"):
+            next(events)
+
+
+def test_a_prompt_over_the_context_has_an_error_of_its_own(session):
+    with pytest.raises(ContextExceeded, match="a prompt of 257 tokens"):
+        session.generate([7] * 257, GREEDY)
+
+
+def test_a_second_thread_is_refused_while_one_reads_and_cancel_is_not(session, tmp_path):
+    inside, leave = threading.Event(), threading.Event()
+    forward, events = session.decoder.forward, []
+
+    def slow(ids, kept=1):
+        inside.set()
+        assert leave.wait(10)
+        return forward(ids, kept)
+
+    session.decoder.forward = slow
+    answering = session.generate(PROMPT, GREEDY, 20)
+    thread = threading.Thread(target=lambda: events.extend(answering))
+    thread.start()
+    assert inside.wait(10)
+    for drive in (
+        lambda: session.generate(PROMPT, GREEDY, 1),
+        lambda: session.save(tmp_path / "x"),
+        lambda: next(answering),
+        session.reset,
+    ):
+        with pytest.raises((GemmaError, ValueError), match="another thread reads an answer|already executing"):
+            drive()
+    session.cancel()
+    leave.set()
+    thread.join(10)
+    assert events[-1].stop == "cancelled"
+    session.decoder.forward = forward
+    assert answer(session, PROMPT)[1].stop == "length"
 
 
 def test_generation_defaults_are_the_checkpoints(session):

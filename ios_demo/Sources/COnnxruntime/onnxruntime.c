@@ -68,6 +68,8 @@ static int fine(edge_onnx *engine, void *status, char **problem) {
 }
 
 static int load(edge_onnx *engine, const char *library, char **problem) {
+  // Since 1.29 it tells its maker of every process, and keeps an id of the device, unless this is set before it loads.
+  setenv("ORT_DISABLE_TELEMETRY", "1", 0);
   engine->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
   api_base *(*get)(void) = engine->library ? (api_base * (*)(void)) dlsym(engine->library, "OrtGetApiBase") : NULL;
   if (!get) {

@@ -15,6 +15,7 @@ public struct Manifest: Sendable, Equatable {
   public let tokenizer: String
   public let vocabulary: String
   public let chatTemplate: String
+  public let specialTokens: [String: String]  // texts that the template reads by these names
   public let golden: String
   public let parity: String
 

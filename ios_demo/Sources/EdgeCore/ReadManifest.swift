@@ -16,6 +16,7 @@ extension Manifest {
     tokenizer = try fields.string("tokenizer")
     vocabulary = try fields.has("vocabulary") ? fields.string("vocabulary") : ""
     chatTemplate = try fields.has("chat_template") ? fields.string("chat_template") : ""
+    specialTokens = try fields.has("special_tokens") ? fields.map("special_tokens", Fields.string) : [:]
     golden = try fields.has("golden") ? fields.string("golden") : ""
     parity = try fields.has("parity") ? fields.string("parity") : ""
   }

@@ -16,12 +16,16 @@ public actor Session {
 
   /// `engine` loads the bundle's artifact; `context` limits the tokens of prompt and answer, 0: to what it can.
   ///
+  /// trustControlTokens: what messages hold of control tokens is read as such, not as text.
   /// Throws GemmaError if a part of the bundle can not be loaded.
-  public init(_ bundle: Bundle, context: Int = 0, engine: @Sendable (Bundle) throws -> any Decoder) throws {
+  public init(
+    _ bundle: Bundle, context: Int = 0, trustControlTokens: Bool = false,
+    engine: @Sendable (Bundle) throws -> any Decoder
+  ) throws {
     self.bundle = bundle
     tokenizer = try Tokenizer(bundle)
     control = ControlTokens(tokenizer)
-    template = try ChatTemplate(bundle, tokenizer)
+    template = try ChatTemplate(bundle, tokenizer, trustControlTokens: trustControlTokens)
     let opened = try engine(bundle)
     self.context = context > 0 ? min(context, opened.context) : opened.context
     terminate = opened.terminate
@@ -57,7 +61,7 @@ public actor Session {
     guard !thinking || control.canThink else {
       throw GemmaError("\(bundle.folder.path): this model knows no thoughts", "leave thinking out")
     }
-    let prompt = try tokenizer.encode(template.render(messages, thinking: thinking), bos: false)
+    let prompt = try template.prompt(messages, thinking: thinking)
     try check(prompt, maxNewTokens)
     let steering = try Steering(sampling ?? defaults(), tokenizer, control, budget: thinkingBudget)
     return stream { try await $0.answer(prompt, steering, maxNewTokens, $1) }

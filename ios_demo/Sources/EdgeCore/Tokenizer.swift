@@ -4,8 +4,10 @@ import Foundation
 public struct Tokenizer: Sendable {
   public let bos: Int
   let vocabulary: Vocabulary
-  private let added: [[Unicode.Scalar]: Int]
-  private let lengths: [Unicode.Scalar: [Int]]  // of the added tokens that begin so, the longest first
+  private let added: AddedTokens
+  private let plain: AddedTokens
+  let control: AddedTokens
+  let mask: ControlMask
   private let bytes: [Int: UInt8]
 
   /// Throws GemmaError if the bundle has no compact vocabulary, or it can not be read.
@@ -16,45 +18,49 @@ public struct Tokenizer: Sendable {
     try self.init(Vocabulary(bundle.path(bundle.manifest.vocabulary)), bos: bundle.manifest.generation.bos)
   }
 
-  init(_ vocabulary: Vocabulary, bos: Int) {
+  init(_ vocabulary: Vocabulary, bos: Int) throws {
     (self.vocabulary, self.bos) = (vocabulary, bos)
     let named = vocabulary.addedIds.map {
       (Array(String(decoding: vocabulary.piece($0), as: UTF8.self).unicodeScalars), $0)
     }
-    added = Dictionary(named.filter { !$0.0.isEmpty }) { _, last in last }
-    lengths = Dictionary(grouping: added.keys) { $0[0] }.mapValues { Set($0.map(\.count)).sorted(by: >) }
+    func tokens(_ wanted: (Vocabulary.PieceType) -> Bool) -> AddedTokens {
+      AddedTokens(Dictionary(named.filter { wanted(vocabulary.type($0.1)) }) { _, last in last })
+    }
+    added = tokens { _ in true }
+    plain = tokens { $0 == .added }
+    control = tokens { $0 == .control }
+    mask = try ControlMask(control)
     bytes = vocabulary.bytesById
   }
 
   /// Token ids; `bos` puts the start token before them, exactly once.
   public func encode(_ text: String, bos: Bool) throws -> [Int] {
-    let scalars = Array(text.unicodeScalars)
-    let pairs = BytePairs(vocabulary: vocabulary)
-    var (ids, start, at): ([Int], Int, Int) = ([], 0, 0)
-    while at < scalars.count {
-      guard let (length, token) = addedToken(scalars, at) else {
-        at += 1
-        continue
-      }
-      ids += pairs.encode(scalars[start..<at])
-      ids.append(token)
-      at += length
-      start = at
-    }
-    ids += pairs.encode(scalars[start...])
+    let ids = encode(Array(text.unicodeScalars)[...], added)
     return bos && ids.first != self.bos ? [self.bos] + ids : ids
   }
 
-  /// The longest added token at a place.
-  private func addedToken(_ scalars: [Unicode.Scalar], _ at: Int) -> (Int, Int)? {
-    for length in lengths[scalars[at]] ?? [] where at + length <= scalars.count {
-      if let token = added[Array(scalars[at..<at + length])] { return (length, token) }
+  /// Ids of what a template rendered of hidden messages: what the mask shows again stays text.
+  func encode(rendered text: String) -> [Int] {
+    control.cut(Array(text.unicodeScalars)[...]).flatMap { part in
+      switch part {
+      case .between(let scalars): encode(mask.show(scalars), plain)
+      case .token(let id): [id]
+      }
     }
-    return nil
+  }
+
+  private func encode(_ scalars: ArraySlice<Unicode.Scalar>, _ tokens: AddedTokens) -> [Int] {
+    let pairs = BytePairs(vocabulary: vocabulary)
+    return tokens.cut(scalars).flatMap { part in
+      switch part {
+      case .between(let scalars): pairs.encode(scalars)
+      case .token(let id): [id]
+      }
+    }
   }
 
   /// The id of an added token; nil if there is none of that text.
-  public func id(of piece: String) -> Int? { added[Array(piece.unicodeScalars)] }
+  public func id(of piece: String) -> Int? { added.id(of: piece) }
 
   /// The text of a token as the vocabulary has it.
   public func piece(_ token: Int) -> String { String(decoding: vocabulary.piece(token), as: UTF8.self) }

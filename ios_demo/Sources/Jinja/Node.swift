@@ -28,6 +28,7 @@ struct Given: Sendable {
 indirect enum Statement: Sendable {
   case output(String)
   case print(Expression)
+  case block([Statement])  // with names of its own
   case choice([(Expression, [Statement])], else: [Statement])
   case loop(Loop)
   case set([String], attribute: String?, Expression)  // the attribute of a namespace; none: the names themselves

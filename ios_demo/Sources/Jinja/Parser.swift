@@ -47,6 +47,7 @@ struct Parser {
     case "for": made = try loop()
     case "set": made = try assignment()
     case "macro": made = try macro()
+    case "generation": made = try generation()
     case "break": made = .leave
     case "continue": made = .next
     default: throw TemplateError("a tag '\(name)', which this reader does not know")
@@ -110,6 +111,14 @@ struct Parser {
     let body = try body(until: ["endset"])
     next()
     return .capture(names[0], body)
+  }
+
+  /// What trainers mark as an assistant's own words: text as any other.
+  private mutating func generation() throws -> Statement {
+    try expect(.blockEnd)
+    let body = try body(until: ["endgeneration"])
+    next()
+    return .block(body)
   }
 
   private mutating func macro() throws -> Statement {

@@ -54,6 +54,7 @@ final class Renderer {
       switch statement {
       case .output(let text): try write(text)
       case .print(let value): try write(evaluate(value, scope).text())
+      case .block(let body): try write(captured(body, Scope(scope)))
       case .choice(let branches, let otherwise):
         let flow = try run(chosen(branches, scope) ?? otherwise, scope)
         if flow != .on { return flow }

@@ -22,3 +22,17 @@ private func manifest(ranges: Bool?, recipe: String = "as-released", rescored: I
   #expect(try manifest(ranges: nil).lostRanges, "an older exporter dropped them")
   #expect(try !manifest(ranges: nil, recipe: "int4", rescored: 256).lostRanges, "floats never had some")
 }
+
+@Test func aBundleMaySayTheSpecialTokensOfItsTemplate() throws {
+  let raw = try Data(contentsOf: GoldenSet.folder.appendingPathComponent("bundle/bundle.json"))
+  guard case .object(var fields) = try JSON.parse(raw, "bundle.json") else { throw GemmaError("not an object", "") }
+  func read(_ tokens: JSON?) throws -> [String: String] {
+    fields["special_tokens"] = tokens
+    return try Manifest(Fields(.object(fields), at: "$")).specialTokens
+  }
+  #expect(try read(nil) == [:], "an older bundle says nothing")
+  #expect(try read(.object(["eos_token": .string("<eos>")])) == ["eos_token": "<eos>"])
+  #expect(throws: GemmaError("$.special_tokens.eos_token: is not text", Bundle.fetchAgain)) {
+    try read(.object(["eos_token": .int(1)]))
+  }
+}

@@ -15,6 +15,7 @@ data class Manifest(
     val tokenizer: String,
     val vocabulary: String,
     val chatTemplate: String,
+    val specialTokens: Map<String, String>, // texts that the template reads by these names
     val golden: String,
     val parity: String,
 ) {
@@ -167,6 +168,8 @@ internal class Fields(private val values: Map<*, *>, private val at: String) {
 private fun integer(value: Any?, at: String): Int =
     (value as? Long)?.takeIf { it in Int.MIN_VALUE..Int.MAX_VALUE }?.toInt() ?: throw JsonError("Expected `int` - at `$at`")
 
+private fun string(value: Any?, at: String): String = value as? String ?: throw JsonError("Expected `str` - at `$at`")
+
 /** The part that is read first, so that a later format is named as such. */
 internal fun readVersion(raw: Any?): Pair<String, List<Int>> =
     Fields.of(raw, "$").let { it.text("format") to it.list("version", ::integer) }
@@ -187,6 +190,7 @@ internal fun readManifest(raw: Any?): Manifest {
         tokenizer = fields.text("tokenizer"),
         vocabulary = fields.text("vocabulary", ""),
         chatTemplate = fields.text("chat_template", ""),
+        specialTokens = if (fields.has("special_tokens")) fields.map("special_tokens", ::string) else emptyMap(),
         golden = fields.text("golden", ""),
         parity = fields.text("parity", ""),
     )

@@ -2,13 +2,21 @@ package gemmaedge.core
 
 import java.io.Closeable
 
-/** One conversation with a bundle: tokens as they come, stop ids, cancel, turns without re-reading. */
-class Session(val bundle: Bundle, private val engine: Engine, context: Int = 0) : Closeable {
+/**
+ * One conversation with a bundle: tokens as they come, stop ids, cancel, turns without re-reading.
+ * [trustControlTokens]: what messages hold of control tokens is read as such, not as text.
+ */
+class Session(
+    val bundle: Bundle,
+    private val engine: Engine,
+    context: Int = 0,
+    trustControlTokens: Boolean = false,
+) : Closeable {
     private val manifest = bundle.manifest
     val tokenizer = openTokenizer(bundle)
     val control = ControlTokens(tokenizer)
     val context = minOf(if (context > 0) context else engine.context, engine.context)
-    private val template = openTemplate(bundle)
+    private val template = ChatTemplate.of(bundle, tokenizer, trustControlTokens)
     private var ids = IntArray(0) // what the caches hold
     private val checkpoints = ArrayList<EngineState>() // at the ends of turns, from the first to the last
 
@@ -27,8 +35,10 @@ class Session(val bundle: Bundle, private val engine: Engine, context: Int = 0) 
     }
 
     /** The ids of a conversation, ready for an answer. Throws [GemmaError] if the template refuses it. */
-    fun prompt(messages: List<Message>, thinking: Boolean = false): IntArray =
-        tokenizer.encode(template.render(messages, tokenizer.vocabulary.piece(manifest.generation.bos), thinking))
+    fun prompt(messages: List<Message>, thinking: Boolean = false): IntArray {
+        if (template == null) throw GemmaError("${bundle.folder}: this model has no chat template", "take a bundle of an instruction-tuned model")
+        return template.prompt(messages, thinking)
+    }
 
     /** Answer [messages]: text and thoughts as they come, then one [End], which is also returned. */
     fun chat(
@@ -164,9 +174,4 @@ private fun openTokenizer(bundle: Bundle): Tokenizer {
         throw GemmaError("${bundle.folder}: the start token ${manifest.generation.bos} is not in the vocabulary", EXPORT_AGAIN)
     }
     return Tokenizer(vocabulary, manifest.generation.bos)
-}
-
-private fun openTemplate(bundle: Bundle): ChatTemplate {
-    val name = bundle.manifest.chatTemplate
-    return ChatTemplate(if (name.isEmpty()) null else bundle.path(name), bundle.folder)
 }

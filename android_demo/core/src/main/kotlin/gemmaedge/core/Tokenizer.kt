@@ -6,40 +6,39 @@ import java.util.PriorityQueue
 private const val MARK = '▁'
 
 /** Text to ids and back, by the compact vocabulary. */
-class Tokenizer(val vocabulary: Vocabulary, private val bos: Int) {
-    private val added = vocabulary.added.associateBy(vocabulary::piece)
+class Tokenizer(val vocabulary: Vocabulary, val bos: Int) {
+    private val added = AddedTokens(pieces { true })
+    private val plain = AddedTokens(pieces { it == PieceType.ADDED })
+    internal val control = AddedTokens(pieces { it == PieceType.CONTROL })
+    internal val mask = ControlMask(control)
 
-    /** Lengths of the added tokens that begin with a character, the longest first. */
-    private val lengths = added.keys.filter(String::isNotEmpty).groupBy { it[0] }
-        .mapValues { (_, texts) -> texts.map(String::length).distinct().sortedDescending() }
+    private fun pieces(ofType: (PieceType) -> Boolean) =
+        vocabulary.added.filter { ofType(vocabulary.type(it)) }.associateBy(vocabulary::piece)
 
     /** Token ids; [withBos] puts the start token before them, exactly once. */
     fun encode(text: String, withBos: Boolean = false): IntArray {
         val ids = Ids()
         if (withBos) ids.add(bos)
-        var start = 0
-        var at = 0
-        while (at < text.length) {
-            val length = lengths[text[at]]?.firstOrNull { at + it <= text.length && text.substring(at, at + it) in added }
-            if (length == null) {
-                at++
-                continue
-            }
-            encodePlain(text.substring(start, at), ids)
-            ids.add(added.getValue(text.substring(at, at + length)))
-            at += length
-            start = at
-        }
-        encodePlain(text.substring(start), ids)
+        encode(text, added, ids)
         val found = ids.toArray()
         return if (withBos && found.size > 1 && found[1] == bos) found.copyOfRange(1, found.size) else found
     }
+
+    /** Ids of what a template rendered of hidden messages: what the mask shows again stays text. */
+    internal fun encodeRendered(text: String): IntArray {
+        val ids = Ids()
+        control.cut(text, { encode(mask.show(it), plain, ids) }, { ids.add(control.idOf(it)) })
+        return ids.toArray()
+    }
+
+    private fun encode(text: String, tokens: AddedTokens, ids: Ids) =
+        tokens.cut(text, { encodePlain(it, ids) }, { ids.add(tokens.idOf(it)) })
 
     /** Ids of bytes that may not be UTF-8, as of a file that was shared. */
     fun encode(bytes: ByteArray): IntArray = encode(lenientUtf8(bytes))
 
     /** The id of an added token, or -1. */
-    fun idOf(piece: String) = added[piece] ?: -1
+    fun idOf(piece: String) = added.idOf(piece)
 
     fun decode(ids: IntArray): String {
         val stream = stream()

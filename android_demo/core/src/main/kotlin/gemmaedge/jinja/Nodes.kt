@@ -39,6 +39,9 @@ internal class Output(val text: String) : Statement
 
 internal class Print(val value: Expression) : Statement
 
+/** With names of its own. */
+internal class Block(val body: List<Statement>) : Statement
+
 internal class If(val branches: List<Pair<Expression, List<Statement>>>, val otherwise: List<Statement>) : Statement
 
 internal class For(

@@ -44,6 +44,7 @@ internal class Parser(private val tokens: List<Token>) {
             "for" -> loop()
             "set" -> assignment()
             "macro" -> macro()
+            "generation" -> generation()
             "break" -> Break
             "continue" -> Continue
             else -> throw TemplateError("a tag '$name', which this reader does not know")
@@ -109,6 +110,14 @@ internal class Parser(private val tokens: List<Token>) {
         val body = body("endset")
         next()
         return Capture(names.single(), body)
+    }
+
+    /** What trainers mark as an assistant's own words: text as any other. */
+    private fun generation(): Statement {
+        expect(TokenKind.BLOCK_END)
+        val body = body("endgeneration")
+        next()
+        return Block(body)
     }
 
     private fun macro(): Statement {

@@ -32,6 +32,7 @@ internal class Renderer {
             val flow = when (statement) {
                 is Output -> Flow.ON.also { write(statement.text) }
                 is Print -> Flow.ON.also { write(text(evaluate(statement.value, scope))) }
+                is Block -> Flow.ON.also { write(captured(statement.body, Scope(scope))) }
                 is If -> runIf(statement, scope)
                 is For -> Flow.ON.also { runFor(statement, scope) }
                 is Set -> Flow.ON.also { assign(statement, scope) }

@@ -37,4 +37,17 @@ class ManifestTest {
         assertTrue("an older exporter dropped them", model("").lostRanges)
         assertFalse("floats never had some", readManifest(parseJson(text)).lostRanges)
     }
+
+    private fun specialTokens(said: String): Map<String, String> {
+        val without = text.replace(Regex("\"special_tokens\": \\{[^}]*\\},\\s*"), "")
+        assertFalse("special_tokens" in without)
+        return readManifest(parseJson(without.replaceFirst("{", "{$said"))).specialTokens
+    }
+
+    @Test fun aBundleMaySayTheSpecialTokensOfItsTemplate() {
+        assertEquals("an older bundle says nothing", emptyMap<String, String>(), specialTokens(""))
+        assertEquals(mapOf("eos_token" to "<eos>"), specialTokens("\"special_tokens\": {\"eos_token\": \"<eos>\"}, "))
+        val refused = assertThrows(JsonError::class.java) { specialTokens("\"special_tokens\": {\"eos_token\": 1}, ") }
+        assertEquals("Expected `str` - at `\$.special_tokens[...]`", refused.message)
+    }
 }

@@ -2,7 +2,6 @@ package gemmaedge.ort
 
 import ai.onnxruntime.OnnxJavaType
 import ai.onnxruntime.OnnxTensor
-import ai.onnxruntime.OrtEnvironment
 import ai.onnxruntime.OrtException
 import ai.onnxruntime.OrtSession
 import ai.onnxruntime.TensorInfo
@@ -35,7 +34,6 @@ class OrtEngine private constructor(
     private val session: OrtSession,
     private val tables: Map<String, RowTable>,
 ) : Engine {
-    private val environment = OrtEnvironment.getEnvironment()
     private val model = bundle.manifest.model
     private val inputs = artifact.inputs.map { it.name }.toSet()
     private val outputs = artifact.outputs.map { it.name }.toSet()
@@ -286,13 +284,14 @@ class OrtEngine private constructor(
         }
 
         private fun session(path: String, threads: Int, kleidiai: Boolean): OrtSession = try {
+            val environment = environment // before the options, which load the library too
             OrtSession.SessionOptions().use { options ->
                 options.setIntraOpNumThreads(threads)
                 options.setSessionLogLevel(ai.onnxruntime.OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL)
                 // A plan of a run's memory would keep the largest chunk's activations for the life of the session.
                 options.setMemoryPatternOptimization(false)
                 if (!kleidiai) options.addConfigEntry("mlas.disable_kleidiai", "1")
-                OrtEnvironment.getEnvironment().createSession(path, options)
+                environment.createSession(path, options)
             }
         } catch (failure: OrtException) {
             throw GemmaError("$path: onnxruntime refuses it: ${failure.message}", "export the bundle again", failure)
