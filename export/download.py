@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.errors import GemmaError
 
 from .config import parse_config
-from .other_kinds import ADAPTER, refuse_other
+from .other_kinds import ADAPTER, refuse_other, refuse_without_tokenizer
 from .read_json import read_json
 from .weight_files import INDEX, WHOLE, weight_names
 
@@ -62,8 +62,13 @@ def fetched(hub: HfApi, hub_id: str) -> Path:
         refuse(hub, hub_id, folder, "config.json")
     raw = read_json(folder, "config.json")
     parse_config(raw, hub_id)
+    if not (folder / "tokenizer.json").is_file():
+        refuse_without_tokenizer(hub_id)
     get = partial(hub.hf_hub_download, hub_id, revision=commit)
-    if not raw.get("transformers_weights") and has(get, WHOLE, folder):
+    said = str(raw.get("transformers_weights") or "")
+    if said.endswith(".json"):
+        get(said)
+    elif not said and has(get, WHOLE, folder):
         return folder
     names = weight_names(folder, raw)
     if names == [WHOLE]:

@@ -38,6 +38,7 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "tensors": {"used": len(checkpoint.entries), "known and not used": len(checkpoint.unused)},
         **({"released as": released_as(checkpoint)} if of_integers else {}),
         **({"activations": activations(checkpoint)} if checkpoint.is_packed else {}),
+        **({"notes": "; ".join(checkpoint.notes)} if checkpoint.notes else {}),
         "cache bytes": cache_bytes(config),
         "recipes": {
             name: sizes(checkpoint, suited(recipe, config))

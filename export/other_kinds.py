@@ -78,6 +78,14 @@ def refuse_adapter(folder: Path, names: Collection[str]) -> None:
     )
 
 
+def refuse_without_tokenizer(where: Path | str) -> None:
+    """Raises GemmaError."""
+    raise GemmaError(
+        f"{where}: no tokenizer.json",
+        "save the tokenizer to this folder too: AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)",
+    )
+
+
 def refuse_file(path: Path) -> None:
     """Raises GemmaError for a file in place of a folder."""
     for pattern, what, hint in FOREIGN[:4]:

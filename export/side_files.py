@@ -9,13 +9,13 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as Pieces
 
-from runtime.errors import GemmaError
 from runtime.manifest import Generation
 from runtime.tokenizer import read_pieces
 
 from .chat_template import chat_template, not_taken
 from .checkpoint import Checkpoint
 from .generation_defaults import generation_defaults, not_done
+from .other_kinds import refuse_without_tokenizer
 from .special_tokens import special_tokens
 from .stop_tokens import sentence, stop_tokens
 
@@ -50,10 +50,7 @@ def read_side_files(checkpoint: Checkpoint) -> tuple[SideFiles, Pieces]:
     """Raises GemmaError for what would be refused after the long part of an export, or when the bundle is used."""
     folder = checkpoint.folder
     if not (folder / TOKENIZER).is_file():
-        raise GemmaError(
-            f"{folder}: no {TOKENIZER}",
-            "save the tokenizer to this folder too: AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)",
-        )
+        refuse_without_tokenizer(folder)
     pieces, tokens = read_pieces(folder / TOKENIZER), special_tokens(folder)
     generation = generation_defaults(folder, [])
     bos = {"bos_token": pieces.id_to_token(generation.bos) or ""}  # which every bundle's template is given

@@ -34,37 +34,36 @@ def stop_tokens(
 
     A name counts where the chat template writes it: a base model has the same vocabulary, and no turns.
 
-    Raises GemmaError for an id that is no token of the model.
+    Ids beyond the vocabulary, which never come, are left out.  Raises GemmaError for what is no id.
     """
     config = read_json(folder, "config.json")
     said: dict[int, list[str]] = {}
-    for where, ids in (
+    sources = (
         ("generation_config.json", optional_json(folder, "generation_config.json").get("eos_token_id")),
         ("config.json", config.get("eos_token_id")),
         ("config.json", text_part(config).get("eos_token_id", DEFAULT)),
         ("tokenizer", pieces.token_to_id(special_tokens.get("eos_token", ""))),
         ("chat template", [pieces.token_to_id(name) for name in BY_NAME if name in (template or "")]),
-    ):
+    )
+    for where, ids in sources:
         for token in listed(ids, where, folder):
-            if where not in said.setdefault(token, []) and checked(token, where, folder, vocab):
+            if token < vocab and where not in said.setdefault(token, []):
                 said[token].append(where)
-    return [Stop(token, pieces.id_to_token(token) or "no text", tuple(by)) for token, by in said.items() if by]
+    return [Stop(token, pieces.id_to_token(token) or "no text", tuple(by)) for token, by in said.items()]
 
 
 def listed(ids: Any, where: str, folder: Path) -> list[int]:
     """One id, a list of them, or none."""
     try:
-        return [int(each) for each in (ids if isinstance(ids, list) else [ids]) if each is not None]
-    except (TypeError, ValueError) as error:
+        tokens = [int(each) for each in (ids if isinstance(ids, list) else [ids]) if each is not None]
+    except (TypeError, ValueError, OverflowError) as error:
         raise GemmaError(f"{folder / where}: eos_token_id {ids!r}: {error}", "download the file again") from error
-
-
-def checked(token: int, where: str, folder: Path, vocab: int) -> bool:
-    """Whether the model can write a token: transformers takes ids beyond its vocabulary too, which never come."""
-    if token < 0:
-        raise GemmaError(f"{folder / where}: eos_token_id {token} is no token", "download the file again")
-    return token < vocab
+    if min(tokens, default=0) < 0:
+        raise GemmaError(f"{folder / where}: eos_token_id {ids!r} is no token", "download the file again")
+    return tokens
 
 
 def sentence(stops: list[Stop]) -> str:
+    if not stops:
+        return "no token ends an answer: say eos_token_id in generation_config.json"
     return "answers end at " + ", ".join(f"{stop.text} ({stop.id}: {', '.join(stop.said_by)})" for stop in stops)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def of_transformers(raw: dict[str, Any]) -> Gemma4ForCausalLM | Gemma3ForCausalL
     """On no device; None where it raises."""
     config, causal = CLASSES[raw["model_type"]]
     try:
-        settings = config.from_dict(raw)
+        settings = config.from_dict(copy.deepcopy(raw))  # which writes into what it is given
         with torch.device("meta"):
             model = causal(settings)
         model.model.rotary_emb = type(model.model.rotary_emb)(settings)  # whose frequencies are values
@@ -157,7 +158,7 @@ def test_the_cases_load_and_are_refused():
     """So that neither answer passes for all."""
     loaded = [of_ours(changed(*case)) is not None for case in GEMMA4.values()]
     loaded += [of_ours(changed("gemma3", *case)) is not None for case in GEMMA3.values()]
-    assert (sum(loaded), len(loaded) - sum(loaded)) == (44, 11)
+    assert (sum(loaded), len(loaded) - sum(loaded)) == (43, 12)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def extended(name: str, origin: Path, folder: Path) -> Saved:
     model.resize_token_embeddings(tiny.VOCAB + 2, mean_resizing=False)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return Saved(folder, name, same=False)
+    return Saved(folder, name)
 
 
 def of_a_base(name: str, origin: Path, folder: Path) -> Saved:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from export.checkpoint import Checkpoint
+from export.inspect_checkpoint import facts
 from runtime.errors import GemmaError
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -67,7 +68,9 @@ def test_a_whole_file_comes_before_an_index(folder):
     assert (norm_of(folder), Checkpoint.open(folder).notes) == (7, ())
     shard(folder, 8)
     assert norm_of(folder) == 7
-    assert Checkpoint.open(folder).notes == (f"{WHOLE} is read, not the files of the index beside it",)
+    note = f"{WHOLE} is read, not the files of the index beside it"
+    assert Checkpoint.open(folder).notes == (note,)
+    assert facts(str(folder))["notes"] == note
     for file in SHARDS:
         (folder / file).unlink()
     assert norm_of(folder) == 7
