@@ -20,12 +20,12 @@ EMPTY, COMMA = '""', '","'
 def array_rule(rules: Rules, conditions: Sequence[Condition]) -> str:
     """The alternatives of an array that fits all conditions; "" if none does."""
     words = [condition.keywords for condition in conditions]
-    least = max((one.get("minItems", 0) for one in words), default=0)
-    most = min((one.get("maxItems", math.inf) for one in words), default=math.inf)
-    first = max((len(one.get("prefixItems", ())) for one in words), default=0)
+    least = max((keywords.get("minItems", 0) for keywords in words), default=0)
+    most = min((keywords.get("maxItems", math.inf) for keywords in words), default=math.inf)
+    first = max((len(keywords.get("prefixItems", ())) for keywords in words), default=0)
     if least > most:
         return ""
-    if most > 1 and any(one.get("uniqueItems") for one in words):
+    if most > 1 and any(keywords.get("uniqueItems") for keywords in words):
         return unique(rules, [item(rules.parts, index, words) for index in range(first + 1)], least, most)
     rest = rules.value(item(rules.parts, first, words)) if most > first else ""
     body = run(rest, least - first, most - first, begun=first > 0)
@@ -36,9 +36,9 @@ def array_rule(rules: Rules, conditions: Sequence[Condition]) -> str:
 
 def item(parts: Parts, index: int, words: Sequence[Schema]) -> tuple[Part, ...]:
     schemas: list[Any] = []
-    for one in words:
-        prefix = one.get("prefixItems", ())
-        schemas.append(prefix[index] if index < len(prefix) else one.get("items", True))
+    for keywords in words:
+        prefix = keywords.get("prefixItems", ())
+        schemas.append(prefix[index] if index < len(prefix) else keywords.get("items", True))
     return parts.of(schemas)
 
 
@@ -81,7 +81,7 @@ def unique(rules: Rules, items: Sequence[Sequence[Part]], least: float, most: fl
     literals = [rules.named(rules.literal(value)) for value in values]
     first, more = rules.reserve("u"), rules.reserve("u")
     begun = [f"{literal} {more}::set_bit({bit})" for bit, literal in enumerate(literals)]
-    again = [f'"," {one} %if and(bit_clear({bit}), bit_count_lt(_, {most:.0f}))' for bit, one in enumerate(begun)]
+    again = [f'"," {item} %if and(bit_clear({bit}), bit_count_lt(_, {most:.0f}))' for bit, item in enumerate(begun)]
     enough = f'"" %if bit_count_ge(_, {max(least, 1):.0f})'
     rules.lines += [f"{first}::_: {' | '.join(begun)}", f"{more}::_: {' | '.join([enough, *again])}"]
     whole = f'"[" {first}::0x0 "]"'

@@ -24,7 +24,7 @@ from .text_pattern import ANY_TEXT, NO_TEXT, is_empty, terminal_of_format, termi
 from .tool_schema import Declaration
 
 RULES = 20_000  # most rules of a grammar
-FAR = 10**18  # where a range ends that has one end only, because digits could go on for ever
+FAR = 10**18  # where a range ends that is open on one side, because digits could go on for ever
 INTEGER = "/-?(?:0|[1-9][0-9]{0,18})/"
 NUMBER = "/-?(?:0|[1-9][0-9]{0,18})(?:\\.[0-9]{1,17})?(?:[eE][-+]?[0-9]{1,2})?/"
 
@@ -155,10 +155,10 @@ class Rules:
     def text(self, conditions: Sequence[Condition]) -> str:
         """The terminal of what stands between quotes."""
         words = [condition.keywords for condition in conditions]
-        terminals = [terminal_of_pattern(one["pattern"]) for one in words if "pattern" in one]
-        terminals += [terminal_of_format(one["format"]) for one in words if "format" in one]
-        least = max((one.get("minLength", 0) for one in words), default=0)
-        most = min((one["maxLength"] for one in words if "maxLength" in one), default=None)
+        terminals = [terminal_of_pattern(keywords["pattern"]) for keywords in words if "pattern" in keywords]
+        terminals += [terminal_of_format(keywords["format"]) for keywords in words if "format" in keywords]
+        least = max((keywords.get("minLength", 0) for keywords in words), default=0)
+        most = min((keywords["maxLength"] for keywords in words if "maxLength" in keywords), default=None)
         if most is not None and least > most:
             return NO_TEXT
         if least or most is not None:

@@ -26,17 +26,17 @@ def value_pieces(value: Any) -> Pieces:
         yield from quoted(value)
     elif isinstance(value, Mapping):
         yield "{"
-        for index, (name, one) in enumerate(in_order(value)):
+        for index, (name, item) in enumerate(in_order(value)):
             yield "," if index else ""
             yield from name_pieces(name)
             yield ":"
-            yield from value_pieces(one)
+            yield from value_pieces(item)
         yield "}"
     elif isinstance(value, (list, tuple)):
         yield "["
-        for index, one in enumerate(value):
+        for index, item in enumerate(value):
             yield "," if index else ""
-            yield from value_pieces(one)
+            yield from value_pieces(item)
         yield "]"
     else:
         yield (

@@ -41,19 +41,19 @@ def meaning(tree: Tree, schemas: Sequence[Any], root: Schema, by_look: bool) -> 
     if isinstance(tree, Fields):
         return mapping(tree, near, root, by_look)
     if isinstance(tree, list):
-        return [meaning(one, of_item(near, index), root, by_look) for index, one in enumerate(tree)]
-    told = [] if by_look else [one for one in near if {"type", "enum", "const"} & one.keys()]
+        return [meaning(item, of_item(near, index), root, by_look) for index, item in enumerate(tree)]
+    told = [] if by_look else [schema for schema in near if {"type", "enum", "const"} & schema.keys()]
     return of_word(tree.text, told) if isinstance(tree, Bare) else of_text(tree, told)
 
 
 def mapping(tree: Fields, near: Sequence[Schema], root: Schema, by_look: bool) -> dict[str, Any]:
     """Of a free name that is there twice the last value counts, as for JSON; a declared one is a mistake."""
-    made: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for name, value in tree.pairs:
-        if name in made and (not root or (near and not any(is_free(name, one) for one in near))):
+        if name in arguments and (not root or (near and not any(is_free(name, schema) for schema in near))):
             raise CallError(f"the argument {name!r} is there twice")
-        made[name] = meaning(value, of_name(near, name), root, by_look)
-    return made
+        arguments[name] = meaning(value, of_name(near, name), root, by_look)
+    return arguments
 
 
 def is_free(name: str, schema: Schema) -> bool:
@@ -84,19 +84,19 @@ def alternatives(schemas: Sequence[Any], root: Schema) -> list[Schema]:
 
 def of_name(near: Sequence[Schema], name: str) -> list[Any]:
     schemas = []
-    for one in near:
-        if name in one.get("properties", {}):
-            schemas.append(one["properties"][name])
+    for schema in near:
+        if name in schema.get("properties", {}):
+            schemas.append(schema["properties"][name])
         else:
-            schemas += [*one.get("patternProperties", {}).values(), one.get("additionalProperties")]
+            schemas += [*schema.get("patternProperties", {}).values(), schema.get("additionalProperties")]
     return schemas
 
 
 def of_item(near: Sequence[Schema], index: int) -> list[Any]:
     schemas = []
-    for one in near:
-        first = one.get("prefixItems", ())
-        schemas.append(first[index] if index < len(first) else one.get("items"))
+    for schema in near:
+        first = schema.get("prefixItems", ())
+        schemas.append(first[index] if index < len(first) else schema.get("items"))
     return schemas
 
 
@@ -110,7 +110,7 @@ def of_word(word: str, told: Sequence[Schema]) -> Any:
         raise
     if takes_any(told, value):
         return value
-    as_text = told if value is not None else [one for one in told if {"enum", "const"} & one.keys()]
+    as_text = told if value is not None else [schema for schema in told if {"enum", "const"} & schema.keys()]
     return word if takes_any(as_text, word) else value
 
 
@@ -126,7 +126,7 @@ def of_text(text: str, told: Sequence[Schema]) -> Any:
 
 
 def takes_any(told: Sequence[Schema], value: Any) -> bool:
-    return any(takes(one, value) for one in told)
+    return any(takes(schema, value) for schema in told)
 
 
 def takes(schema: Schema, value: Any) -> bool:
@@ -137,7 +137,7 @@ def takes(schema: Schema, value: Any) -> bool:
     if names and not any(TYPES[name](value) for name in names):
         return False
     listed = [schema["const"]] if "const" in schema else schema.get("enum")
-    return listed is None or any(same(value, one) for one in listed)
+    return listed is None or any(same(value, other) for other in listed)
 
 
 def type_names(schema: Schema) -> Sequence[str]:

@@ -31,7 +31,7 @@ def json_grammar(schema: Schema | bool) -> str:
             where = "/".join([*path, keyword])
             raise GemmaError(f"the schema: {where} can not be held: {why}", "leave it out")
     whole = schema if isinstance(schema, Mapping) else {"allOf": [schema]}  # true and false are schemas, too
-    kept = {name: one for name, one in whole.items() if name not in LEFT_OUT}
+    kept = {name: value for name, value in whole.items() if name not in LEFT_OUT}
     return f"{AS_TEXT}start: %json {json.dumps({**kept, 'x-guidance': FORM})}\n"
 
 

@@ -48,10 +48,10 @@ def subschemas(schema: Schema) -> Iterator[tuple[str, Any]]:
             yield keyword, schema[keyword]
     for keyword in MANY:
         if isinstance(schema.get(keyword), list):
-            yield from ((f"{keyword}/{index}", one) for index, one in enumerate(schema[keyword]))
+            yield from ((f"{keyword}/{index}", item) for index, item in enumerate(schema[keyword]))
     for keyword in NAMED:
         if isinstance(schema.get(keyword), Mapping):
-            yield from ((f"{keyword}/{name}", one) for name, one in schema[keyword].items())
+            yield from ((f"{keyword}/{name}", item) for name, item in schema[keyword].items())
 
 
 def is_number(value: Any) -> bool:
@@ -187,7 +187,7 @@ class Judge:
         if "additionalProperties" in schema:
             return set(value)
         names = {name for name in value if name in schema.get("properties", {})}
-        names |= {name for name in value for one in schema.get("patternProperties", {}) if matches(one, name)}
+        names |= {name for name in value for pattern in schema.get("patternProperties", {}) if matches(pattern, name)}
         for part in self._holding(value, schema):
             names |= set(value) if "unevaluatedProperties" in part else self._known_names(value, part)
         return names
@@ -219,7 +219,7 @@ def unknown(name: str, schema: Schema, where: str) -> str:
 
 def missing(value: dict[str, Any], schema: Schema) -> list[str]:
     needed = [*schema.get("required", ())]
-    needed += [name for one, names in schema.get("dependentRequired", {}).items() if one in value for name in names]
+    needed += [name for cause, names in schema.get("dependentRequired", {}).items() if cause in value for name in names]
     return [name for name in needed if name not in value]
 
 
@@ -232,7 +232,7 @@ def wrong_type(value: Any, schema: Schema, here: str) -> str:
 
 
 def wrong_choice(value: Any, schema: Schema, here: str) -> str:
-    if "enum" in schema and not any(same(value, one) for one in schema["enum"]):
+    if "enum" in schema and not any(same(value, item) for item in schema["enum"]):
         return f"{here} is {value!r:.40}, not one of {', '.join(map(repr, schema['enum']))}"
     if "const" in schema and not same(value, schema["const"]):
         return f"{here} is {value!r:.40}, not {schema['const']!r}"
@@ -253,8 +253,8 @@ def plain_numbers(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):
-        return {name: plain_numbers(one) for name, one in value.items()}
-    return [plain_numbers(one) for one in value] if isinstance(value, list) else value
+        return {name: plain_numbers(item) for name, item in value.items()}
+    return [plain_numbers(item) for item in value] if isinstance(value, list) else value
 
 
 def wrong_number(value: Any, schema: Schema, here: str) -> str:
@@ -275,7 +275,7 @@ def is_multiple(value: float, step: float) -> bool:
     """As the numbers are written: 0.3 is three times 0.1."""
     if isinstance(value, float) and not math.isfinite(value):
         return False
-    (top, bottom), (step_top, step_bottom) = (Decimal(repr(one)).as_integer_ratio() for one in (value, step))
+    (top, bottom), (step_top, step_bottom) = (Decimal(repr(number)).as_integer_ratio() for number in (value, step))
     return (top * step_bottom) % (bottom * step_top) == 0
 
 

@@ -36,7 +36,7 @@ def object_rule(rules: Rules, conditions: Sequence[Condition]) -> str:
     """The alternatives of an object that fits all conditions; "" if none does."""
     words = [condition.keywords for condition in conditions]
     required = required_names(conditions)
-    declared = {name: True for one in words for name in one.get("properties", {})} | dict.fromkeys(required, True)
+    declared = dict.fromkeys([*(name for keywords in words for name in keywords.get("properties", {})), *required])
     pairs = []
     for name, _ in in_order(declared):
         value = rules.of(list(schemas_of(name, words))) if allowed_name(rules, name, words) else ""
@@ -44,25 +44,25 @@ def object_rule(rules: Rules, conditions: Sequence[Condition]) -> str:
             pairs.append((name in required, f'{rules.written(name_pieces(name))} ":" {value}'))
         elif name in required:
             return ""
-    least = max((one.get("minProperties", 0) for one in words), default=0)
-    most = min((one.get("maxProperties", math.inf) for one in words), default=math.inf)
+    least = max((keywords.get("minProperties", 0) for keywords in words), default=0)
+    most = min((keywords.get("maxProperties", math.inf) for keywords in words), default=math.inf)
     return sequence(rules, pairs, free_pair(rules, words, list(declared)), least, most)
 
 
 def schemas_of(name: str, words: Sequence[Schema]) -> Iterator[Any]:
     """What the value of a declared name has to fit; one that is only required is not known to a closed object."""
-    if is_closed(words) and not any(name in one.get("properties", {}) for one in words):
+    if is_closed(words) and not any(name in keywords.get("properties", {}) for keywords in words):
         yield False
-    for one in words:
-        here = [one["properties"][name]] if name in one.get("properties", {}) else []
-        for pattern, schema in one.get("patternProperties", {}).items():
-            terminal_of_pattern(pattern)  # raises for one that names can not be held against
+    for keywords in words:
+        here = [keywords["properties"][name]] if name in keywords.get("properties", {}) else []
+        for pattern, schema in keywords.get("patternProperties", {}).items():
+            terminal_of_pattern(pattern)  # raises where names can not be held against it
             here += [schema] if matches(pattern, name) else []
-        yield from here or [rest_of_names(one)]
+        yield from here or [rest_of_names(keywords)]
 
 
 def allowed_name(rules: Rules, name: str, words: Sequence[Schema]) -> bool:
-    return all(rules.parts.judge.fits(name, one.get("propertyNames", True)) for one in words)
+    return all(rules.parts.judge.fits(name, keywords.get("propertyNames", True)) for keywords in words)
 
 
 def sequence(rules: Rules, pairs: Sequence[tuple[bool, str]], free: str, least: float, most: float) -> str:
@@ -105,7 +105,7 @@ def free_name(rules: Rules, free: Free, words: Sequence[Schema], declared: Seque
     rest = [terminal_of_pattern(pattern) for pattern in free.like]
     rest += [f"~{terminal_of_pattern(pattern)}" for pattern in free.unlike]
     rest += [f"~({' | '.join(json.dumps(name, ensure_ascii=False) for name in declared)})"] if declared else []
-    rest += [names_terminal(rules, one["propertyNames"]) for one in words if "propertyNames" in one]
+    rest += [names_terminal(rules, keywords["propertyNames"]) for keywords in words if "propertyNames" in keywords]
     bare, quoted = (" & ".join([begin, *rest]) for begin in (PLAIN_NAME, ANY_TEXT))
     ways = [] if is_empty(bare) else [rules.named(bare, "N")]
     ways += [] if is_empty(quoted) else [f"{rules.quote} {rules.named(quoted, 'N')} {rules.quote}"]
@@ -137,20 +137,20 @@ def kinds_of_names(words: Sequence[Schema]) -> list[Free]:
 
 def is_closed(words: Sequence[Schema]) -> bool:
     """A call has no names that nobody declared, though JSON's schemas allow them where nothing is said."""
-    said = any({"additionalProperties", "patternProperties"} & one.keys() for one in words)
-    return not said and any("properties" in one for one in words)
+    said = any({"additionalProperties", "patternProperties"} & keywords.keys() for keywords in words)
+    return not said and any("properties" in keywords for keywords in words)
 
 
-def own_kinds(one: Schema) -> list[tuple[tuple[str, ...], tuple[str, ...], tuple[Any, ...]]]:
+def own_kinds(keywords: Schema) -> list[tuple[tuple[str, ...], tuple[str, ...], tuple[Any, ...]]]:
     """Names that match one of the patterns alone, or none."""
-    patterns = list(one.get("patternProperties", ()))
-    made: list[tuple[tuple[str, ...], tuple[str, ...], tuple[Any, ...]]] = [
-        ((pattern,), tuple(other for other in patterns if other != pattern), (one["patternProperties"][pattern],))
+    patterns = list(keywords.get("patternProperties", ()))
+    ways: list[tuple[tuple[str, ...], tuple[str, ...], tuple[Any, ...]]] = [
+        ((pattern,), tuple(other for other in patterns if other != pattern), (keywords["patternProperties"][pattern],))
         for pattern in patterns
     ]
-    return [*made, ((), tuple(patterns), (rest_of_names(one),))]
+    return [*ways, ((), tuple(patterns), (rest_of_names(keywords),))]
 
 
-def rest_of_names(one: Schema) -> Any:
+def rest_of_names(keywords: Schema) -> Any:
     """What holds for names that match no pattern: with both properties and patterns, no others are meant."""
-    return one.get("additionalProperties", not {"properties", "patternProperties"} <= one.keys())
+    return keywords.get("additionalProperties", not {"properties", "patternProperties"} <= keywords.keys())

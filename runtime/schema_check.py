@@ -65,7 +65,7 @@ def written_schemas(schema: Any, what: str) -> Iterator[tuple[list[str], Any]]:
         check_bounds(depth, count, what)
         yield path, part
         if isinstance(part, Mapping):
-            waiting += [([*path, *step.split("/", 1)], one, depth + 1) for step, one in subschemas(part)]
+            waiting += [([*path, *step.split("/", 1)], inner, depth + 1) for step, inner in subschemas(part)]
 
 
 def check_size(schema: Any, what: str) -> None:
@@ -79,7 +79,9 @@ def check_size(schema: Any, what: str) -> None:
         if not isinstance(part, Mapping):
             continue
         waiting += [
-            (one, depth + 1, behind) for step, one in subschemas(part) if not step.startswith(("$defs/", "defin"))
+            (inner, depth + 1, behind)
+            for step, inner in subschemas(part)
+            if not step.startswith(("$defs/", "definitions/"))
         ]
         if "$ref" in part:
             target = resolved(part, schema)
@@ -112,9 +114,9 @@ def metaschema() -> Any:
         ) from error
     whole = Draft202012Validator.META_SCHEMA
     base = "https://json-schema.org/draft/2020-12/"
-    parts = [whole, *(REGISTRY.contents(base + one["$ref"]) for one in whole["allOf"])]
+    parts = [whole, *(REGISTRY.contents(base + inner["$ref"]) for inner in whole["allOf"])]
     merged = {
-        kind: {name: one for part in parts for name, one in part.get(kind, {}).items()}
+        kind: {name: inner for part in parts for name, inner in part.get(kind, {}).items()}
         for kind in ("properties", "$defs")
     }
     text = json.dumps({"type": ["object", "boolean"], **merged})

@@ -86,9 +86,9 @@ class Parts:
 
     def _made(self, schema: Schema) -> Iterator[Part]:
         if schema.get("nullable"):
-            yield Choice("nullable", [{name: one for name, one in schema.items() if name != "nullable"}, NULL])
+            yield Choice("nullable", [{name: value for name, value in schema.items() if name != "nullable"}, NULL])
             return
-        keywords = {name: one for name, one in schema.items() if name not in TAKEN_APART}
+        keywords = {name: value for name, value in schema.items() if name not in TAKEN_APART}
         if keywords:
             yield Condition(keywords)
         for keyword in ("anyOf", "oneOf"):

@@ -134,5 +134,5 @@ def pieces(pattern: str) -> Iterator[str]:
     for match in re.finditer(r"\\.|\[\^?\]?(?:\\.|[^\\\]])*\]|.", pattern, re.DOTALL):
         piece = match[0]
         if len(piece) > 1 and piece[0] == "[":
-            piece = f"[{re.sub(OPERATORS, lambda one: IN_CLASS.get(one[0], one[0]), piece[1:-1])}]"
+            piece = f"[{re.sub(OPERATORS, lambda operator: IN_CLASS.get(operator[0], operator[0]), piece[1:-1])}]"
         yield piece

@@ -15,7 +15,8 @@ from runtime.events import Text, Thought, ToolCall, assistant_message, tool_mess
 from runtime.tokenizer import Tokenizer
 
 PROMPT = "<bos><|turn>user\nhi<turn|>\n<|turn>model\n"
-STRINGS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8).filter(lambda text: "<" not in text)
+# No "▁": the sample's tokenizer, like Gemma's, makes a space of it.
+STRINGS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="<▁"), max_size=8)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | STRINGS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc_1", min_size=1), inner, max_size=3),
