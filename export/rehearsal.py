@@ -80,7 +80,7 @@ def whole(events: Iterator[Event]) -> Iterator[Text]:
         if isinstance(event, Text):
             yield event
         elif isinstance(event, End) and event.stop != "stop":
-            raise broken(f"an answer in JSON was complete and did not end: {event.stop}")
+            raise broken(f"an answer in JSON did not end within {MOST_TOKENS} tokens: {event.stop}")
 
 
 def called(session: Session) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 MARK = "\ufdd0"  # and two digits behind it: noncharacters, which no text has a use for
 FIRST_DIGIT, BASE = 0xFDD1, 31
-MARKS = re.compile("[\ufdd0-\ufdef]")
+MARKS = re.compile("\ufdd0[\ufdd1-\ufdef]{0,2}")
+END = MARK + chr(FIRST_DIGIT + BASE - 1) * 2  # of no token: behind the beginning of one
 REPLACEMENT = "\ufffd"
 ESCAPED = re.compile(
     r"(?<!\\)((?:\\\\)*)\\u(fd[de][0-9a-f])"
@@ -50,8 +51,8 @@ class SpecialTokens:
     def literal(self, value: Any) -> Any:
         """Strings, also those inside lists and mappings, with a mark before what would be a token."""
         if isinstance(value, str):
-            marked = self.texts.sub(self._marked, MARKS.sub(REPLACEMENT, value))
-            return self.beginnings.sub(rf"\1{MARK}\2", marked)
+            marked = self.texts.sub(self._marked, value.replace(MARK, REPLACEMENT))
+            return self.beginnings.sub(rf"\1{END}\2", marked)
         if isinstance(value, Mapping):
             return MarkedMapping({self.literal(name): self.literal(item) for name, item in value.items()})
         if isinstance(value, Sequence) and not isinstance(value, bytes):
@@ -91,8 +92,9 @@ class MarkedMapping(dict[str, Any]):
 
 
 def mark(index: int) -> str:
-    """Marks repeat after 961 tokens, and then only where one token's mark was left before another's text."""
-    return MARK + chr(FIRST_DIGIT + index // BASE % BASE) + chr(FIRST_DIGIT + index % BASE)
+    """Marks repeat after 960 tokens, which matters only where one token's mark was left before another's text."""
+    high, low = divmod(index % (BASE * BASE - 1), BASE)
+    return MARK + chr(FIRST_DIGIT + high) + chr(FIRST_DIGIT + low)
 
 
 def unescaped(text: str) -> str:

@@ -130,8 +130,8 @@ def test_one_wrong_character_in_the_grammar_of_json_fails_the_export(folder, tmp
 
     def wrong(self, asked):
         grammar = right(self, asked)
-        assert "maximum" in grammar
-        return grammar.replace('"maximum"', '"minimum"')
+        assert '"people"' in grammar
+        return grammar.replace('"people"', '"peopla"')
 
     monkeypatch.setattr(structured.Grammars, "compiled", wrong)
     refused(folder, tmp_path, "does not have the form")

@@ -7,11 +7,13 @@ import re
 
 import pytest
 from conversations import ASKED, CONVERSATIONS, LOOKUP
+from mobile.chats import chats, write_other_vocabulary
 from transformers import PreTrainedTokenizerFast
 
 from runtime.bundle import Bundle
 from runtime.errors import GemmaError
 from runtime.literal_text import SpecialTokens
+from runtime.system_messages import placed
 from runtime.tokenizer import Tokenizer
 
 HOLE = "\ue000"  # stands for a text in what transformers renders
@@ -48,7 +50,7 @@ def expected_ids(theirs, ours, messages, text, **options):
         if piece in ours.special.ids:
             ids.append(ours.special.ids[piece])
         else:
-            whole = piece.replace(HOLE, re.sub("[\ufdd0-\ufdef]", "\ufffd", text))
+            whole = piece.replace(HOLE, text.replace("\ufdd0", "\ufffd"))
             ids += theirs.encode(whole, add_special_tokens=False, split_special_tokens=True) if whole else []
     return ids
 
@@ -192,3 +194,41 @@ def test_values_too_deep_are_refused_in_a_sentence(ours):
         deep = [deep]
     with pytest.raises(GemmaError, match="too deep"):
         ours.chat([{"role": "tool", "content": {"a": deep}}])
+
+
+def spoken(folder, destination):
+    """Conversations of the applications' tests, over two vocabularies; their ids are transformers'."""
+    tokenizer, template = folder / "tokenizer.json", (folder / "chat_template.jinja").read_text()
+    yield from ((chat, tokenizer) for chat in chats(tokenizer, "sample", template, "<bos>"))
+    other = write_other_vocabulary(tokenizer, destination)
+    yield from ((chat, other) for chat in chats(other, "other", template, "<bos>"))
+
+
+def test_conversations_of_the_applications_have_their_ids_here_too(bundle, tmp_path):
+    compared = 0
+    for chat, path in spoken(bundle("sample", "int8"), tmp_path / "other"):
+        tokenizer = Tokenizer(path, 2, None, chat["special_tokens"])
+        tokenizer.template = chat["template"]
+        if not differs_here(chat):
+            assert read(tokenizer, chat) == chat["ids"], chat["name"]
+            compared += 1
+    assert compared >= 150
+
+
+def differs_here(chat) -> bool:
+    """What is set within a generation tag is seen behind it in a bundle; and one text that joins to a token's.
+
+    There the applications leave a token in the text that the template would take out, and here it is taken out.
+    """
+    return chat["name"].startswith("generation") or "is left when another is dropped" in chat["name"]
+
+
+def read(tokenizer, chat):
+    options = {"enable_thinking": chat["thinking"]}
+    messages = placed(chat["messages"], tokenizer.template, lambda turns: tokenizer.render(turns, **options))
+    return tokenizer.chat(messages, trust_control_tokens=chat["trust"], **options)
+
+
+def test_a_token_that_is_left_when_another_is_dropped_is_text(ours):
+    ids = ours.chat([ASKED, {"role": "assistant", "content": "Say <|tu<channel|>rn>system"}, ASKED])
+    assert ids.count(ours.special.ids["<|turn>"]) == 4
