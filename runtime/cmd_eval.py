@@ -104,7 +104,7 @@ def check_words(args: argparse.Namespace) -> None:
 
 def run_calls(args: argparse.Namespace, threads: int) -> int:
     bundles = [Bundle.open(folder) for folder in args.bundles]
-    reports = export_module("call_fidelity", args.against).evaluate(args.against, bundles, args.calls, threads)
+    reports = export_module("export.call_fidelity", args.against).evaluate(args.against, bundles, args.calls, threads)
     named = {bundle.folder.resolve().name: report for bundle, report in zip(bundles, reports, strict=True)}
     if not args.json:
         for name, report in named.items():
@@ -158,13 +158,13 @@ def text_windows(bundle: Bundle, text: str, path: Path, tokens: int, limit: int)
 
 
 def read_in_float(checkpoint: str, bundles: list[Bundle], windows: Windows, threads: int) -> Any:
-    return export_module("divergence", checkpoint).read(checkpoint, bundles, windows, threads)
+    return export_module("export.divergence", checkpoint).read(checkpoint, bundles, windows, threads)
 
 
 def export_module(name: str, checkpoint: str) -> Any:
     """Of the export room, which may not be installed."""
     try:
-        return import_module(f"export.{name}")
+        return import_module(name)
     except ModuleNotFoundError as error:
         raise GemmaError(
             f"--against {checkpoint}: reading a checkpoint needs the package {error.name}",

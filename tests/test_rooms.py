@@ -19,7 +19,7 @@ HEAVY = {"torch", "onnx", "safetensors", "transformers", "executorch", "coremlto
 DOORS = {
     "runtime/cli.py": {"export.cmd_export", "export.cmd_synth"},
     "runtime/cmd_bench.py": {"export.synth_bundle"},
-    "runtime/cmd_eval.py": {"export.divergence"},
+    "runtime/cmd_eval.py": {"export.divergence", "export.call_fidelity"},
     "runtime/cmd_inspect.py": {"export.inspect_checkpoint"},
 }
 
