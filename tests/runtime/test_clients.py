@@ -85,15 +85,17 @@ def python_of(client: str) -> Path:
     python = folder / "bin" / "python"
     if not (made_for.exists() and made_for.read_text() == wanted):
         shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
         install(python, client)
         made_for.write_text(wanted)
     return python
 
 
 def install(python: Path, client: str) -> None:
-    options = ["--disable-pip-version-check", "--only-binary", ":all:", "--retries", "1", "--timeout", "20"]
-    pip = [str(python), "-m", "pip", "install", "--quiet", *options, REQUIREMENTS[client]]
+    """With the wheels of pip's cache, or of the index."""
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-compile", "--only-binary", ":all:"]
+    patient = ["--retries", "1", "--timeout", "20"]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", *quiet, *patient, REQUIREMENTS[client]]
     ended = subprocess.run(pip, capture_output=True, text=True)
     if ended.returncode and NO_ANSWER.search(ended.stderr):
         pytest.skip(f"{client}: the package index does not answer")
