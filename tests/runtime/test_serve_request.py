@@ -130,7 +130,8 @@ def test_of_a_tool_what_models_read_is_taken():
     assert read(tools=[{"type": "function", **added, "function": function | {"x": 1, "returns": None}}]).tools == [
         function
     ]
-    assert read(tools=[TOOL | {"strict": True}]).constrain, "strict may stand beside the function"
+    [beside] = read(tools=[TOOL | {"strict": True}]).tools
+    assert beside["strict"], "strict may stand beside the function"
 
 
 def test_what_a_tool_says_of_itself_reaches_the_session():
