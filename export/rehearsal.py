@@ -25,7 +25,10 @@ MOST_TOKENS = 120  # more than any answer that the schemas below allow
 GREEDY = Sampling(temperature=0.0)
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "properties": {"city": {"type": "string", "maxLength": 12}, "people": {"type": "integer", "maximum": 99}},
+    "properties": {
+        "city": {"type": "string", "maxLength": 12},
+        "people": {"type": "integer", "minimum": 0, "maximum": 99},
+    },
     "required": ["city", "people"],
     "additionalProperties": False,
 }

@@ -98,7 +98,7 @@ def test_two_targets_make_one_bundle(checkpoint, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "lengths", lambda window, limit: [5, window + 1])
     reports = pipeline.export_bundle(
         checkpoint("e2b"), tmp_path / "x.bundle", ["coreml", "onnx"], RECIPES["int4-datafree"]
-    )
+    ).reports
     assert [report.artifact for report in reports] == ["onnx exact", "onnx", "coreml float32", "coreml float16"]
     assert reports[2].against["quantized"].worst_relative < 1e-4
     assert set(Bundle.open(tmp_path / "x.bundle").manifest.artifacts) == {"onnx", "coreml"}
