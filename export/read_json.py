@@ -15,12 +15,12 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         raise GemmaError(f"{folder}: no {name}", "give a checkpoint's folder, as released on the hub")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise GemmaError(f"{path}: not JSON: {error}", "download the file again") from error
-    if not isinstance(found, dict):
-        raise GemmaError(f"{path}: a {type(found).__name__}, not an object", "download the file again")
-    return found
+    if not isinstance(fields, dict):
+        raise GemmaError(f"{path}: a {type(fields).__name__}, not an object", "download the file again")
+    return fields
 
 
 def optional_json(folder: Path, name: str) -> dict[str, Any]:

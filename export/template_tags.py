@@ -42,8 +42,8 @@ def block_tags(template: str) -> Iterator[int]:
             at = end_of_tag(template, opening.end(), "%}" if opening[0] == "{%" else "}}")
 
 
-def ends(found: re.Match[str] | None, template: str) -> int:
-    return found.end() if found else len(template)
+def ends(tag: re.Match[str] | None, template: str) -> int:
+    return tag.end() if tag else len(template)
 
 
 def end_of_tag(template: str, at: int, end: str) -> int:

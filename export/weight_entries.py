@@ -21,11 +21,11 @@ def weight_entries(folder: Path, raw: Mapping[str, Any]) -> dict[str, Entry]:
     """
     files = weight_files(folder, raw)
     named = weight_map(folder, raw) if len(files) > 1 else {}
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for file in files:
         for name, entry in entries_of(file):
-            found[name] = chosen(found[name], entry, named.get(name, file.name)) if name in found else entry
-    return found
+            entries[name] = chosen(entries[name], entry, named.get(name, file.name)) if name in entries else entry
+    return entries
 
 
 def chosen(earlier: Entry, later: Entry, named: str) -> Entry:

@@ -107,8 +107,8 @@ class Guard:
 
 def name_of(host: str) -> str:
     """Without the port: `[::1]:8080`, `localhost:8080`, `127.0.0.1`; "" for what is no host."""
-    found = HOST.fullmatch(host)
-    return (found[1] or found[2]) if found else ""
+    name_and_port = HOST.fullmatch(host)
+    return (name_and_port[1] or name_and_port[2]) if name_and_port else ""
 
 
 def is_loopback(name: str) -> bool:

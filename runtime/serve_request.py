@@ -126,21 +126,21 @@ def decoded(raw: bytes) -> Body:
 def message(index: int, given: Mapping[str, Any]) -> dict[str, Any]:
     """A message without what clients send empty or back; a thought under the name that `Session.chat` knows."""
     ignored = given.keys() - MESSAGE_FIELDS - SAID if given.get("role") == "assistant" else NOTED
-    made = {
+    kept = {
         name: value
         for name, value in given.items()
         if name == "content" or (name not in ignored and value not in (None, [], "", {}))
     }
-    for name in sorted(made.keys() - MESSAGE_FIELDS):
+    for name in sorted(kept.keys() - MESSAGE_FIELDS):
         refuse(f"messages[{index}].{name:.40}", f"the field {name!r:.40} of message {index} is not supported")
-    if "reasoning_content" in made:
-        made["reasoning"] = made.pop("reasoning_content")
+    if "reasoning_content" in kept:
+        kept["reasoning"] = kept.pop("reasoning_content")
     for name in ("name", "tool_call_id", "reasoning"):
-        if not isinstance(made.get(name, ""), str):
+        if not isinstance(kept.get(name, ""), str):
             refuse(f"messages[{index}].{name}", f"{name} of message {index} is not text", "give a string")
-    if "tool_calls" in made:
-        made["tool_calls"] = tool_calls(index, made["tool_calls"])
-    return made
+    if "tool_calls" in kept:
+        kept["tool_calls"] = tool_calls(index, kept["tool_calls"])
+    return kept
 
 
 def tool_calls(index: int, given: Any) -> list[Any]:

@@ -131,17 +131,17 @@ class Grammars:
 
     def matcher(self, grammar: str) -> Matcher:
         vocab = self._bundle.manifest.model.vocab_size
-        made = self._checked(grammar, "the response format")
-        return Matcher(made, self._tokens.vocab_size, vocab, self._pool)
+        matcher = self._checked(grammar, "the response format")
+        return Matcher(matcher, self._tokens.vocab_size, vocab, self._pool)
 
     def _checked(self, grammar: str, what: str) -> Any:
         guidance = load_llguidance()
         if self._tokens is None:
             self._tokens = self._read_tokens(guidance)
-        made = guidance.LLMatcher(self._tokens, grammar, log_level=0)
-        if made.is_error():
-            raise GemmaError(f"{what}: {made.get_error():.300}", "leave out what is not supported")
-        return made
+        matcher = guidance.LLMatcher(self._tokens, grammar, log_level=0)
+        if matcher.is_error():
+            raise GemmaError(f"{what}: {matcher.get_error():.300}", "leave out what is not supported")
+        return matcher
 
     def _read_tokens(self, guidance: Any) -> Any:
         manifest = self._bundle.manifest

@@ -67,7 +67,10 @@ class Tokenizer:
         if not self.template:
             raise GemmaError(f"{self.folder}: this model has no chat template", "give the prompt as it is with --raw")
         try:
-            return self._rendered(messages if self._walks_over_parts else [joined(each) for each in messages], options)
+            in_parts = any(isinstance(message.get("content"), list) for message in messages)
+            if in_parts and not self._walks_over_parts:
+                messages = [joined(message) for message in messages]
+            return self._rendered(messages, options)
         except Exception as error:  # a template is a program, and can fail like one
             raise GemmaError(f"chat template: {error}", "check the roles and the content of the messages") from error
 
@@ -93,7 +96,7 @@ class Tokenizer:
         """Whether the template renders a text and a part with that text alike."""
         parts = [{"type": "text", "text": PROBE}]
         try:
-            of_text, of_parts = (self._rendered([{"role": "user", "content": it}], {}) for it in (PROBE, parts))
+            of_text, of_parts = (self._rendered([{"role": "user", "content": probe}], {}) for probe in (PROBE, parts))
         except Exception:  # a template that takes no parts says so in its own way
             return False
         return of_text == of_parts

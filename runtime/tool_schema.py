@@ -29,12 +29,12 @@ def declarations(tools: Sequence[Tool]) -> list[Declaration]:
 
     Raises GemmaError for a tool that has no name, a name that is taken, or no schema.
     """
-    made = [of_function(tool) if callable(tool) else checked(of_mapping(tool)) for tool in tools]
-    names = [tool["function"]["name"] for tool in made]
+    declared = [of_function(tool) if callable(tool) else checked(of_mapping(tool)) for tool in tools]
+    names = [tool["function"]["name"] for tool in declared]
     for name in names:
         if names.count(name) > 1:
             raise GemmaError(f"two tools are called {name!r}", "give each a name of its own")
-    return made
+    return declared
 
 
 def chosen_tools(declared: Sequence[Declaration], choice: str) -> list[Declaration]:
@@ -62,8 +62,12 @@ def of_mapping(tool: Mapping[str, Any]) -> Declaration:
         raise GemmaError(
             f"the parameters of {function['name']} are not the schema of an object", 'give "type": "object"'
         )
-    made = {"description": "", **function, "parameters": {"type": "object", "properties": {}, **parameters}}
-    return {"type": "function", "function": made}
+    described_function = {
+        "description": "",
+        **function,
+        "parameters": {"type": "object", "properties": {}, **parameters},
+    }
+    return {"type": "function", "function": described_function}
 
 
 def checked(declared: Declaration) -> Declaration:
@@ -150,27 +154,29 @@ def plain(schema: Any, root: Mapping[str, Any], behind: frozenset[int]) -> Any:
     """`behind` are the targets of references on the way here: one that leads back is not written out again."""
     if not isinstance(schema, Mapping):
         return schema
-    made, behind = merged(schema, root, behind)
-    for keyword in [word for word in ("anyOf", "oneOf") if word in made]:
-        kinds = [one for one in made.pop(keyword) if isinstance(one, Mapping)]
-        first = next((one for one in kinds if one.get("type") != "null"), {})
-        nullable = {"nullable": True} if any(one.get("type") == "null" for one in kinds) else {}
-        made = {**plain(first, root, behind), **made, **nullable}
-    if isinstance(made.get("type"), list):
-        types = [kind for kind in made["type"] if kind != "null"] or ["null"]
-        made |= {"type": types[0]} | ({"nullable": True} if "null" in made["type"] else {})
-    if "properties" in made:
-        made["properties"] = {name: plain(one, root, behind) for name, one in made["properties"].items()}
-    if "items" in made:
-        made["items"] = plain(made["items"], root, behind)
-    return made
+    plain_schema, behind = merged(schema, root, behind)
+    for keyword in [word for word in ("anyOf", "oneOf") if word in plain_schema]:
+        kinds = [part for part in plain_schema.pop(keyword) if isinstance(part, Mapping)]
+        first = next((part for part in kinds if part.get("type") != "null"), {})
+        nullable = {"nullable": True} if any(part.get("type") == "null" for part in kinds) else {}
+        plain_schema = {**plain(first, root, behind), **plain_schema, **nullable}
+    if isinstance(plain_schema.get("type"), list):
+        types = [kind for kind in plain_schema["type"] if kind != "null"] or ["null"]
+        plain_schema |= {"type": types[0]} | ({"nullable": True} if "null" in plain_schema["type"] else {})
+    if "properties" in plain_schema:
+        plain_schema["properties"] = {
+            name: plain(part, root, behind) for name, part in plain_schema["properties"].items()
+        }
+    if "items" in plain_schema:
+        plain_schema["items"] = plain(plain_schema["items"], root, behind)
+    return plain_schema
 
 
 def merged(
     schema: Mapping[str, Any], root: Mapping[str, Any], behind: frozenset[int]
 ) -> tuple[dict[str, Any], frozenset[int]]:
     """A schema with what `$ref` and `allOf` add to it, its own words first; and the targets that lie behind now."""
-    made = {name: one for name, one in schema.items() if name not in ("$ref", "allOf")}
+    merged_schema = {name: part for name, part in schema.items() if name not in ("$ref", "allOf")}
     targets = [resolved(schema, root)] if "$ref" in schema else []
     if targets and id(targets[0]) in behind:
         targets = [{"type": targets[0]["type"]} if isinstance(targets[0], Mapping) and "type" in targets[0] else {}]
@@ -178,11 +184,11 @@ def merged(
     for target in [*targets, *schema.get("allOf", ())]:
         if isinstance(target, Mapping):
             more, behind = merged(target, root, behind)
-            properties = {**more.get("properties", {}), **made.get("properties", {})}
-            required = list(dict.fromkeys([*more.get("required", ()), *made.get("required", ())]))
+            properties = {**more.get("properties", {}), **merged_schema.get("properties", {})}
+            required = list(dict.fromkeys([*more.get("required", ()), *merged_schema.get("required", ())]))
             both = {"properties": properties, "required": required}
-            made = {**more, **made, **{name: one for name, one in both.items() if one}}
-    return made, behind
+            merged_schema = {**more, **merged_schema, **{name: part for name, part in both.items() if part}}
+    return merged_schema, behind
 
 
 def read_call(declared: Sequence[Declaration], call: CallParser) -> tuple[dict[str, Any], str]:

@@ -6,24 +6,9 @@ from pathlib import Path
 
 import pytest
 from conversations import ASKED, CONSTRUCTS, CONVERSATIONS, LOOKUP, SNIPPETS
-from transformers import PreTrainedTokenizerFast
 
-from runtime.bundle import Bundle
 from runtime.errors import GemmaError
-from runtime.tokenizer import Tokenizer, environment
-
-
-@pytest.fixture(scope="module")
-def ours(bundle):
-    return Tokenizer.of(Bundle.open(bundle("sample", "int8")))
-
-
-@pytest.fixture(scope="module")
-def theirs(bundle):
-    folder = bundle("sample", "int8")
-    made = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), bos_token="<bos>")
-    made.chat_template = (folder / "chat_template.jinja").read_text()
-    return made
+from runtime.tokenizer import environment
 
 
 @pytest.mark.parametrize("name", CONSTRUCTS)
