@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipes = "\n".join(f"  {recipe.name:{widest}} {recipe.summary}" for recipe in RECIPES.values())
     parser.description = "Make a bundle of a checkpoint, and prove it against the float model."
     parser.epilog = f"recipes:\n{recipes}"
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder as released, or as you saved it, or a hub id")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder as released or as you saved it, or a hub id")
     parser.add_argument(
         "--to",
         default="onnx",
