@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from runtime.bundle import Bundle
+from runtime.parity import NAMED, CallReport, Difference
 from runtime.progress import Progress
 from runtime.session import Session
 from runtime.tokenizer import Tokenizer
 
-from .call_report import NAMED, CallReport, Difference
 from .call_scripts import MOST_TOKENS, Answer, answered, calls_in, read_scripts
 from .checkpoint import Checkpoint
 from .divergence import check_shape

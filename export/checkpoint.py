@@ -27,6 +27,7 @@ from .weight_entries import weight_entries
 from .weight_files import WHOLE, unread_index
 
 Floats = NDArray[np.float32]
+GENERATED = "GENERATED.txt"  # of `synth`: the weights mean nothing
 MOST_NAMED = 8  # tensors listed in one message
 CHECKED = 8192  # rows at a time
 
@@ -71,6 +72,10 @@ class Checkpoint:
         entries = {our_name(name): entry for name, entry in found.items() if name not in unused}
         report_misfits(folder, entries, needed(config))
         return cls(folder, config, entries, unused, scales, found.get(HEAD), notes)
+
+    @property
+    def is_generated(self) -> bool:
+        return (self.folder / GENERATED).is_file()
 
     def read(self, name: str) -> Floats:
         """A tensor as float32; norm weights with their offset added.

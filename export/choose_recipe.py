@@ -32,7 +32,7 @@ def named_recipe(name: str) -> Recipe:
 
 def calibrated_recipe(recipe: Recipe, choice: str | None) -> Recipe:
     if choice == "none":
-        return dataclasses.replace(recipe, calibration="none")
+        return recipe.uncalibrated()
     if choice is not None and not recipe.calibrated:
         calibrated = ", ".join(other.name for other in RECIPES.values() if other.calibrated)
         raise GemmaError(f"--calibrate {choice}: recipe {recipe.name} is not calibrated", f"choose from {calibrated}")

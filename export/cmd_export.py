@@ -7,18 +7,19 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from quantize.recipe import DEFAULT, RECIPES, RELEASED
 from runtime.bundle import Bundle
 from runtime.engine import ENGINES
 from runtime.errors import GemmaError
+from runtime.parity import Reports
 
 from . import targets
 from .call_scripts import Script, read_scripts
 from .choose_recipe import named_recipe
 from .draft_process import export_apart, is_large
 from .request import Request
-from .verify import Reports
 
 if not find_spec("torch"):  # which is imported later, and for a large model in another process
     raise ModuleNotFoundError("No module named 'torch'", name="torch")
@@ -53,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="JSON lines of messages and tools: compare the calls of the bundle with those of the checkpoint",
     )
+    parser.add_argument(
+        "--accept-loss",
+        action="store_true",
+        help="seal a bundle that answers otherwise than the checkpoint more often than the recipe allows; it says so",
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="folder to make")
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and print what would be made, then stop"
@@ -73,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if scripts and not ENGINES.keys() & set(names):
         raise GemmaError(f"--calls: nothing here runs {args.to}", f"export for one of {', '.join(ENGINES)} too")
     export = export_apart if is_large(request.source) else export_here
-    proof = export(request, args.output, replace=args.force, scripts=scripts)
+    proof = export(request, args.output, replace=args.force, scripts=scripts, accept_loss=args.accept_loss)
     print(*proof.lines(), sep="\n", file=sys.stderr)
     peak = Bundle.open(args.output).manifest.provenance.peak_rss_bytes
     print(f"peak memory {peak / 1e6:,.0f} MB", file=sys.stderr)
@@ -81,11 +87,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def export_here(request: Request, destination: Path, *, replace: bool, scripts: Sequence[Script] = ()) -> Reports:
+def export_here(
+    request: Request, destination: Path, *, replace: bool, scripts: Sequence[Script] = (), accept_loss: bool = False
+) -> Reports:
     from .pipeline import export_bundle
 
     checkpoint, recipe, text = request.opened()
-    return export_bundle(checkpoint, destination, request.targets, recipe, replace=replace, text=text, scripts=scripts)
+    return export_bundle(
+        checkpoint,
+        destination,
+        request.targets,
+        recipe,
+        replace=replace,
+        text=text,
+        scripts=scripts,
+        accept_loss=accept_loss,
+    )
 
 
 def dry_run(args: argparse.Namespace, request: Request) -> int:
@@ -93,14 +110,18 @@ def dry_run(args: argparse.Namespace, request: Request) -> int:
     from runtime.cmd_inspect import text
 
     from .inspect_checkpoint import facts_of
+    from .pipeline import speaker_of
     from .side_files import read_side_files
 
     checkpoint, recipe, _ = request.opened()
     targets.load_targets(request.targets)
     if args.output is not None:
         check_destination(args.output, replace=args.force)
-    found = facts_of(checkpoint)
-    read_side_files(checkpoint)[0].print_notes()
-    found["recipes"] = {recipe.name: found["recipes"][recipe.name]}
-    print(text(found))
+    facts = facts_of(checkpoint)
+    side, _ = read_side_files(checkpoint)
+    with TemporaryDirectory(prefix="gemma-edge-") as folder:
+        speaker_of(Path(folder), *side.copy(Path(folder)), side)
+    side.print_notes()
+    facts["recipes"] = {recipe.name: facts["recipes"][recipe.name]}
+    print(text(facts))
     return 0

@@ -16,13 +16,13 @@ from typing import Any
 
 from runtime.bundle import Workplace, created
 from runtime.errors import GemmaError
+from runtime.parity import Reports
 from runtime.resident_memory import keep_little, peak_rss, resident
 
 from .calibration_store import folder_of, removed, stored
 from .call_scripts import Script
 from .prove import Draft, prove
 from .request import Request
-from .verify import Reports
 
 LARGE_BYTES = 500_000_000  # bytes of weights: for fewer, a second process costs more than it saves
 
@@ -33,13 +33,16 @@ def is_large(source: str) -> bool:
     return not folder.exists() or sum(path.stat().st_size for path in folder.glob("*.safetensors")) > LARGE_BYTES
 
 
-def export_apart(request: Request, destination: Path, *, replace: bool, scripts: Sequence[Script] = ()) -> Reports:
+def export_apart(
+    request: Request, destination: Path, *, replace: bool, scripts: Sequence[Script] = (), accept_loss: bool = False
+) -> Reports:
     """As `pipeline.export_bundle`, which it raises the errors of; with scripts this process needs torch too."""
     with created(destination, replace=replace) as place:
         draft = of_another_process(request, place, destination)
         draft = dataclasses.replace(draft, peak=draft.peak + resident())
         with removed(folder_of(destination) if draft.recipe.calibrated else None):
-            return prove(draft, place.bundle, None, scripts, lambda: float_model(request.source))
+            model = lambda: float_model(request.source)  # noqa: E731
+            return prove(draft, place.bundle, None, scripts, model, accept_loss=accept_loss)
 
 
 def float_model(source: str) -> Any:

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from runtime.decoder import Decodes
+from runtime.parity import Greedy
 
-from .greedy_figures import Greedy
 from .reference import Source, hidden_states, logits
 
 PROMPTS, LENGTH, STEPS = 5, 12, 64

@@ -19,6 +19,7 @@ from quantize.recipe import Recipe as QuantizeRecipe
 from runtime import manifest as m
 from runtime.bundle import Workplace, check_destination, created
 from runtime.errors import GemmaError
+from runtime.parity import Reports
 from runtime.progress import Progress
 from runtime.resident_memory import give_back
 from runtime.tokenizer import Tokenizer
@@ -43,7 +44,7 @@ from .reference import FloatSource, hidden_states
 from .side_files import SideFiles, read_side_files
 from .targets import Lower, load_targets
 from .tensors import needed, part
-from .verify import BEYOND, STEPS, Reports, compared
+from .verify import BEYOND, STEPS, compared
 from .write_vocabulary import write_vocabulary
 
 PASSAGE = Path(__file__).with_name("passage.txt")
@@ -58,11 +59,12 @@ def export_bundle(
     replace: bool = False,
     text: Text = AUTO,
     scripts: Sequence[Script] = (),
+    accept_loss: bool = False,
 ) -> Reports:
     """Make a bundle of a checkpoint; `text` calibrates a recipe that asks for it, calls are compared on `scripts`.
 
-    Raises GemmaError for anything that can not be exported, or that verify does not pass; then
-    nothing is left behind.
+    Raises GemmaError for anything that can not be exported, or that verify does not pass, unless what it finds is a
+    loss and `accept_loss` is said; then nothing is left behind.
     """
     lowerings = load_targets(targets)
     check_destination(destination, replace=replace)
@@ -74,7 +76,7 @@ def export_bundle(
         created(destination, replace=replace) as place,
     ):
         draft, sources = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text)
-        return prove(draft, place.bundle, sources, scripts, lambda: FloatSource(checkpoint))
+        return prove(draft, place.bundle, sources, scripts, lambda: FloatSource(checkpoint), accept_loss=accept_loss)
 
 
 def drafted(
@@ -138,7 +140,7 @@ def drafted(
         check_scales(folder, config, name, artifacts[name].file)
     sources = QuantizedSources(config, quantized, unsealed(manifest, folder))
     readings = Reader(ids, config.window, place.scratch, manifest).readings(model, hidden, sources)
-    return Draft(manifest, ids, config, recipe, readings), sources
+    return Draft(manifest, ids, config, recipe, readings, generated=checkpoint.is_generated), sources
 
 
 def speaker_of(folder: Path, tokenizer: str, template: str, side: SideFiles) -> Tokenizer:

@@ -18,15 +18,15 @@ from runtime.engine import ENGINES
 from runtime.errors import GemmaError
 from runtime.executorch_decoder import ExecutorchDecoder
 from runtime.manifest import Manifest
+from runtime.parity import AcceptedLoss, CallReport, Rehearsal, Report, Reports
 from runtime.progress import Progress
 from runtime.resident_memory import give_back, peak_rss
 from runtime.session import Session
 from runtime.tokenizer import Tokenizer
 
-from .call_report import CallReport
 from .call_scripts import Answer, Script, answered
 from .config import GemmaConfig
-from .rehearsal import Rehearsal, rehearse
+from .rehearsal import rehearse
 from .targets import Runner, runners
 from .verify import (
     EXACT,
@@ -34,9 +34,8 @@ from .verify import (
     KEPT,
     LARGE,
     MANY,
+    Asked,
     Reading,
-    Report,
-    Reports,
     compare,
     few_lengths,
     goldens,
@@ -63,7 +62,9 @@ class Way:
 
 @dataclass(frozen=True)
 class Draft:
-    """A bundle before its proof.  ids (T,): a text; readings: what references say of it; peak: bytes it took so far."""
+    """A bundle before its proof.  ids (T,): a text; readings: what references say of it; peak: bytes it took so far;
+    generated: the weights are by `synth`.
+    """
 
     manifest: Manifest
     ids: NDArray[np.int64]
@@ -71,6 +72,7 @@ class Draft:
     recipe: Recipe
     readings: dict[Key, Reading]
     peak: int = 0
+    generated: bool = False
 
 
 def prove(
@@ -79,16 +81,21 @@ def prove(
     sources: Callable[[int, bool], Any] | None = None,
     scripts: Sequence[Script] = (),
     model: Callable[[], Any] | None = None,
+    *,
+    accept_loss: bool = False,
 ) -> Reports:
     """Compare every way to run every artifact, judge, write parity.json and golden.json, and seal.
 
     Golden answers are those of the first artifact, run in its last way.  `sources`: where references of a small
     model take their values from, to choose tokens themselves.  scripts: conversations whose calls are compared with
-    those of the float model, a FloatSource that `model` gives once the artifacts are closed.
+    those of the float model, a FloatSource that `model` gives once the artifacts are closed.  accept_loss: a recipe's
+    gates on the float model may be missed; parity.json says so.
     """
     manifest, config, ids = draft.manifest, draft.config, draft.ids
     bundle, all_ways = unsealed(manifest, folder), ways(manifest)
     golden = [way for way in all_ways if way.target == all_ways[0].target][-1]
+    asked = Asked(draft.recipe, draft.generated, accept_loss)
+    missed: list[str] = []
     reports: list[Report] = []
     rehearsal: Rehearsal | None = None
     answers: list[Answer] = []
@@ -107,7 +114,7 @@ def prove(
                 from .greedy import compare_greedy
 
                 report = msgspec.structs.replace(report, greedy=compare_greedy(decoder, sources(*key), ids, limit))
-            judge(report, draft.recipe, exact=runner.exact, half=runner.half, limit=limit)
+            missed += judge(report, asked, exact=runner.exact, half=runner.half, limit=limit)
             if way == golden:
                 (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
                 if isinstance(decoder, Decoder | ExecutorchDecoder):
@@ -118,7 +125,8 @@ def prove(
             reports.append(report)
             del decoder
     calls = compared_calls(bundle, answers, model) if scripts and model else None
-    proof = Reports(reports, rehearsal, calls)
+    loss = AcceptedLoss(accepted_by=asked.accepted_by, missed=missed) if missed else None
+    proof = Reports(reports, rehearsal, calls, loss)
     (folder / "parity.json").write_bytes(pretty(proof))
     finish(manifest, folder, draft.peak)
     return proof

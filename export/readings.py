@@ -15,13 +15,14 @@ from runtime.bundle import Bundle
 from runtime.decoder import open_head, open_tables
 from runtime.head import Head
 from runtime.manifest import Manifest
+from runtime.parity import Parity
 from runtime.resident_memory import give_back
 from runtime.row_table import RowTable
 
 from .config import GemmaConfig
 from .prove import FLOAT, Key, kept, large, places, ways
 from .reference import FloatSource, QuantizedSource, Source, hidden_states, hidden_states_twice, logits
-from .verify import Floats, Parity, Reading, Tally, spans
+from .verify import Floats, Reading, Tally, spans
 from .weights import Weights
 
 NOISY = 32  # tokens of a large model that are read in float64, too

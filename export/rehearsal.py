@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 from jsonschema import Draft202012Validator
 
 from runtime.errors import GemmaError
 from runtime.events import End, Event, Text, ToolCall
+from runtime.parity import Rehearsal
 from runtime.sampler import Sampling
 from runtime.session import Session
 from runtime.structured import JsonSchema
@@ -36,18 +36,6 @@ ASKED = {"role": "user", "content": "Which city is the capital of France, and ho
 TOOL = {"name": "visit", "description": "Plan a visit to a city", "parameters": SCHEMA}
 NO_TEMPLATE = "not asked: the model has no chat template"
 NO_CALLS = "not asked: the model knows no tool calls"
-
-
-class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked of a bundle besides its logits, for parity.json.
-
-    forms: of conversations, each rendered or not known; stop: the tokens that end an answer, by text
-    """
-
-    forms: dict[str, str]
-    stop: dict[str, int]
-    structured: str
-    call: str
 
 
 def rehearse(session: Session) -> Rehearsal:

@@ -16,13 +16,12 @@ import numpy as np
 
 from runtime.errors import GemmaError
 
-from .checkpoint import Checkpoint
+from .checkpoint import GENERATED, Checkpoint
 from .config import GemmaConfig, parse_config
 from .generated import Block, GeneratedEntry, spread_of
 from .shapes import RELEASED, NamedShape, released_tensors
 from .synth_tokenizer import synth_tokenizer
 
-MARK = "GENERATED.txt"  # what --force may replace
 SPARE = 64 << 20  # bytes for what is not weights
 ALIGNED = 8  # a safetensors header ends on a multiple of this
 
@@ -65,7 +64,7 @@ def generated_entries(shape: NamedShape, seed: int) -> dict[str, GeneratedEntry]
 
 def generated_checkpoint(shape: NamedShape, seed: int, folder: Path) -> Checkpoint:
     """A checkpoint whose weights are made when read; its other files are written to `folder`."""
-    write_side_files(shape, folder)
+    write_side_files(shape, seed, folder)
     return Checkpoint.of(folder, shape.config(), generated_entries(shape, seed))
 
 
@@ -106,11 +105,7 @@ def synthesize(
                 write_shard(shard, file, progress)
         if len(made) > 1:
             (folder / "model.safetensors.index.json").write_text(json.dumps(index(made), indent=2) + "\n")
-        write_side_files(shape, folder)
-        (folder / MARK).write_text(
-            f"Random values in the shape of {shape.name}, seed {seed}, by `gemma-edge synth`: trained on nothing.\n"
-            "The tokenizer has the released vocabulary's size, and has learned from no text.\n"
-        )
+        write_side_files(shape, seed, folder)
 
 
 def write_shard(shard: Shard, file: BinaryIO, progress: Callable[[float], None]) -> None:
@@ -128,7 +123,11 @@ def index(made: list[Shard]) -> dict[str, Mapping[str, object]]:
     return {"metadata": {"total_size": size}, "weight_map": dict(sorted(where.items()))}
 
 
-def write_side_files(shape: NamedShape, folder: Path) -> None:
+def write_side_files(shape: NamedShape, seed: int, folder: Path) -> None:
+    (folder / GENERATED).write_text(
+        f"Random values in the shape of {shape.name}, seed {seed}, by `gemma-edge synth`: trained on nothing.\n"
+        "The tokenizer has the released vocabulary's size, and has learned from no text.\n"
+    )
     raw = shape.config()
     config: GemmaConfig = parse_config(raw, shape.name)
     (folder / "config.json").write_bytes(shape.config_bytes())
@@ -151,9 +150,10 @@ def check_place(destination: Path, *, replace: bool) -> None:
         return
     if not replace:
         raise GemmaError(f"{destination}: exists already", "choose another folder, or replace it with --force")
-    if destination.is_symlink() or not (destination / MARK).is_file():
+    if destination.is_symlink() or not (destination / GENERATED).is_file():
         raise GemmaError(
-            f"{destination}: exists and is not a generated checkpoint", f"--force replaces folders with a {MARK} only"
+            f"{destination}: exists and is not a generated checkpoint",
+            f"--force replaces folders with a {GENERATED} only",
         )
 
 

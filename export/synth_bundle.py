@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import sys
 from collections.abc import Iterator
@@ -35,7 +34,7 @@ def cached_bundle(name: str, recipe_name: str | None) -> Path:
     recipe_name = recipe_name or (RELEASED if shape.of_integers else DEFAULT)
     if recipe_name not in RECIPES:
         raise GemmaError(f"unknown recipe: {recipe_name}", f"choose from {', '.join(RECIPES)}")
-    recipe = dataclasses.replace(RECIPES[recipe_name], calibration="none")
+    recipe = RECIPES[recipe_name].uncalibrated()
     destination = cache_folder() / f"{name}-{recipe_name}-{fingerprint(shape, recipe)}.bundle"
     if not (destination / MANIFEST).is_file():
         make(shape, recipe, destination)

@@ -7,24 +7,20 @@ torch: what the references say is in files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from quantize.recipe import Recipe
+from quantize.recipe import Gate, Recipe
 from runtime.chunk import CHUNK
 from runtime.decoder import Decodes
 from runtime.errors import GemmaError
 from runtime.golden import Goldens, record
-
-from .call_report import CallReport
-from .greedy_figures import Greedy
-from .rehearsal import Rehearsal
+from runtime.parity import Greedy, Parity, Report
 
 Floats = NDArray[np.float32]
 BEYOND = 7  # tokens after two windows
@@ -40,57 +36,10 @@ NOISES = 2  # times that a reference with static ranges differs from itself in f
 LEAST = 0.1  # of the positions: those before the first step that went the other way are among them
 STEPPED = 2e-2  # mean where some went: 0.0125 at most in ten proofs, where the noise showed none
 UNSURE = 0.03  # of its tokens: more than it chooses otherwise in float64, its text being short
+GENERATED = "generated weights"
+ACCEPTABLE = "the bundle is not sealed; take a recipe of more bits, or --accept-loss if its answers are good enough"
+WRONG = "the bundle is not sealed; report this as a bug, with the checkpoint's name"
 LOWERING = 0.05  # nats: what dynamic rounding of activations may add, and a wrong graph exceeds
-
-
-class Parity(msgspec.Struct, frozen=True):
-    """An artifact against one reference, over all compared positions."""
-
-    positions: int
-    agreement: float  # share with the same most likely token
-    mean_divergence: float  # Kullback-Leibler, nats a token
-    worst_divergence: float
-    worst_difference: float  # of a logit
-    worst_relative: float  # of the largest logit
-    mean_relative: float = 0.0  # mean over positions of the largest difference, of the largest logit
-    least_relative: float = 0.0  # what a tenth of them stay below: a rare step the other way does not move it
-
-    def line(self, name: str) -> str:
-        return (
-            f"{name:12} top-1 {self.agreement:7.2%}   KL {self.mean_divergence:.3g} (worst {self.worst_divergence:.3g})"
-            f"   logits {self.worst_difference:.3g} ({self.worst_relative:.3g} relative)"
-        )
-
-
-class Report(msgspec.Struct, frozen=True):
-    """One way to run an artifact, against both references; `greedy` where float32 makes it comparable.
-
-    noise: of a model with static ranges, its integers' reference in float32 against itself in float64
-    """
-
-    artifact: str
-    prompts: list[int]
-    steps: int
-    against: dict[str, Parity]
-    greedy: Greedy | None = None
-    noise: Parity | None = None
-
-    def lines(self) -> list[str]:
-        against = self.against | ({"(noise)": self.noise} if self.noise else {})
-        lines = [f"{self.artifact:15} {parity.line(name)}" for name, parity in against.items()]
-        return lines + ([f"{self.artifact:15} {self.greedy.line()}"] if self.greedy else [])
-
-
-class Reports(msgspec.Struct, frozen=True):
-    """parity.json: every way to run every artifact, and what the first was asked besides its logits."""
-
-    reports: list[Report]
-    rehearsal: Rehearsal | None = None  # none where nothing here runs the first artifact
-    calls: CallReport | None = None  # none where no conversations were given
-
-    def lines(self) -> list[str]:
-        lines = [line for report in self.reports for line in report.lines()]
-        return lines + ([self.calls.line()] if self.calls else [])
 
 
 def lengths(window: int, limit: int) -> list[int]:
@@ -160,7 +109,7 @@ def kl(expected: Floats, found: Floats) -> NDArray[np.float64]:
 
 def row_kl(expected: Floats, found: Floats) -> float:
     p, q = log_softmax(expected), log_softmax(found)
-    return max(0.0, float((np.exp(p) * (p - q)).sum(dtype=np.float64)))
+    return float(np.maximum(0.0, (np.exp(p) * (p - q)).sum(dtype=np.float64)))  # NaN stays NaN
 
 
 def log_softmax(x: Floats) -> Floats:
@@ -265,53 +214,98 @@ def spans(prompts: list[int], kept: int, length: int) -> list[tuple[int, int]]:
     return [(first, min(stop, length)) for first, stop in groups if first < length]
 
 
-def judge(report: Report, recipe: Recipe, *, exact: bool = False, half: bool = False, limit: float = EXACT) -> None:
-    """Raises GemmaError if a figure is past its gate; `exact` and `half` are a Runner's; `limit`: of `exact`."""
-    checks = exact_checks(report, limit) if exact else gates(report, recipe, half=half)
-    for name, found, limit, passed in checks:
-        if not passed:
-            raise GemmaError(
-                f"{report.artifact}: {name} is {found:.4g}, the gate of recipe {recipe.name} is {limit:.4g}",
-                "the bundle is not sealed; try a recipe of more bits",
-            )
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the artifacts of a draft: the gates of its recipe, and who may lower those of its losses."""
+
+    recipe: Recipe
+    generated: bool = False  # weights that mean nothing: `recipe.generated` is asked of them
+    accept_loss: bool = False  # as a person said
+
+    @property
+    def accepted_by(self) -> str:
+        return "--accept-loss" if self.accept_loss else GENERATED
 
 
-Checks = list[tuple[str, float, float, bool]]  # what, found, limit, and whether it holds
+@dataclass(frozen=True)
+class Check:
+    """A figure and its limit.  losses: of what rounding costs, which may be accepted; all else is a wrong artifact."""
+
+    name: str
+    figure: float
+    limit: float
+    passed: bool
+    loss: bool = False
+
+    def line(self, report: Report, recipe: Recipe) -> str:
+        gate = f"the gate of recipe {recipe.name} is {self.limit:.4g}"
+        return f"{report.artifact}: {self.name} is {self.figure:.4g}, {gate}"
 
 
-def exact_checks(report: Report, limit: float) -> Checks:
+def judge(report: Report, asked: Asked, *, exact: bool = False, half: bool = False, limit: float = EXACT) -> list[str]:
+    """The losses beyond the recipe's gate that are accepted; `exact` and `half` are a Runner's; `limit`: of `exact`.
+
+    Raises GemmaError for any other figure that is past its gate.
+    """
+    recipe = asked.recipe
+    if exact:
+        refuse_first(exact_checks(report, limit), report, recipe)
+        return []
+    refuse_first(lowering_checks(report, recipe, half=half), report, recipe)
+    if not asked.accept_loss:
+        refuse_first(losses(report, recipe.generated if asked.generated else recipe.gate, half=half), report, recipe)
+    return [check.line(report, recipe) for check in losses(report, recipe.gate, half=half) if not check.passed]
+
+
+def refuse_first(checks: Sequence[Check], report: Report, recipe: Recipe) -> None:
+    """Raises GemmaError for the first that is not passed."""
+    for check in checks:
+        if not check.passed:
+            raise GemmaError(check.line(report, recipe), ACCEPTABLE if check.loss else WRONG)
+
+
+def exact_checks(report: Report, limit: float) -> list[Check]:
     values, noise = report.against["quantized"], report.noise
     greedy = report.greedy or Greedy(0, 0, 0)
     wrong, allowed = greedy.steps - greedy.equal - greedy.ties, greedy.unsure + (UNSURE * greedy.steps if noise else 0)
-    checks = [("greedy tokens that its own integers would not choose", wrong, allowed, wrong <= allowed)]
+    tokens = Check("greedy tokens that its own integers would not choose", wrong, allowed, wrong <= allowed)
     if noise:
         most, mean = max(STEPPED, ORDERS * noise.mean_relative), values.mean_relative
         low, least = max(EXACT, ORDERS * noise.least_relative), values.least_relative
         return [
-            ("mean relative difference from its own integers", mean, most, mean <= most),
-            ("least relative difference from its own integers", least, low, least <= low),
-            *checks,
+            Check("mean relative difference from its own integers", mean, most, mean <= most),
+            Check("least relative difference from its own integers", least, low, least <= low),
+            tokens,
         ]
     relative = values.worst_relative
-    return [("largest relative difference from its own integers", relative, limit, relative <= limit), *checks]
+    return [Check("largest relative difference from its own integers", relative, limit, relative <= limit), tokens]
 
 
-def gates(report: Report, recipe: Recipe, *, half: bool) -> Checks:
-    model, values, gate = report.against["float"], report.against["quantized"], recipe.gate
-    noise = NOISES * report.noise.mean_divergence if report.noise else 0.0
+def losses(report: Report, gate: Gate, *, half: bool) -> list[Check]:
+    """How far the artifact is from the float model."""
+    model = report.against["float"]
     least = gate.agreement - (HALF_AGREEMENT if half else 0)
-    most = gate.divergence + (HALF_DIVERGENCE if half else 0) + noise
-    lowering = LOWERING + noise
-    checks = [
-        ("top-1 agreement with the float model", model.agreement, least, model.agreement >= least),
-        ("divergence from the float model", model.mean_divergence, most, model.mean_divergence <= most),
-        ("divergence from its own integers", values.mean_divergence, lowering, values.mean_divergence <= lowering),
+    most = gate.divergence + (HALF_DIVERGENCE if half else 0) + noise_of(report)
+    agreement, divergence = model.agreement, model.mean_divergence
+    return [
+        Check("top-1 agreement with the float model", agreement, least, agreement >= least, loss=True),
+        Check("divergence from the float model", divergence, most, divergence <= most, loss=True),
     ]
+
+
+def lowering_checks(report: Report, recipe: Recipe, *, half: bool) -> list[Check]:
+    """Whether the artifact computes what its integers stand for, which no loss excuses."""
+    divergence, most = report.against["quantized"].mean_divergence, LOWERING + noise_of(report)
+    checks = [Check("divergence from its own integers", divergence, most, divergence <= most)]
     floats = all(scheme.is_float for scheme in (recipe.cache, *(rule.scheme for rule in recipe.rules)))
     if floats and not half and not recipe.released:
-        relative = model.worst_relative
-        checks.append(("largest relative difference of a logit", relative, EXACT, relative <= EXACT))
+        relative = report.against["float"].worst_relative
+        checks.append(Check("largest relative difference of a logit", relative, EXACT, relative <= EXACT))
     return checks
+
+
+def noise_of(report: Report) -> float:
+    return NOISES * report.noise.mean_divergence if report.noise else 0.0
 
 
 def goldens(decoder: Decodes, ids: NDArray[np.int64], report: Report) -> Goldens:

@@ -15,6 +15,7 @@ from .cache import WIDTHS
 from .errors import GemmaError
 from .manifest import Manifest, Model
 from .memory_plan import plan
+from .proof_facts import proof_facts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +74,7 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
         "cache bytes": cache_bytes(manifest),
         **({"peak bytes of run": peaks(manifest)} if "onnx" in manifest.artifacts else {}),
         **planned,
+        "proof": proof_facts(bundle),
         "artifacts": {name: artifact.operators for name, artifact in manifest.artifacts.items()},
         "schemes": {rule[0]: rule[1] for rule in manifest.recipe.rules},
     }

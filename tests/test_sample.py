@@ -12,10 +12,10 @@ from sample.facts import LOOKUP
 from sample.recipes import write_talk
 
 from export.checkpoint import Checkpoint
-from export.verify import Reports
 from runtime.bundle import Bundle
 from runtime.cli import main
 from runtime.events import Token
+from runtime.parity import Reports
 from runtime.sampler import Sampling
 from runtime.session import Session
 

@@ -161,6 +161,7 @@ def write(name: str, folder: Path, dtype: torch.dtype = torch.float32, layout: s
     (folder / "generation_config.json").write_text(json.dumps(generation))
     tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(TEMPLATE)
+    (folder / "GENERATED.txt").write_text("Random values, trained on nothing.\n")
     return folder
 
 

@@ -69,6 +69,7 @@ def released_values(stored: dict[str, torch.Tensor], parameter: str) -> tuple[np
     return unpacked(codes, bits), scales.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES[:1])
 def test_every_integer_and_scale_of_the_artifact_is_the_files(name, generated, exported):
     stored, seen = load_file(generated(name) / WEIGHTS), set()
@@ -93,6 +94,7 @@ def load_names(stored: dict[str, torch.Tensor]) -> set[str]:
     return {n for n in live if not (int(n.split(".")[1]) > 3 and ("k_proj" in n or "v_proj" in n))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_row_files_hold_the_tables_as_they_are(name, generated, exported):
     stored = load_file(generated(name) / WEIGHTS)
@@ -244,6 +246,7 @@ def on_grid(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_release_on_the_grid_is_given_again_bit_for_bit(on_grid, tmp_path, capsys):
     assert main(["export", str(on_grid), "-o", str(tmp_path / "x.bundle")]) == 0
     assert "integers found again in 100.0000%" in capsys.readouterr().err

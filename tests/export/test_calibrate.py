@@ -29,8 +29,8 @@ from runtime.cli import main
 from runtime.errors import GemmaError
 from runtime.tokenizer import Tokenizer
 
-RECIPE = dataclasses.replace(RECIPES["int4-b32"], gate=Gate(0, 100))  # random weights: nothing to agree on
-QUICK = dataclasses.replace(RECIPES["int4-quick"], gate=Gate(0, 100))
+RECIPE = dataclasses.replace(RECIPES["int4-b32"], generated=Gate(0, 100))  # random weights: nothing to agree on
+QUICK = dataclasses.replace(RECIPES["int4-quick"], generated=Gate(0, 100))
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def kill(store, layers, losses):
         os.kill(os.getpid(), signal.SIGKILL)
 
 Store.finish, calibration_text.TOKENS, calibration_text.LENGTH = kill, {"quick": 512, "gptq": 512}, 16
-recipe = dataclasses.replace(RECIPES["int4-b32"], gate=Gate(0, 100))
+recipe = dataclasses.replace(RECIPES["int4-b32"], generated=Gate(0, 100))
 pipeline.export_bundle(sys.argv[1], Path(sys.argv[2]), ["onnx"], recipe)
 """
 
@@ -160,6 +160,7 @@ def test_the_bundle_says_what_it_was_fitted_to(checkpoint, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["x.bundle"]
 
 
+@pytest.mark.slow
 def test_a_file_calibrates_and_is_named_by_its_hash(checkpoint, tmp_path):
     text = tmp_path / "words.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 60)
@@ -169,6 +170,7 @@ def test_a_file_calibrates_and_is_named_by_its_hash(checkpoint, tmp_path):
     assert found.text.startswith("words.txt sha256:")
 
 
+@pytest.mark.slow
 def test_calibrate_none_is_what_the_datafree_recipe_makes(checkpoint, tmp_path, bundle):
     words = ["--recipe", "int4-b32", "--calibrate", "none"]
     assert main(["export", str(checkpoint("e2b")), "-o", str(tmp_path / "x.bundle"), *words]) == 0

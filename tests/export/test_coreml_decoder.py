@@ -96,6 +96,7 @@ def test_calls_of_many_leave_what_calls_of_one_leave(pair, chunks):
         assert relative(decoder.states[name], alone.states[name]) < 1e-4
 
 
+@pytest.mark.slow
 def test_kept_positions_are_the_last_ones(coreml_bundle):
     decoder, ids = CoreMLDecoder(Bundle.open(coreml_bundle("e2b", "int4-datafree"))), prompt(20)
     whole = decoder.prefill(ids, kept=4)
@@ -124,6 +125,7 @@ def test_going_back_and_coming_back(coreml_bundle):
     assert decoder.rewind(0)
 
 
+@pytest.mark.slow
 def test_the_end_of_the_context_is_read_one_by_one_and_then_refused(coreml_bundle):
     decoder = CoreMLDecoder(Bundle.open(coreml_bundle("31b", "int4-datafree")))
     ids = np.tile(prompt(64), 4)

@@ -51,6 +51,7 @@ def test_the_float_bundle_is_its_own_checkpoint(measured):
     assert found.float_perplexity == pytest.approx(perplexity, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_fewer_bits_are_further_away(measured):
     (_, exact), (_, eight), (_, four) = (measured(recipe) for recipe in ("float", "int8", "int4-datafree"))
     assert exact.mean_kl < eight.mean_kl < four.mean_kl

@@ -19,10 +19,10 @@ from export.read_onnx import Neighbours
 from export.shapes import named_shape
 from export.synth import synthesize
 from export.targets import load_target
-from export.verify import Reports
 from quantize.recipe import RECIPES, RELEASED
 from runtime.bundle import Bundle
 from runtime.errors import GemmaError
+from runtime.parity import Reports
 
 SHAPES = ("e2b-qat-mobile-tiny", "e4b-qat-mobile-tiny")
 

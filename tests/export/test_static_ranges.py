@@ -27,12 +27,12 @@ from export.pipeline import export_bundle
 from export.read_onnx import Neighbours, stored_scales
 from export.reference import FloatSource, hidden_states, logits
 from export.targets import runners
-from export.verify import Reports
 from quantize.recipe import RECIPES, RELEASED
 from quantize.scheme import FLOAT
 from runtime.bundle import Bundle, seal, sha256
 from runtime.cli import main
 from runtime.manifest import File
+from runtime.parity import Reports
 
 SHAPES = ("e2b-qat-mobile-tiny", "e4b-qat-mobile-tiny")
 TEXTS, LENGTH, FIRST, LAST_ID = 16, 64, 3, 900

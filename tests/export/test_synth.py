@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 from export import synth
-from export.checkpoint import Checkpoint
+from export.checkpoint import GENERATED, Checkpoint
 from export.config import parse_config
 from export.generated import BLOCK, Block, GeneratedEntry, Normal
 from export.shapes import RELEASED, SHAPES, named_shape, released_tensors
-from export.synth import MARK, generated_checkpoint, shards, synthesize
+from export.synth import generated_checkpoint, shards, synthesize
 from export.synth_tokenizer import synth_tokenizer
 from runtime import cli
 from runtime.errors import GemmaError
@@ -92,7 +92,7 @@ def test_the_same_seed_writes_the_same_bytes(generated, tmp_path):
         synthesize(named_shape("e2b-tiny"), tmp_path / str(seed), seed, replace=False)
     first, again, other = (hashes(folder) for folder in (generated("e2b-tiny"), tmp_path / "0", tmp_path / "1"))
     assert first == again
-    assert {name for name in first if first[name] != other[name]} == {"model.safetensors", MARK}
+    assert {name for name in first if first[name] != other[name]} == {"model.safetensors", GENERATED}
 
 
 def test_a_tensor_longer_than_the_block_has_no_equal_rows_and_any_part_is_the_same():
@@ -124,7 +124,7 @@ def test_force_replaces_generated_folders_only(generated, tmp_path, capsys):
     folder = shutil.copytree(generated("gemma3-tiny"), tmp_path / "x")
     assert cli.main(["synth", "e2b-tiny", str(folder)]) == 1
     assert cli.main(["synth", "e2b-tiny", str(folder), "--force"]) == 0
-    (folder / MARK).unlink()
+    (folder / GENERATED).unlink()
     before = hashes(folder)
     assert cli.main(["synth", "gemma3-tiny", str(folder), "--force"]) == 1
     assert hashes(folder) == before

@@ -83,7 +83,7 @@ def test_both_functions_are_described(made):
 
 def test_a_parity_report_has_both_precisions(made):
     bundle, artifact = made
-    from export.verify import Reports
+    from runtime.parity import Reports
 
     reports = {one.artifact: one.against["quantized"] for one in bundle.json("parity.json", Reports).reports}
     assert list(reports) == ["coreml float32", "coreml float16"]

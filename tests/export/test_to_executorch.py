@@ -25,7 +25,6 @@ from export.config import GemmaConfig  # noqa: E402
 from export.executorch_methods import Method  # noqa: E402
 from export.pipeline import export_bundle  # noqa: E402
 from export.read_executorch import File, stored_weights  # noqa: E402
-from export.verify import Reports  # noqa: E402
 from export.weights import Weights, quantize_weights  # noqa: E402
 from export.xnnpack_graph import Part  # noqa: E402
 from quantize import affine  # noqa: E402
@@ -35,6 +34,7 @@ from runtime.bundle import Bundle  # noqa: E402
 from runtime.cli import main  # noqa: E402
 from runtime.errors import GemmaError  # noqa: E402
 from runtime.executorch_decoder import ExecutorchDecoder  # noqa: E402
+from runtime.parity import Reports  # noqa: E402
 
 pytestmark = pytest.mark.slow
 NEAR = 5e-3  # of the largest logit
@@ -45,7 +45,7 @@ MIXED = Recipe(
     rules(("rows.*", Scheme(8)), ("*per_layer_*", Scheme(8)), ("head", Scheme(4, 32)),
           ("layers.0.*.q_proj", Scheme(2)), ("layers.0.*.k_proj", Scheme(4, 32)), ("layers.0.*.o_proj", Scheme(8, 32)),
           ("layers.0.*.up_proj", Scheme(2, 32)), ("layers.0.*.down_proj", Scheme(4, 32)), ("*", Scheme(4))),
-    Gate(0, 100), scales="absmax",
+    Gate(0, 100), generated=Gate(0, 100), scales="absmax",
 )  # fmt: skip
 FLIPS = 0.15  # of the largest logit: what activations do that are rounded to the next integer
 

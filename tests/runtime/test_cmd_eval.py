@@ -135,6 +135,7 @@ def test_a_missing_extra_is_named(gemma_edge, bundle, text, monkeypatch):
     refused(gemma_edge(bundle("e2b"), "--text", text, "--against", "x", *WORDS), "torch", "gemma-edge[export]")
 
 
+@pytest.mark.slow
 def test_bundles_that_read_other_tokens_are_refused(gemma_edge, bundle, text):
     words = ("--text", text, *WORDS)
     refused(gemma_edge(bundle("e2b"), bundle("sample"), *words), "as other tokens", "sample-float.bundle")

@@ -54,6 +54,7 @@ def drawn(chance: random.Random):
     return turns, tools | ({"enable_thinking": True} if chance.random() < 0.3 else {})
 
 
+@pytest.mark.slow
 def test_a_thousand_ordinary_conversations_have_the_ids_of_transformers(ours, theirs):
     chance = random.Random(0)
     for _ in range(1000):
