@@ -43,7 +43,10 @@ def twice(agreement: float, divergence: float) -> Gate:
 
 @dataclass(frozen=True)
 class Recipe:
-    """generated: the gate of weights that mean nothing, which are more easily moved than trained ones."""
+    """generated: the gate of weights that mean nothing, which are more easily moved than trained ones.
+
+    uncalibrated_gate: of a recipe that could be calibrated, and is not
+    """
 
     name: str
     summary: str
@@ -54,6 +57,7 @@ class Recipe:
     cache: Scheme = INT8  # keys and values; a scale for each channel
     calibration: Calibration = "none"
     generated: Gate = Gate(0.15, 1.0)
+    uncalibrated_gate: Gate = twice(0.748, 0.328)  # as `int4-head8`
     released: bool = False  # integers that the checkpoint has are taken as they are
 
     @property
@@ -66,8 +70,8 @@ class Recipe:
         return self.calibration == "gptq"
 
     def uncalibrated(self) -> Recipe:
-        """The same rules, fitted to nothing: a recipe that was calibrated may lose as much as is measured then."""
-        return replace(self, calibration="none", gate=UNCALIBRATED) if self.calibrated else self
+        """The same rules, fitted to nothing, and the gate of that."""
+        return replace(self, calibration="none", gate=self.uncalibrated_gate) if self.calibrated else self
 
     def scheme(self, name: str) -> Scheme:
         """The scheme of a tensor.  Raises LookupError if no rule matches."""
@@ -92,8 +96,6 @@ ROWS = (("rows.*", INT8), ("*per_layer_*", INT8))
 HEAD = ("head", INT4_B32)
 RESCORED = 256  # of the best logits, from the token rows: samples like an 8-bit head
 
-UNCALIBRATED = twice(0.7, 0.4)  # `int4`, whose blocks are the largest
-
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -106,13 +108,14 @@ RECIPES = {
                rules(("rows.*", INT8), ("*", INT8_B32)), twice(0.892, 0.00628), generated=Gate(0.8, 0.05), cache=FLOAT),
         Recipe("int4", "calibrated 4-bit linears in blocks of 128, two-stage head, 8-bit rows",
                rules(*ROWS, ("*", INT4_B128)),
-               twice(0.793, 0.143), RESCORED, calibration="gptq"),
+               twice(0.793, 0.143), RESCORED, uncalibrated_gate=twice(0.622, 0.525), calibration="gptq"),
         Recipe("int4-b32", "as int4, in blocks of 32: closer to the model, an eighth more bytes",
                rules(*ROWS, HEAD, ("*", INT4_B32)), twice(0.856, 0.106), RESCORED, calibration="gptq"),
         Recipe("int4-head8", "as int4-b32, with an 8-bit head",
                rules(*ROWS, ("head", INT8), ("*", INT4_B32)), twice(0.838, 0.107), calibration="gptq"),
         Recipe("int4-head2", "as int4-b32, with a 2-bit head of which more logits are recomputed",
-               rules(*ROWS, ("head", INT2_B64), ("*", INT4_B32)), twice(0.8, 0.12), 4 * RESCORED, calibration="gptq"),
+               rules(*ROWS, ("head", INT2_B64), ("*", INT4_B32)), twice(0.856, 0.119),
+               4 * RESCORED, calibration="gptq"),
         Recipe("int4-mixed", "as int4-b32, with the v and o projections at 8 bits",
                rules(*ROWS, HEAD, ("*.v_proj", INT8_B32), ("*.o_proj", INT8_B32), ("*", INT4_B32)),
                twice(0.82, 0.0988), RESCORED, calibration="gptq"),
