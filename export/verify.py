@@ -38,6 +38,7 @@ STEPPED = 2e-2  # mean where some went: 0.0125 at most in ten proofs, where the 
 UNSURE = 0.03  # of its tokens: more than it chooses otherwise in float64, its text being short
 GENERATED = "generated weights"
 ACCEPTABLE = "the bundle is not sealed; take a recipe of more bits, or --accept-loss if its answers are good enough"
+TOO_MUCH = "the bundle is not sealed; take a recipe of more bits: nobody can accept so great a loss"
 WRONG = "the bundle is not sealed; report this as a bug, with the checkpoint's name"
 LOWERING = 0.05  # nats: what dynamic rounding of activations may add, and a wrong graph exceeds
 
@@ -219,8 +220,13 @@ class Asked:
     """What is asked of the artifacts of a draft: the gates of its recipe, and who may lower those of its losses."""
 
     recipe: Recipe
-    generated: bool = False  # weights that mean nothing: `recipe.generated` is asked of them
+    generated: bool = False  # weights that mean nothing
     accept_loss: bool = False  # as a person said
+
+    @property
+    def accepts_loss(self) -> bool:
+        """Then the recipe's floor is asked for."""
+        return self.generated or self.accept_loss
 
     @property
     def accepted_by(self) -> str:
@@ -229,13 +235,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Check:
-    """A figure and its limit.  losses: of what rounding costs, which may be accepted; all else is a wrong artifact."""
+    """A figure and its limit."""
 
     name: str
     figure: float
     limit: float
     passed: bool
-    loss: bool = False
 
     def line(self, report: Report, recipe: Recipe) -> str:
         gate = f"the gate of recipe {recipe.name} is {self.limit:.4g}"
@@ -252,16 +257,16 @@ def judge(report: Report, asked: Asked, *, exact: bool = False, half: bool = Fal
         refuse_first(exact_checks(report, limit), report, recipe)
         return []
     refuse_first(lowering_checks(report, recipe, half=half), report, recipe)
-    if not asked.accept_loss:
-        refuse_first(losses(report, recipe.generated if asked.generated else recipe.gate, half=half), report, recipe)
+    asked_for = recipe.floor if asked.accepts_loss else recipe.gate
+    refuse_first(losses(report, asked_for, half=half), report, recipe, TOO_MUCH if asked.accepts_loss else ACCEPTABLE)
     return [check.line(report, recipe) for check in losses(report, recipe.gate, half=half) if not check.passed]
 
 
-def refuse_first(checks: Sequence[Check], report: Report, recipe: Recipe) -> None:
+def refuse_first(checks: Sequence[Check], report: Report, recipe: Recipe, hint: str = WRONG) -> None:
     """Raises GemmaError for the first that is not passed."""
     for check in checks:
         if not check.passed:
-            raise GemmaError(check.line(report, recipe), ACCEPTABLE if check.loss else WRONG)
+            raise GemmaError(check.line(report, recipe), hint)
 
 
 def exact_checks(report: Report, limit: float) -> list[Check]:
@@ -288,8 +293,8 @@ def losses(report: Report, gate: Gate, *, half: bool) -> list[Check]:
     most = gate.divergence + (HALF_DIVERGENCE if half else 0) + noise_of(report)
     agreement, divergence = model.agreement, model.mean_divergence
     return [
-        Check("top-1 agreement with the float model", agreement, least, agreement >= least, loss=True),
-        Check("divergence from the float model", divergence, most, divergence <= most, loss=True),
+        Check("top-1 agreement with the float model", agreement, least, agreement >= least),
+        Check("divergence from the float model", divergence, most, divergence <= most),
     ]
 
 

@@ -43,7 +43,8 @@ def twice(agreement: float, divergence: float) -> Gate:
 
 @dataclass(frozen=True)
 class Recipe:
-    """generated: the gate of weights that mean nothing, which are more easily moved than trained ones.
+    """floor: the gate of weights that mean nothing, which are more easily moved than trained ones, and of a loss that
+    somebody accepts: what is further away is another model.
 
     uncalibrated_gate: of a recipe that could be calibrated, and is not
     """
@@ -56,7 +57,7 @@ class Recipe:
     scales: str = "least-squares"
     cache: Scheme = INT8  # keys and values; a scale for each channel
     calibration: Calibration = "none"
-    generated: Gate = Gate(0.15, 1.0)
+    floor: Gate = Gate(0.15, 1.0)
     uncalibrated_gate: Gate = twice(0.748, 0.328)  # as `int4-head8`
     released: bool = False  # integers that the checkpoint has are taken as they are
 
@@ -100,12 +101,12 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("float", "as the checkpoint is, to compare with",
-               rules(("*", FLOAT)), Gate(0.999, 1e-5), generated=Gate(0.999, 1e-5), cache=FLOAT),
+               rules(("*", FLOAT)), Gate(0.999, 1e-5), floor=Gate(0.999, 1e-5), cache=FLOAT),
         Recipe("as-released", "the integers a checkpoint was released with",
                rules(("rows.*", INT8), HEAD, ("*", INT8_B32)), twice(0.892, 0.00628),
-               RESCORED, generated=Gate(0.6, 0.05), released=True),
+               RESCORED, floor=Gate(0.6, 0.05), released=True),
         Recipe("int8", "8 bits in blocks of 32: hardly any loss",
-               rules(("rows.*", INT8), ("*", INT8_B32)), twice(0.892, 0.00628), generated=Gate(0.8, 0.05), cache=FLOAT),
+               rules(("rows.*", INT8), ("*", INT8_B32)), twice(0.892, 0.00628), floor=Gate(0.8, 0.05), cache=FLOAT),
         Recipe("int4", "calibrated 4-bit linears in blocks of 128, two-stage head, 8-bit rows",
                rules(*ROWS, ("*", INT4_B128)),
                twice(0.793, 0.143), RESCORED, uncalibrated_gate=twice(0.622, 0.525), calibration="gptq"),
@@ -125,7 +126,7 @@ RECIPES = {
                rules(*ROWS, HEAD, ("*", INT4_B32)), twice(0.748, 0.335), RESCORED),
         Recipe("int4-absmax", "int4-datafree by plain rounding, to compare with",
                rules(*ROWS, HEAD, ("*", INT4_B32)), twice(0.694, 0.397), RESCORED,
-               generated=Gate(0.1, 2.0), scales="absmax"),
+               floor=Gate(0.1, 2.0), scales="absmax"),
     )
 }  # fmt: skip
 DEFAULT = "int4"

@@ -32,7 +32,7 @@ from runtime.decoder import Decoder
 from runtime.manifest import Manifest
 
 LENGTH = 100
-RECIPE = dataclasses.replace(RECIPES["float"], cache=INT8, generated=Gate(0.5, 1.0))
+RECIPE = dataclasses.replace(RECIPES["float"], cache=INT8, floor=Gate(0.5, 1.0))
 
 
 @pytest.fixture(scope="module", params=list(tiny.CONFIGS))

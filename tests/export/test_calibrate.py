@@ -29,8 +29,8 @@ from runtime.cli import main
 from runtime.errors import GemmaError
 from runtime.tokenizer import Tokenizer
 
-RECIPE = dataclasses.replace(RECIPES["int4-b32"], generated=Gate(0, 100))  # random weights: nothing to agree on
-QUICK = dataclasses.replace(RECIPES["int4-quick"], generated=Gate(0, 100))
+RECIPE = dataclasses.replace(RECIPES["int4-b32"], floor=Gate(0, 100))  # random weights: nothing to agree on
+QUICK = dataclasses.replace(RECIPES["int4-quick"], floor=Gate(0, 100))
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def kill(store, layers, losses):
         os.kill(os.getpid(), signal.SIGKILL)
 
 Store.finish, calibration_text.TOKENS, calibration_text.LENGTH = kill, {"quick": 512, "gptq": 512}, 16
-recipe = dataclasses.replace(RECIPES["int4-b32"], generated=Gate(0, 100))
+recipe = dataclasses.replace(RECIPES["int4-b32"], floor=Gate(0, 100))
 pipeline.export_bundle(sys.argv[1], Path(sys.argv[2]), ["onnx"], recipe)
 """
 

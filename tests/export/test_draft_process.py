@@ -100,7 +100,7 @@ def test_a_calibration_is_kept_until_the_draft_is_proved(checkpoint, tmp_path, m
     file.write_text("one two three " * 200)
     calibrated = Request(str(checkpoint("e2b")), ("onnx",), "int4-quick", str(file))
 
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -109,7 +109,7 @@ def test_a_calibration_is_kept_until_the_draft_is_proved(checkpoint, tmp_path, m
             export_apart(calibrated, out, replace=False)
     assert (folder_of(out) / "state.json").is_file()
     assert not out.exists()
-    monkeypatch.setattr(draft_process, "prove", lambda *_: [])
+    monkeypatch.setattr(draft_process, "prove", lambda *_, **__: [])
     export_apart(calibrated, out, replace=False)
     assert not folder_of(out).exists()
 

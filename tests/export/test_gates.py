@@ -57,11 +57,18 @@ def test_plain_rounding_of_a_real_model_does_not_pass_for_a_calibrated_recipe():
     assert judge(report(PLAIN), Asked(RECIPES["int4-absmax"])) == []
 
 
-def test_generated_weights_are_asked_for_less_but_not_for_nothing():
-    with pytest.raises(GemmaError, match="top-1 agreement with the float model is 0.1, the gate"):
-        judge(report(far(agreement=0.1)), GENERATED_INT4)
-    with pytest.raises(GemmaError, match="divergence from the float model is 3, the gate"):
-        judge(report(far(mean_divergence=3.0)), GENERATED_INT4)
+@pytest.mark.parametrize("asked", [GENERATED_INT4, ACCEPTED_INT4], ids=["generated", "accepted"])
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        ({"agreement": 0.1}, "top-1 agreement with the float model is 0.1, the gate of recipe int4 is 0.15"),
+        ({"mean_divergence": 3.0}, "divergence from the float model is 3, the gate of recipe int4 is 1"),
+    ],
+)
+def test_another_model_is_refused_whatever_is_accepted(asked, figures, message):
+    with pytest.raises(GemmaError, match=message) as refused:
+        judge(report(far(**figures)), asked)
+    assert "nobody can accept so great a loss" in refused.value.hint
 
 
 @pytest.mark.parametrize("asked", [INT4, GENERATED_INT4, ACCEPTED_INT4], ids=["trained", "generated", "accepted"])

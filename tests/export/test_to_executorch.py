@@ -45,7 +45,7 @@ MIXED = Recipe(
     rules(("rows.*", Scheme(8)), ("*per_layer_*", Scheme(8)), ("head", Scheme(4, 32)),
           ("layers.0.*.q_proj", Scheme(2)), ("layers.0.*.k_proj", Scheme(4, 32)), ("layers.0.*.o_proj", Scheme(8, 32)),
           ("layers.0.*.up_proj", Scheme(2, 32)), ("layers.0.*.down_proj", Scheme(4, 32)), ("*", Scheme(4))),
-    Gate(0, 100), generated=Gate(0, 100), scales="absmax",
+    Gate(0, 100), floor=Gate(0, 100), scales="absmax",
 )  # fmt: skip
 FLIPS = 0.15  # of the largest logit: what activations do that are rounded to the next integer
 
