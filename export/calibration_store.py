@@ -13,6 +13,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.errors import GateMissed
+
 if TYPE_CHECKING:
     from quantize.affine import Loss
 
@@ -108,9 +110,14 @@ def stored(destination: Path, key: Key | None, *, keep: bool = False) -> Iterato
 
 @contextmanager
 def removed(folder: Path | None, *, well: bool = True) -> Iterator[None]:
-    """Remove a store's folder when the block ends with an error, or `well`; an interrupt and a kill leave it."""
+    """Remove a store's folder when the block ends with an error, or `well`.
+
+    An interrupt, a kill and a missed gate leave it.
+    """
     try:
         yield
+    except GateMissed:  # the same export with --accept-loss goes on from here
+        raise
     except Exception:
         discard(folder)
         raise

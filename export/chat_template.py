@@ -58,7 +58,7 @@ def named_templates(folder: Path) -> dict[str, str]:
     files |= {path.name.removesuffix(".jinja"): path for path in (folder / "additional_chat_templates").glob("*.jinja")}
     written = {name: read_template(path) for name, path in files.items() if path.is_file()}
     if written:
-        return written
+        return {name: template for name, template in written.items() if template.strip()}
     for name in ("tokenizer_config.json", "chat_template.json"):
         templates = optional_json(folder, name).get("chat_template")
         if templates:

@@ -28,6 +28,11 @@ from .weight_files import WHOLE, unread_index
 
 Floats = NDArray[np.float32]
 GENERATED = "GENERATED.txt"  # of `synth`: the weights mean nothing
+WRAPPED = {  # by the prefix that a wrapper gives to every name
+    "_orig_mod.": "save the model that torch.compile wraps: model._orig_mod.save_pretrained(FOLDER)",
+    "base_model.model.": "save the model that PEFT wraps: model.merge_and_unload().save_pretrained(FOLDER)",
+    "module.": "save the model that DataParallel wraps: model.module.save_pretrained(FOLDER)",
+}
 MOST_NAMED = 8  # tensors listed in one message
 CHECKED = 8192  # rows at a time
 
@@ -161,9 +166,16 @@ def report_misfits(folder: Path, entries: Mapping[str, Stored], shapes: dict[str
     lines = [f"{len(names)} {what}: {listed(names)}" for what, names in groups.items() if names]
     if lines:
         raise GemmaError(
-            f"{folder}: the tensors do not fit config.json; " + "; ".join(lines),
-            "check that config.json belongs to these weights",
+            f"{folder}: the tensors do not fit config.json; " + "; ".join(lines), cure(groups["unexpected"])
         )
+
+
+def cure(unexpected: list[str]) -> str:
+    """What to do, by what wraps the names that do not belong."""
+    for prefix, step in WRAPPED.items():
+        if any(name.startswith(prefix) for name in unexpected):
+            return step
+    return "check that config.json belongs to these weights"
 
 
 def listed(names: list[str]) -> str:

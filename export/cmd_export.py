@@ -110,13 +110,14 @@ def dry_run(args: argparse.Namespace, request: Request) -> int:
     from runtime.cmd_inspect import text
 
     from .inspect_checkpoint import facts_of
-    from .pipeline import speaker_of
+    from .pipeline import check_released, speaker_of
     from .side_files import read_side_files
 
     checkpoint, recipe, _ = request.opened()
     targets.load_targets(request.targets)
     if args.output is not None:
         check_destination(args.output, replace=args.force)
+    check_released(checkpoint, recipe)
     facts = facts_of(checkpoint)
     side, _ = read_side_files(checkpoint)
     with TemporaryDirectory(prefix="gemma-edge-") as folder:

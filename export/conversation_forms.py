@@ -6,6 +6,7 @@ and is refused here.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +38,7 @@ SAID = {"role": "assistant", "content": ANSWER}
 class Form:
     """Messages with what else a template reads, and the texts that must come out, in their order.
 
-    word: what a template that knows the form has in its source
+    word: what a template that knows the form reads
     """
 
     messages: Sequence[Message]
@@ -60,6 +61,7 @@ FORMS = {
         ],
         [QUESTION, "find_plant", "loquat", "row seven"],
         "tool_calls",
+        {"tools": [TOOL]},
     ),
 }
 
@@ -70,7 +72,7 @@ def rendered_forms(tokenizer: Tokenizer) -> dict[str, str]:
 
 
 def rendered(tokenizer: Tokenizer, name: str, form: Form) -> str:
-    if form.word not in tokenizer.template:
+    if form.word and not tokenizer.reads(form.word):
         return NOT_KNOWN
     try:
         text = tokenizer.render(form.messages, **form.options)
@@ -90,15 +92,30 @@ def rendered(tokenizer: Tokenizer, name: str, form: Form) -> str:
     return RENDERED
 
 
+def behind_answer(tokenizer: Tokenizer) -> str:
+    """What the template writes between an answer and the next question; empty where it takes no second turn."""
+    try:
+        text = tokenizer.render(FORMS["turns"].messages)
+    except GemmaError:  # rendered_forms says so
+        return ""
+    return text[text.index(ANSWER) + len(ANSWER) : text.rindex(AGAIN)]
+
+
 def turn_end(tokenizer: Tokenizer) -> int | None:
     """The token that the template writes behind an answer; None if it writes none, or takes no second turn."""
-    form = FORMS["turns"]
-    try:
-        text = tokenizer.render(form.messages, **form.options)
-    except GemmaError:  # rendered_forms says so
-        return None
-    behind = text[text.index(ANSWER) + len(ANSWER) : text.rindex(AGAIN)]
-    return next((piece for piece in tokenizer.special.cut(behind) if isinstance(piece, int)), None)
+    pieces = tokenizer.special.cut(behind_answer(tokenizer))
+    return next((piece for piece in pieces if isinstance(piece, int)), None)
+
+
+def print_endless(tokenizer: Tokenizer) -> None:
+    """Say on standard error where a text and no token stands behind an answer, which then does not end there."""
+    behind = behind_answer(tokenizer)
+    if behind and turn_end(tokenizer) is None:
+        print(
+            f"note: the chat template ends an answer with the text {behind[:40]!r} and no token: answers "
+            "do not end there, unless a client sends that text as `stop`",
+            file=sys.stderr,
+        )
 
 
 def check_turn_end(tokenizer: Tokenizer, stop: Sequence[int]) -> None:

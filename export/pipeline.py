@@ -37,7 +37,7 @@ from .check_weights import check_weights
 from .checkpoint import Checkpoint
 from .choose_recipe import suited
 from .config import GemmaConfig
-from .conversation_forms import check_turn_end, rendered_forms
+from .conversation_forms import check_turn_end, print_endless, rendered_forms
 from .prove import Draft, in_order, prove, unsealed
 from .readings import QuantizedSources, Reader
 from .reference import FloatSource, hidden_states
@@ -150,6 +150,7 @@ def speaker_of(folder: Path, tokenizer: str, template: str, side: SideFiles) -> 
     if template:
         rendered_forms(speaker)
         check_turn_end(speaker, side.generation.stop)
+        print_endless(speaker)
     return speaker
 
 

@@ -46,7 +46,7 @@ def rehearse(session: Session) -> Rehearsal:
         return Rehearsal(forms={}, stop=named, structured=NO_TEMPLATE, call=NO_TEMPLATE)
     forms = rendered_forms(tokenizer)
     check_turn_end(tokenizer, stop)
-    callable_ = session.control.can_call and "tools" in tokenizer.template
+    callable_ = session.control.can_call and tokenizer.reads("tools")
     return Rehearsal(
         forms=forms, stop=named, structured=structured(session), call=called(session) if callable_ else NO_CALLS
     )

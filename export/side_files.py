@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as Pieces
 
+from runtime.errors import GemmaError
 from runtime.manifest import Generation
 from runtime.tokenizer import read_pieces
 
@@ -20,6 +21,7 @@ from .special_tokens import special_tokens
 from .stop_tokens import sentence, stop_tokens
 
 TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
+NO_TEMPLATE = "there is no chat template: the bundle goes on with a text (`run --raw`) and knows no conversations"
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,24 @@ def read_side_files(checkpoint: Checkpoint) -> tuple[SideFiles, Pieces]:
         refuse_without_tokenizer(folder)
     pieces, tokens = read_pieces(folder / TOKENIZER), special_tokens(folder)
     generation = generation_defaults(folder, [])
-    bos = {"bos_token": pieces.id_to_token(generation.bos) or ""}  # which every bundle's template is given
+    bos = {"bos_token": bos_text(pieces, generation.bos, checkpoint)}  # which every bundle's template is given
     template = chat_template(folder, bos | tokens)
     stops = stop_tokens(folder, pieces, tokens, template, checkpoint.config.vocab)
-    notes = [sentence(stops)]
+    notes = [sentence(stops), *([] if template else [NO_TEMPLATE])]
     if unknown := not_taken(folder):
         notes.append(f"chat templates that are not taken: {', '.join(unknown)}")
     if ignored := not_done(folder):
         notes.append(f"generation_config.json asks for {', '.join(ignored)}: answers will be without it")
     generation = generation_defaults(folder, [stop.id for stop in stops])
     return SideFiles(folder, generation, tokens, template, (*checkpoint.notes, *notes)), pieces
+
+
+def bos_text(pieces: Pieces, bos: int, checkpoint: Checkpoint) -> str:
+    """The text of the token that every prompt begins with.  Raises GemmaError for an id that is no token."""
+    text = pieces.id_to_token(bos) if 0 <= bos < checkpoint.config.vocab else None
+    if text is None:
+        raise GemmaError(
+            f"{checkpoint.folder}: bos_token_id {bos} is no token of tokenizer.json",
+            "correct it in generation_config.json, or in config.json",
+        )
+    return str(text)

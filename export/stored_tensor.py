@@ -26,6 +26,7 @@ from .tensors import Shape
 
 Floats = NDArray[np.float32]
 DTYPES = {"BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
+DTYPES["F64"] = np.dtype(np.float64)
 INTEGERS = {"U8": np.dtype(np.uint8), "I8": np.dtype(np.int8)}
 
 

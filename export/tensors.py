@@ -10,6 +10,9 @@ Shape = tuple[int, ...]
 
 PREFIXES = ("model.language_model.", "language_model.model.", "model.")
 # Parts of the released folders that a text bundle does not use.
+# Heads that a trainer of rewards or values puts beside a model, and positions that older code saved: transformers
+# leaves them out of a causal model too.
+ADDED = re.compile(r"^(v_head|value_head|score)\.|\.rotary_emb\.inv_freq$")
 TOWERS = re.compile(
     r"^(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio|multi_modal_projector|vision_embedder|audio_embedder)\."
 )
@@ -77,8 +80,8 @@ def our_name(released: str) -> str:
 
 
 def known_unused(config: GemmaConfig, released: str) -> bool:
-    """Towers, dead keys and values of shared layers, and a tied head stored twice."""
-    if TOWERS.match(released) or (released == HEAD and not config.own_head):
+    """Towers, dead keys and values of shared layers, a tied head stored twice, and what trainers add to a model."""
+    if TOWERS.match(released) or ADDED.search(released) or (released == HEAD and not config.own_head):
         return True
     dead = SHARED_DEAD.fullmatch(our_name(released))
     if dead is None or int(dead[1]) >= len(config.layers):

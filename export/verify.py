@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from quantize.recipe import Gate, Recipe
 from runtime.chunk import CHUNK
 from runtime.decoder import Decodes
-from runtime.errors import GemmaError
+from runtime.errors import GateMissed, GemmaError
 from runtime.golden import Goldens, record
 from runtime.parity import Greedy, Parity, Report
 
@@ -266,7 +266,7 @@ def refuse_first(checks: Sequence[Check], report: Report, recipe: Recipe, hint: 
     """Raises GemmaError for the first that is not passed."""
     for check in checks:
         if not check.passed:
-            raise GemmaError(check.line(report, recipe), hint)
+            raise (GateMissed if hint == ACCEPTABLE else GemmaError)(check.line(report, recipe), hint)
 
 
 def exact_checks(report: Report, limit: float) -> list[Check]:

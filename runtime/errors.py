@@ -17,3 +17,7 @@ class GemmaError(Exception):
 
 class ContextExceeded(GemmaError):
     """A prompt of more tokens than the context holds: the conversation has to be made shorter."""
+
+
+class GateMissed(GemmaError):
+    """An export lost more than its recipe allows; whoever accepts the loss needs the same work again."""

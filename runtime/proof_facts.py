@@ -18,7 +18,7 @@ def proof_facts(bundle: Bundle) -> dict[str, Any]:
     proof = bundle.json(bundle.manifest.parity, Reports)
     return {
         **{report.artifact: like_the_checkpoint(report) for report in proof.reports if FLOAT in report.against},
-        **({f"loss accepted: {proof.loss.accepted_by}": "; ".join(proof.loss.missed)} if proof.loss else {}),
+        **({"loss accepted": f"{proof.loss.accepted_by}: {'; '.join(proof.loss.missed)}"} if proof.loss else {}),
         **(rehearsal_facts(proof.rehearsal) if proof.rehearsal else {"rehearsal": "none: nothing ran an artifact"}),
         **({"scripted calls": call_facts(proof.calls)} if proof.calls else {}),
     }
@@ -36,9 +36,10 @@ def rehearsal_facts(rehearsal: Rehearsal) -> dict[str, str]:
     """Forms by what became of them, and what answered."""
     outcomes: dict[str, list[str]] = {}
     for form, outcome in rehearsal.forms.items():
-        outcomes.setdefault(f"conversations {outcome}", []).append(form)
+        outcomes.setdefault(outcome, []).append(form)
+    conversations = "; ".join(f"{', '.join(forms)}: {outcome}" for outcome, forms in outcomes.items())
     return {
-        **{outcome: ", ".join(forms) for outcome, forms in outcomes.items()},
+        "conversations": conversations or "none: the model has no chat template",
         "ends of an answer": " ".join(rehearsal.stop),
         "answer by a schema": asked(rehearsal.structured),
         "call of a tool": asked(rehearsal.call),

@@ -108,7 +108,7 @@ def asked(raw: bytes, model: str, defaults: Sampling, most: int) -> Asked:
 def decoded(raw: bytes) -> Body:
     try:
         found = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, f"the body is not JSON: {error}", "send an object") from error
     if not isinstance(found, dict):
         raise Refusal(400, "the body is not an object of JSON", 'send {"model": ..., "messages": [...]}')

@@ -67,6 +67,9 @@ def converse(chat: Chat) -> int:
         except EOFError:
             print(file=sys.stderr)
             return 0
+        except UnicodeDecodeError as error:
+            print(f"error: the message is not UTF-8: {error}", file=sys.stderr)
+            continue
         try:
             if said.startswith("/"):
                 command(chat, *said.split(maxsplit=1))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Template, TemplateError
+from jinja2 import nodes as nodes_of
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as Pieces
 from tokenizers.decoders import DecodeStream
@@ -47,6 +48,7 @@ class Tokenizer:
 
     def encode(self, text: str, *, bos: bool) -> list[int]:
         """Token ids, of special tokens too; `bos` puts the start token before them, exactly once."""
+        check_whole(text)
         ids: list[int] = []
         for piece in self.special.cut(text):
             ids += [piece] if isinstance(piece, int) else self.pieces.encode(piece, add_special_tokens=False).ids
@@ -87,6 +89,10 @@ class Tokenizer:
             raise GemmaError("messages or tools with values too deep inside each other", "make them flatter") from error
         return self.encode(self.render(literal[0], **literal[1]), bos=False)
 
+    def reads(self, name: str) -> bool:
+        """Whether the chat template reads a variable or a field of that name; what it says in prose tells nothing."""
+        return name in names_read(self.template)
+
     def _rendered(self, messages: Sequence[Message], options: Mapping[str, Any]) -> str:
         names = {**self.special_texts, "add_generation_prompt": True, **options}
         return compiled(self.template).render(messages=messages, **names)
@@ -100,6 +106,18 @@ class Tokenizer:
         except Exception:  # a template that takes no parts says so in its own way
             return False
         return of_text == of_parts
+
+
+def check_whole(text: str) -> None:
+    """Raises GemmaError for half a character, which JSON can hold and no tokenizer reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(text[error.start]):04X}"
+        raise GemmaError(
+            f"a text holds half a character: {half} behind {text[max(0, error.start - 20) : error.start]!r}",
+            "send whole characters, as json.dumps does of text that was read as UTF-8",
+        ) from error
 
 
 def joined(message: Message) -> Message:
@@ -122,6 +140,16 @@ def read_template(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise GemmaError(f"{path}: not UTF-8: {error}", "download the file again") from error
+
+
+@lru_cache(8)
+def names_read(template: str) -> frozenset[str]:
+    """Variables, fields, and texts that a template compares with; empty for none."""
+    nodes = list(environment().parse(template).find_all((nodes_of.Name, nodes_of.Getattr, nodes_of.Const)))
+    variables = [node.name for node in nodes if isinstance(node, nodes_of.Name)]
+    fields = [node.attr for node in nodes if isinstance(node, nodes_of.Getattr)]
+    constants = [node.value for node in nodes if isinstance(node, nodes_of.Const) and isinstance(node.value, str)]
+    return frozenset((*variables, *fields, *constants))
 
 
 @lru_cache(8)

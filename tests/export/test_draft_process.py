@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from export import draft_process
 from export.calibration_store import folder_of
+from export.checkpoint import GENERATED
 from export.draft_process import ended, export_apart, is_large
 from export.request import Request
 from runtime.bundle import Bundle
@@ -111,6 +113,23 @@ def test_a_calibration_is_kept_until_the_draft_is_proved(checkpoint, tmp_path, m
     assert not out.exists()
     monkeypatch.setattr(draft_process, "prove", lambda *_, **__: [])
     export_apart(calibrated, out, replace=False)
+    assert not folder_of(out).exists()
+
+
+def test_a_calibration_is_kept_where_a_gate_was_missed(checkpoint, tmp_path):
+    """The same export with --accept-loss goes on from there."""
+    source, out, file = tmp_path / "trained", tmp_path / "x.bundle", tmp_path / "text.txt"
+    file.write_text("one two three " * 200)
+    shutil.copytree(checkpoint("e2b"), source)
+    (source / GENERATED).unlink()
+    words = ["export", str(source), "--recipe", "int4-quick", "--calibrate", str(file), "-o", str(out)]
+    assert main(words) == 1
+    state = folder_of(out) / "state.json"
+    assert json.loads(state.read_text())["layers"] > 0
+    written = state.stat().st_mtime_ns
+    assert main(words) == 1
+    assert state.stat().st_mtime_ns == written
+    assert main([*words, "--accept-loss"]) == 0
     assert not folder_of(out).exists()
 
 

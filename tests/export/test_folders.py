@@ -131,6 +131,24 @@ def merged(name: str, origin: Path, folder: Path) -> Saved:
     return Saved(save(model.merge_and_unload(), origin, folder), name, same=False)
 
 
+def in_double(name: str, origin: Path, folder: Path) -> Saved:
+    return Saved(save(load(origin, dtype=torch.float64), origin, folder), name)
+
+
+def with_more(name: str, origin: Path, folder: Path) -> Saved:
+    """Heads of values, as trainers leave them, and positions that older code saved: transformers skips these."""
+    save(load(origin), origin, folder)
+    values = load_file(folder / "model.safetensors")
+    values |= {
+        "v_head.summary.weight": torch.ones(1, 64),
+        "v_head.summary.bias": torch.ones(1),
+        "score.weight": torch.ones(2, 64),
+    }
+    values["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+    save_file(values, folder / "model.safetensors", metadata={"format": "pt"})
+    return Saved(folder, name)
+
+
 CASES: dict[str, tuple[Callable[[str, Path, Path], Saved], str]] = {
     **{f"{name}, saved again": (again, name) for name in (*tiny.CONFIGS, "sample")},
     "in shards": (in_shards, "31b"),
@@ -142,6 +160,8 @@ CASES: dict[str, tuple[Callable[[str, Path, Path], Saved], str]] = {
     "whole": (whole, "e2b"),
     "whole, of Gemma 3": (whole, "gemma3"),
     "merged": (merged, "e2b"),
+    "in double": (in_double, "gemma3"),
+    "with more": (with_more, "e4b"),
 }
 
 

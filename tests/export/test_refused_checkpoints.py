@@ -222,11 +222,20 @@ def test_a_long_list_of_misfits_is_cut(refused, source):
     refused(source, "21 missing: ", "and 13 more")
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.int8, torch.uint8, torch.float64, torch.float8_e4m3fn])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int8, torch.uint8, torch.float8_e4m3fn])
 def test_a_dtype_that_is_not_supported_is_refused(refused, source, dtype):
     name = "model.layers.1.mlp.up_proj.weight"
     change_weights(source, lambda found: found.update({name: torch.ones(96, 64).to(dtype)}))
     refused(source, "1 of an unsupported dtype: layers.1.mlp.up_proj.weight")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "step"),
+    [("_orig_mod.", "torch.compile"), ("base_model.model.", "merge_and_unload"), ("module.", "DataParallel")],
+)
+def test_names_that_a_wrapper_gave_are_refused_with_what_unwraps_them(refused, source, prefix, step):
+    change_weights(source, lambda weights: [weights.update({prefix + name: weights.pop(name)}) for name in [*weights]])
+    refused(source, "unexpected: ", step)
 
 
 def test_a_pickle_is_never_read(refused, source):

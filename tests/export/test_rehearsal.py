@@ -10,8 +10,10 @@ import pytest
 from conftest import SAMPLE
 
 from export import conversation_forms
+from export.checkpoint import Checkpoint
 from export.conversation_forms import check_turn_end, rendered_forms, turn_end
 from export.pipeline import export_bundle
+from export.side_files import read_side_files
 from quantize.recipe import RECIPES
 from runtime import call_grammar, structured
 from runtime.errors import GemmaError
@@ -55,6 +57,21 @@ def test_a_form_that_a_template_refuses_or_does_not_know_is_said(folder):
     assert forms["system"] == "refused by the template: no system"
     assert forms["tools"] == conversation_forms.NOT_KNOWN
     assert forms["turns"] == "rendered"
+
+
+def test_a_template_that_only_speaks_of_tools_does_not_know_them(folder):
+    forms = rendered_forms(of_template(folder, "{# tool_calls #}You have no tools." + SPLIT))
+    assert (forms["tools"], forms["tool call"]) == (conversation_forms.NOT_KNOWN, conversation_forms.NOT_KNOWN)
+
+
+def test_calls_are_rendered_by_the_template_of_conversations_with_tools(folder):
+    """A plain template as `default` beside one as `tool_use`, which transformers takes where tools are given."""
+    whole = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    named = [{"name": "default", "template": SPLIT}, {"name": "tool_use", "template": whole}]
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    side, _ = read_side_files(Checkpoint.open(folder))
+    assert set(rendered_forms(of_template(folder, side.template)).values()) == {"rendered"}
 
 
 def test_a_template_that_refuses_a_question_is_an_error(folder):

@@ -233,6 +233,7 @@ def test_what_can_not_be_done_is_refused(fields, param, message):
     [
         (b"{", 400, "not JSON"),
         (b"[" * 100_000, 400, "not JSON"),
+        (b'{"model": "m", "messages": [{"role": "user", "content": "caf\xe9"}]}', 400, "not JSON"),
         (b"[]", 400, "not an object"),
         (b"{}", 400, "model"),
         (b'{"model": "other", "messages": []}', 404, "there is no model 'other'"),

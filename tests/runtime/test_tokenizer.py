@@ -54,6 +54,26 @@ def test_text_comes_back_whole_and_as_a_stream(ours, text):
     assert ours.stream().push_all(ids) == text
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": "half \ud83d of one"},
+        {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {"a": "\ud800"}}}]},
+        {"role": "tool", "tool_call_id": "1", "content": {"\udfff": 1}},
+    ],
+)
+def test_half_a_character_in_a_message_is_refused(ours, message):
+    with pytest.raises(GemmaError, match=r"half a character: U\+D"):
+        ours.chat([ASKED, message])
+
+
+def test_what_a_template_reads_is_what_its_program_names(ours, monkeypatch):
+    monkeypatch.setattr(
+        ours, "template", "{# tools #}You have no tools. {% if 'tool_calls' in messages[0] %}{% endif %}"
+    )
+    assert [ours.reads(name) for name in ("tools", "tool_calls", "messages")] == [False, True, True]
+
+
 def test_half_a_character_waits_for_the_rest(ours):
     ids = ours.encode("🙂", bos=False)
     stream = ours.stream()
