@@ -71,7 +71,7 @@ def test_stops_of_a_whole_model_are_those_of_its_text_part_too(folder):
 def test_a_model_that_never_stops_is_said(folder):
     write(folder, CONFIG, eos_token_id=None)
     write(folder, TOKENIZER, eos_token=None)
-    assert side_files(folder).notes == ("no token ends an answer: say eos_token_id in generation_config.json",)
+    assert side_files(folder).notes[0] == "no token ends an answer: say eos_token_id in generation_config.json"
 
 
 def test_the_end_of_a_turn_stops_where_the_template_writes_it(folder):
