@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import GemmaError
 from .tokenizer import Message
+from .whole_text import check_whole
 
 ID = str | int
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -16,6 +17,8 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 
 def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """The messages with arguments decoded.  Raises GemmaError for what no template can render."""
+    if not isinstance(messages, Sequence) or isinstance(messages, str):
+        raise GemmaError(f"the messages {messages!r:.40} are not a list", 'give [{"role": "user", "content": ...}]')
     if not messages:
         raise GemmaError("no messages", 'give at least {"role": "user", "content": ...}')
     made = [one_message(index, message) for index, message in enumerate(messages)]
@@ -61,13 +64,18 @@ def called(names: Mapping[str | int, str], message: Mapping[str, Any]) -> str | 
 
 
 def one_message(index: int, message: Message) -> dict[str, Any]:
+    check_whole(message, f"message {index}")
+    if not isinstance(message, Mapping):
+        raise GemmaError(f"message {index}: {message!r:.40} is not an object", 'give {"role": ..., "content": ...}')
     role = message.get("role")
     if role not in ROLES:
         raise GemmaError(f"message {index}: the role {role!r} is not one of {', '.join(ROLES)}", "correct the role")
     made = dict(message)
     check_content(index, made)
-    if made.get("tool_calls"):
-        made["tool_calls"] = [decoded(index, call) for call in made["tool_calls"]]
+    if calls := made.get("tool_calls"):
+        if not isinstance(calls, Sequence) or isinstance(calls, str):
+            raise GemmaError(f"message {index}: the tool_calls {calls!r:.40} are not a list", "give a list of calls")
+        made["tool_calls"] = [decoded(index, call) for call in calls]
     return made
 
 
@@ -103,4 +111,5 @@ def decoded(index: int, call: Any) -> dict[str, Any]:
         ) from error
     if not isinstance(name, str) or not isinstance(function["arguments"], Mapping):
         raise GemmaError(f"message {index}: the arguments of {name!r:.40} are not an object", "give a mapping")
+    check_whole(function["arguments"], f"message {index}: the arguments of {name!r:.40}")  # a string hid its escapes
     return {**call, "function": function}

@@ -15,6 +15,7 @@ from .call_values import arguments_of
 from .errors import GemmaError
 from .json_schema import resolved, subschemas, violation
 from .schema_check import check_schema
+from .whole_text import check_whole
 
 Tool = Mapping[str, Any] | Callable[..., Any]
 Declaration = dict[str, Any]
@@ -29,7 +30,9 @@ def declarations(tools: Sequence[Tool]) -> list[Declaration]:
 
     Raises GemmaError for a tool that has no name, a name that is taken, or no schema.
     """
-    declared = [of_function(tool) if callable(tool) else checked(of_mapping(tool)) for tool in tools]
+    if not isinstance(tools, Sequence) or isinstance(tools, str):
+        raise GemmaError(f"the tools {tools!r:.40} are not a list", 'give [{"name": ..., "parameters": {...}}]')
+    declared = [declaration(index, tool) for index, tool in enumerate(tools)]
     names = [tool["function"]["name"] for tool in declared]
     for name in names:
         if names.count(name) > 1:
@@ -53,10 +56,19 @@ def strict_tools(chosen: Sequence[Declaration], every: bool, must_call: bool) ->
     return [tool["function"]["name"] for tool in chosen if every or tool["function"].get("strict")]
 
 
+def declaration(index: int, tool: Tool) -> Declaration:
+    described_tool = of_function(tool) if callable(tool) else tool
+    check_whole(described_tool, f"tool {index}")
+    return dict(described_tool) if callable(tool) else checked(of_mapping(described_tool))
+
+
 def of_mapping(tool: Mapping[str, Any]) -> Declaration:
-    function = tool.get("function", tool)
-    if not isinstance(function, Mapping) or not NAME.fullmatch(str(function.get("name", ""))):
+    function = tool.get("function", tool) if isinstance(tool, Mapping) else tool
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise GemmaError(f"{tool!r:.80} is not a tool", 'give {"name": ..., "description": ..., "parameters": {...}}')
+    if not isinstance(function.get("description") or "", str):
+        raise GemmaError(f"the description {function['description']!r:.40} of {name} is not text", "give a string")
     parameters = function.get("parameters") or {}
     if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
         raise GemmaError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from runtime.errors import GemmaError
@@ -16,6 +18,15 @@ ANSWER = {"role": "tool", "tool_call_id": "1", "content": "x"}
     ("messages", "message"),
     [
         ([], "no messages"),
+        ("hi", "the messages 'hi' are not a list"),
+        (5, "the messages 5 are not a list"),
+        ({"role": "user", "content": "x"}, "the messages .* are not a list"),
+        (["hi"], "message 0: 'hi' is not an object"),
+        ([ASKED, 5], "message 1: 5 is not an object"),
+        ([ASKED, None], "message 1: None is not an object"),
+        ([[ASKED]], "message 0: .* is not an object"),
+        ([{"content": "x"}], "message 0: the role None is not one of"),
+        ([{"role": [], "content": "x"}], "message 0: the role .* is not one of"),
         ([{"role": "robot", "content": ""}], "message 0: the role 'robot' is not one of"),
         ([ASKED, ANSWER], "message 1: a tool's response without a call"),
         ([ASKED, CALLING], "the last message calls tools that have not answered"),
@@ -23,6 +34,8 @@ ANSWER = {"role": "tool", "tool_call_id": "1", "content": "x"}
         ([{"role": "user", "content": 5}], "message 0: the content 5 is not text"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "a part of the kind 'image_url', bundles read text"),
         ([{"role": "user", "content": ["x"]}], "a part of the kind 'x'"),
+        ([ASKED, {"role": "assistant", "tool_calls": 5}, ANSWER], "message 1: the tool_calls 5 are not a list"),
+        ([ASKED, {"role": "assistant", "tool_calls": "f()"}, ANSWER], "message 1: the tool_calls 'f\\(\\)' are not"),
         ([ASKED, {"role": "assistant", "tool_calls": [{"name": "f"}]}, ANSWER], "is not a tool call"),
         (
             [ASKED, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}, ANSWER],
@@ -37,6 +50,32 @@ ANSWER = {"role": "tool", "tool_call_id": "1", "content": "x"}
 def test_refused(messages, message):
     with pytest.raises(GemmaError, match=message):
         checked(messages)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": "\ud800 hi"},
+        {"role": "user", "content": [{"type": "text", "text": "hi \udfff"}]},
+        {"role": "user", "content": "hi", "\udc00": 1},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": ["\ud83d"]}}}]},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"a": "\\ud800"}'}}]},
+    ],
+)
+def test_half_of_a_character_is_refused_wherever_it_stands(message):
+    with pytest.raises(GemmaError, match="message 1: .*is half of a character"):
+        checked([ASKED, message, ANSWER])
+
+
+def test_both_halves_as_json_writes_them_are_a_character():
+    assert checked([json.loads(r'{"role": "user", "content": "\ud83d\ude00"}')])[0]["content"] == "\U0001f600"
+
+
+def test_messages_that_are_too_deep_are_refused():
+    arguments = json.loads('{"a":' * 900 + "1" + "}" * 900)
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
+    with pytest.raises(GemmaError, match="message 1: values too deep"):
+        checked([ASKED, call, ANSWER])
 
 
 def test_arguments_in_a_string_are_decoded():
