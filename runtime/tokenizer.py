@@ -18,6 +18,7 @@ from tokenizers.decoders import DecodeStream
 from .bundle import Bundle
 from .errors import GemmaError
 from .literal_text import SpecialTokens, unescaped
+from .whole_text import check_whole
 
 PROBE = "probe"
 Message = Mapping[str, Any]
@@ -48,7 +49,7 @@ class Tokenizer:
 
     def encode(self, text: str, *, bos: bool) -> list[int]:
         """Token ids, of special tokens too; `bos` puts the start token before them, exactly once."""
-        check_whole(text)
+        check_whole(text, "the text")
         ids: list[int] = []
         for piece in self.special.cut(text):
             ids += [piece] if isinstance(piece, int) else self.pieces.encode(piece, add_special_tokens=False).ids
@@ -106,18 +107,6 @@ class Tokenizer:
         except Exception:  # a template that takes no parts says so in its own way
             return False
         return of_text == of_parts
-
-
-def check_whole(text: str) -> None:
-    """Raises GemmaError for half a character, which JSON can hold and no tokenizer reads."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = f"U+{ord(text[error.start]):04X}"
-        raise GemmaError(
-            f"a text holds half a character: {half} behind {text[max(0, error.start - 20) : error.start]!r}",
-            "send whole characters, as json.dumps does of text that was read as UTF-8",
-        ) from error
 
 
 def joined(message: Message) -> Message:

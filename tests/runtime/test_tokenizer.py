@@ -63,7 +63,7 @@ def test_text_comes_back_whole_and_as_a_stream(ours, text):
     ],
 )
 def test_half_a_character_in_a_message_is_refused(ours, message):
-    with pytest.raises(GemmaError, match=r"half a character: U\+D"):
+    with pytest.raises(GemmaError, match="half of a character"):
         ours.chat([ASKED, message])
 
 
