@@ -121,7 +121,7 @@ def test_a_trained_model_that_loses_too_much_is_sealed_only_with_a_word_about_it
     capsys.readouterr()
     assert main(["inspect", str(bundle)]) == 0
     said = capsys.readouterr().out
-    assert "loss accepted: --accept-loss" in said
+    assert "--accept-loss: onnx: divergence" in said
     assert proof.loss.missed[0] in said
 
 
