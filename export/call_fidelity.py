@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from runtime.bundle import Bundle
+from runtime.engine import DEFAULT, longest
 from runtime.parity import NAMED, CallReport, Difference
 from runtime.progress import Progress
 from runtime.session import Session
 from runtime.tokenizer import Tokenizer
 
-from .call_scripts import MOST_TOKENS, Answer, answered, calls_in, read_scripts
+from .call_scripts import MOST_TOKENS, Answer, answered, calls_in, check_scripts, read_scripts
 from .checkpoint import Checkpoint
 from .divergence import check_shape
 from .reference import FloatSource, hidden_states, logits
@@ -90,10 +91,15 @@ def evaluate(source: str, bundles: Sequence[Bundle], path: Path, threads: int) -
 
     Raises GemmaError for a file, a bundle or a checkpoint that can not be read, and where they do not fit.
     """
-    scripts, checkpoint = read_scripts(path), Checkpoint.open(source)
-    reports = []
+    scripts = read_scripts(path)
+    for bundle in bundles:
+        context = longest(bundle.manifest, DEFAULT)
+        check_scripts(scripts, Tokenizer.of(bundle), context, str(bundle.folder))
+    checkpoint = Checkpoint.open(source)
     for bundle in bundles:
         check_shape(checkpoint, bundle)
+    reports = []
+    for bundle in bundles:
         session = Session(bundle, threads)
         with Progress(f"answering {bundle.manifest.recipe.name}", len(scripts)) as progress:
             answers = list(answered(session, scripts, progress.advance))

@@ -11,12 +11,11 @@ from tempfile import TemporaryDirectory
 
 from quantize.recipe import DEFAULT, RECIPES, RELEASED
 from runtime.bundle import Bundle
-from runtime.engine import ENGINES
 from runtime.errors import GemmaError
 from runtime.parity import Reports
 
 from . import targets
-from .call_scripts import Script, read_scripts
+from .call_scripts import Script, answering, read_scripts
 from .choose_recipe import named_recipe
 from .draft_process import export_apart, is_large
 from .request import Request
@@ -73,11 +72,11 @@ def run(args: argparse.Namespace) -> int:
         raise GemmaError("no place for the bundle", "name it with -o BUNDLE")
     names = tuple(name.strip() for name in args.to.split(","))
     request = Request(args.checkpoint, names, args.recipe, args.calibrate)
-    if args.dry_run:
-        return dry_run(args, request)
     scripts = read_scripts(args.calls) if args.calls else []
-    if scripts and not ENGINES.keys() & set(names):
-        raise GemmaError(f"--calls: nothing here runs {args.to}", f"export for one of {', '.join(ENGINES)} too")
+    if scripts:
+        answering(names)
+    if args.dry_run:
+        return dry_run(args, request, scripts)
     export = export_apart if is_large(request.source) else export_here
     proof = export(request, args.output, replace=args.force, scripts=scripts, accept_loss=args.accept_loss)
     print(*proof.lines(), sep="\n", file=sys.stderr)
@@ -105,12 +104,12 @@ def export_here(
     )
 
 
-def dry_run(args: argparse.Namespace, request: Request) -> int:
+def dry_run(args: argparse.Namespace, request: Request, scripts: Sequence[Script]) -> int:
     from runtime.bundle import check_destination
     from runtime.cmd_inspect import text
 
     from .inspect_checkpoint import facts_of
-    from .pipeline import check_released, speaker_of
+    from .pipeline import check_calls, check_released, speaker_of
     from .side_files import read_side_files
 
     checkpoint, recipe, _ = request.opened()
@@ -121,7 +120,8 @@ def dry_run(args: argparse.Namespace, request: Request) -> int:
     facts = facts_of(checkpoint)
     side, _ = read_side_files(checkpoint)
     with TemporaryDirectory(prefix="gemma-edge-") as folder:
-        speaker_of(Path(folder), *side.copy(Path(folder)), side)
+        speaker = speaker_of(Path(folder), *side.copy(Path(folder)), side)
+        check_calls(scripts, speaker, request.targets, checkpoint)
     side.print_notes()
     facts["recipes"] = {recipe.name: facts["recipes"][recipe.name]}
     print(text(facts))

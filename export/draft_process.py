@@ -38,7 +38,7 @@ def export_apart(
 ) -> Reports:
     """As `pipeline.export_bundle`, which it raises the errors of; with scripts this process needs torch too."""
     with created(destination, replace=replace) as place:
-        draft = of_another_process(request, place, destination)
+        draft = of_another_process(request, place, destination, scripts)
         draft = dataclasses.replace(draft, peak=draft.peak + resident())
         with removed(folder_of(destination) if draft.recipe.calibrated else None):
             model = lambda: float_model(request.source)  # noqa: E731
@@ -52,11 +52,11 @@ def float_model(source: str) -> Any:
     return FloatSource(Checkpoint.open(source))
 
 
-def of_another_process(request: Request, place: Workplace, destination: Path) -> Draft:
+def of_another_process(request: Request, place: Workplace, destination: Path, scripts: Sequence[Script] = ()) -> Draft:
     """Raises what the other process raises, and GemmaError if it ended without a word."""
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=work, args=(sender, request, place, destination))
+    process = context.Process(target=work, args=(sender, request, place, destination, scripts))
     process.start()
     sender.close()
     try:
@@ -91,12 +91,14 @@ def received(receiver: connection.Connection) -> Any:
         return None
 
 
-def work(sender: connection.Connection, request: Request, place: Workplace, destination: Path) -> None:
+def work(
+    sender: connection.Connection, request: Request, place: Workplace, destination: Path, scripts: Sequence[Script]
+) -> None:
     """In the other process: answer with a draft, or with what went wrong."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     keep_little()
     try:
-        answer: Draft | BaseException = draft_of(request, place, destination)
+        answer: Draft | BaseException = draft_of(request, place, destination, scripts)
     except (GemmaError, OSError) as error:
         answer = error
     except KeyboardInterrupt:
@@ -111,7 +113,7 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
-def draft_of(request: Request, place: Workplace, destination: Path) -> Draft:
+def draft_of(request: Request, place: Workplace, destination: Path, scripts: Sequence[Script]) -> Draft:
     """A calibration stays beside `destination` until the draft is proved."""
     from .pipeline import drafted, key_of, passage_for
     from .targets import load_targets
@@ -120,5 +122,5 @@ def draft_of(request: Request, place: Workplace, destination: Path) -> Draft:
     checkpoint, recipe, text = request.opened()
     ids, side = passage_for(checkpoint, recipe)
     with stored(destination, key_of(checkpoint, recipe, text), keep=True) as store:
-        draft, _ = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text)
+        draft, _ = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text, scripts)
     return dataclasses.replace(draft, peak=peak_rss())

@@ -30,7 +30,7 @@ from .calibrate import calibrate
 from .calibration_cost import projected_seconds
 from .calibration_store import Key, Store, stored
 from .calibration_text import AUTO, SEED, Text, sequences
-from .call_scripts import Script
+from .call_scripts import Script, answering, check_scripts
 from .capture import capture
 from .check_scales import check_scales
 from .check_weights import check_weights
@@ -42,7 +42,7 @@ from .prove import Draft, in_order, prove, unsealed
 from .readings import QuantizedSources, Reader
 from .reference import FloatSource, hidden_states
 from .side_files import SideFiles, read_side_files
-from .targets import Lower, load_targets
+from .targets import Lower, load_targets, longest
 from .tensors import needed, part
 from .verify import BEYOND, STEPS, compared
 from .write_vocabulary import write_vocabulary
@@ -75,7 +75,7 @@ def export_bundle(
         stored(destination, key_of(checkpoint, recipe, text)) as store,
         created(destination, replace=replace) as place,
     ):
-        draft, sources = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text)
+        draft, sources = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text, scripts)
         return prove(draft, place.bundle, sources, scripts, lambda: FloatSource(checkpoint), accept_loss=accept_loss)
 
 
@@ -88,11 +88,16 @@ def drafted(
     side: SideFiles,
     store: Store | None,
     text: Text,
+    scripts: Sequence[Script] = (),
 ) -> tuple[Draft, QuantizedSources]:
-    """All of a bundle but the proof of what its artifacts answer, in `place`; and where references take values from."""
+    """All of a bundle but the proof of what its artifacts answer, in `place`; and where references take values from.
+
+    Raises GemmaError before the long part for scripts that the artifacts could not be asked.
+    """
     config, model, folder = checkpoint.config, FloatSource(checkpoint), place.bundle
     tokenizer, template = side.copy(folder)
     speaker = speaker_of(folder, tokenizer, template, side)
+    check_calls(scripts, speaker, list(lowerings), checkpoint)
     vocabulary = write_vocabulary(folder)
     calibrated, how = None, m.Calibration()
     if store:
@@ -152,6 +157,13 @@ def speaker_of(folder: Path, tokenizer: str, template: str, side: SideFiles) -> 
         check_turn_end(speaker, side.generation.stop)
         print_endless(speaker)
     return speaker
+
+
+def check_calls(scripts: Sequence[Script], speaker: Tokenizer, targets: Sequence[str], checkpoint: Checkpoint) -> None:
+    """Raises GemmaError for scripts that the first artifact could not be asked."""
+    if scripts:
+        context = longest(answering(targets), checkpoint.config.context)
+        check_scripts(scripts, speaker, context, str(checkpoint.folder))
 
 
 def passage_for(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> tuple[NDArray[np.int64], SideFiles]:

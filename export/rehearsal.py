@@ -19,6 +19,7 @@ from runtime.sampler import Sampling
 from runtime.session import Session
 from runtime.structured import JsonSchema
 
+from .call_scripts import knows_calls
 from .conversation_forms import check_turn_end, rendered_forms
 
 MOST_TOKENS = 120  # more than any answer that the schemas below allow
@@ -46,10 +47,8 @@ def rehearse(session: Session) -> Rehearsal:
         return Rehearsal(forms={}, stop=named, structured=NO_TEMPLATE, call=NO_TEMPLATE)
     forms = rendered_forms(tokenizer)
     check_turn_end(tokenizer, stop)
-    callable_ = session.control.can_call and tokenizer.reads("tools")
-    return Rehearsal(
-        forms=forms, stop=named, structured=structured(session), call=called(session) if callable_ else NO_CALLS
-    )
+    call = called(session) if knows_calls(tokenizer) else NO_CALLS
+    return Rehearsal(forms=forms, stop=named, structured=structured(session), call=call)
 
 
 def structured(session: Session) -> str:

@@ -60,6 +60,11 @@ def load_target(name: str) -> Lower:
     return lower
 
 
+def longest(name: str, context: int) -> int:
+    """Most positions of an artifact, of a model with a context."""
+    return min(context, getattr(load(name, f"to_{name}"), "CONTEXT", context))
+
+
 def load_reader(name: str) -> Any:
     """The module that reads back what `to_NAME` stored: `stored_weights` and `kept_scales`."""
     return load(name, f"read_{name}")

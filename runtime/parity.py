@@ -94,9 +94,18 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True):
     def share(self) -> float:
         return self.same / self.conversations
 
+    @property
+    def nothing(self) -> str:
+        """What is said where the checkpoint calls nowhere: 100 % of no calls would mean nothing."""
+        if self.calling:
+            return ""
+        alone = f"; the bundle calls in {self.conversations - self.same}" if self.same < self.conversations else ""
+        return f"nothing was compared: the checkpoint calls in 0 of {self.conversations} conversations{alone}"
+
     def line(self) -> str:
-        return (
-            f"calls           the same in {self.same} of {self.conversations} conversations ({self.share:.1%}); "
+        return "calls           " + (
+            self.nothing
+            or f"the same in {self.same} of {self.conversations} conversations ({self.share:.1%}); "
             f"the checkpoint calls in {self.calling}"
         )
 

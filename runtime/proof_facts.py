@@ -51,4 +51,7 @@ def asked(answer: str) -> str:
 
 
 def call_facts(calls: CallReport) -> str:
-    return f"as the checkpoint's in {calls.same} of {calls.conversations} conversations"
+    return calls.nothing or (
+        f"as the checkpoint's in {calls.same} of {calls.conversations} conversations; "
+        f"the checkpoint calls in {calls.calling}"
+    )

@@ -20,16 +20,15 @@ from .decoder import Cancelled, Decoder, Floats, State
 from .engine import DEFAULT, Engine, open_decoder
 from .errors import ContextExceeded, GemmaError
 from .events import End, Event, Stop, Token
-from .messages import checked, with_responses
 from .prefix_cache import PrefixCache
+from .prompt import prompt_of
 from .resident_memory import give_back
 from .sampler import Sampler, Sampling
 from .saved_session import read_session, write_session
 from .steering import Steering
 from .structured import Grammars, ResponseFormat
-from .system_messages import placed
 from .tokenizer import Message, Tokenizer
-from .tool_schema import Tool, chosen_tools, declarations, for_template, read_call, strict_tools
+from .tool_schema import Tool, chosen_tools, declarations, read_call, strict_tools
 
 
 @dataclass
@@ -160,12 +159,8 @@ class Session:
         chosen = chosen_tools(declared, tool_choice)
         must_call = tool_choice not in ("auto", "none")
         strict = strict_tools(chosen, constrain_calls, must_call)
-        turns = checked(messages)
-        if "tool_responses" in self.tokenizer.template:
-            turns = with_responses(turns)
-        options = {"tools": [for_template(tool) for tool in declared] or None, "enable_thinking": thinking}
-        turns = placed(turns, self.tokenizer.template, lambda turns: self.tokenizer.render(turns, **options))
-        prompt = self.tokenizer.chat(turns, trust_control_tokens=self.trust_control_tokens, **options)
+        trust = self.trust_control_tokens
+        prompt = prompt_of(self.tokenizer, messages, declared, thinking=thinking, trust_control_tokens=trust)
         self._check(prompt, max_new_tokens)
         reader = AnswerReader(self.tokenizer, self.control, prompt, lambda call: read_call(chosen, call))
         steering = Steering(

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shutil
+from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from conftest import SAMPLE
-from transformers import Gemma4ForCausalLM
+from transformers import Gemma4ForCausalLM, PreTrainedTokenizerFast
 
-from export import call_fidelity
+from export import call_fidelity, draft_process, pipeline, targets
 from export.call_fidelity import compare_calls, gone_on
 from export.call_scripts import answered, calls_in, read_scripts
 from export.checkpoint import Checkpoint
+from export.pipeline import export_bundle
 from export.reference import FloatSource
+from quantize.recipe import RECIPES
 from runtime.bundle import Bundle
 from runtime.cli import main
 from runtime.errors import GemmaError
+from runtime.parity import CallReport
+from runtime.proof_facts import call_facts
 from runtime.session import Session
 
 SCRIPTS = SAMPLE.parent / "calls.jsonl"
 STOP = frozenset((1, 106, 50))
+LOOKUP = {
+    "name": "lookup",
+    "description": "Look up a fact",
+    "parameters": {"type": "object", "properties": {"country": {"type": "string", "description": "Its name"}}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +108,196 @@ def test_answers_read_together_are_as_answers_read_alone(source, answers, monkey
         ('{"messages": [{"role": "user", "content": "x"}], "tools": []}', "line 1: no messages and tools"),
         ('{"messages": [{"role": "bard", "content": "x"}], "tools": [{"name": "f"}]}', "line 1: message 0: the role"),
         ('\n{"messages": [{"role": "user", "content": "x"}], "tools": [{"name": ""}]}', "line 2: .* is not a tool"),
+        ('{"messages": "hi", "tools": [{"name": "f"}]}', "line 1: no messages and tools"),
+        ('{"messages": [{"role": "user", "content": "x"}], "tools": {"name": "f"}}', "line 1: no messages and tools"),
+        ('{"messages": ["hi"], "tools": [{"name": "f"}]}', "line 1: message 0: 'hi' is not an object"),
+        ('{"messages": [5], "tools": [{"name": "f"}]}', "line 1: message 0: 5 is not an object"),
+        ('{"messages": [{"content": "x"}], "tools": [{"name": "f"}]}', "line 1: message 0: the role None"),
+        ('{"messages": [{"role": "user", "content": "x"}], "tools": ["lookup"]}', "line 1: 'lookup' is not a tool"),
+        ('{"messages": [{"role": "user", "content": "x"}], "tools": [7]}', "line 1: 7 is not a tool"),
+        (
+            '{"messages": [{"role": "user", "content": "\\ud800"}], "tools": [{"name": "f"}]}',
+            "line 1: message 0: .*half",
+        ),
+        (
+            '{"messages": [{"role": "user", "content": "x"}], "tools": [{"name": "f", "parameters":'
+            ' {"properties": {"a": {"description": "\\udc00"}}}}]}',
+            "line 1: tool 0: .*half",
+        ),
+        ("\u2028", "line 1: not JSON"),
     ],
 )
 def test_a_file_that_has_no_conversations_is_refused_by_its_line(lines, message, tmp_path):
-    (tmp_path / "x.jsonl").write_text(lines)
-    with pytest.raises(GemmaError, match=message):
-        read_scripts(tmp_path / "x.jsonl")
+    path = tmp_path / "x.jsonl"
+    path.write_text(lines, encoding="utf-8")
+    with pytest.raises(GemmaError, match=rf"--calls {re.escape(str(path))}[:,] {message}"):
+        read_scripts(path)
+
+
+BREAKS = "\u2028 \u2029 \x85 \x1c \x1d \x1e \v \f \r"  # where Python's splitlines would cut
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_end_at_line_feeds_only(end, tmp_path):
+    """A file as other programs write it: a mark of its encoding, texts that are not escaped, empty lines."""
+    lines = [json.dumps(one, ensure_ascii=False) for one in (said(BREAKS), said("two"))]
+    (tmp_path / "x.jsonl").write_bytes("\ufeff".encode() + end.join([lines[0], "", lines[1], ""]).encode())
+    scripts = read_scripts(tmp_path / "x.jsonl")
+    assert [script.messages[0]["content"] for script in scripts] == [BREAKS, "two"]
+    assert [script.place.rpartition(", ")[2] for script in scripts] == ["line 1", "line 3"]
+
+
+def said(text: str) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": text}], "tools": [LOOKUP]}
+
+
+def written(path: Path, *given: object) -> Path:
+    path.write_text("\n".join(json.dumps(one) for one in given))
+    return path
+
+
+def length_in_transformers(text: str) -> int:
+    """Tokens of a prompt that asks it, with the tool."""
+    speaker = PreTrainedTokenizerFast(tokenizer_file=str(SAMPLE / "tokenizer.json"), bos_token="<bos>")
+    template, tools = (SAMPLE / "chat_template.jinja").read_text(), [{"type": "function", "function": LOOKUP}]
+    messages = said(text)["messages"]
+    prompt = speaker.apply_chat_template(
+        messages, tools=tools, chat_template=template, add_generation_prompt=True, tokenize=False
+    )
+    return len(speaker(prompt, add_special_tokens=False)["input_ids"])
+
+
+@pytest.fixture(scope="module")
+def longest_text() -> str:
+    """Of which the prompt has as many tokens as the sample's context, 4,096."""
+    text = "." + " 7" * (4096 - length_in_transformers("."))
+    assert (length_in_transformers(text), length_in_transformers(f"{text} 7")) == (4096, 4097)
+    return text
+
+
+class Begun(Exception):
+    """The long part of an export."""
+
+
+@pytest.fixture
+def not_begun(monkeypatch):
+    def begin(*_: object, **__: object) -> None:
+        raise Begun
+
+    monkeypatch.setattr(pipeline, "calibration", begin)
+    monkeypatch.setattr(pipeline.weights, "quantize_weights", begin)
+
+
+def test_a_prompt_that_fills_the_context_is_taken(longest_text, tmp_path, not_begun):
+    scripts = read_scripts(written(tmp_path / "x.jsonl", said(longest_text)))
+    with pytest.raises(Begun):
+        export_bundle(SAMPLE, tmp_path / "x.bundle", ["onnx"], RECIPES["int8"], scripts=scripts)
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4-quick"])
+def test_a_prompt_over_the_context_is_refused_before_the_long_part(recipe, longest_text, tmp_path, capsys, not_begun):
+    path = written(tmp_path / "x.jsonl", said("short"), said(longest_text), said(f"{longest_text} 7"))
+    words = ["export", str(SAMPLE), "-o", str(tmp_path / "x.bundle"), "--recipe", recipe, "--calls", str(path)]
+    sentence = f"error: --calls {path}, line 3: a prompt of 4097 tokens: the context is 4096\n"
+    for more in ([], ["--dry-run"]):
+        assert main([*words, *more]) == 1
+        assert sentence in capsys.readouterr().err
+    assert [one.name for one in tmp_path.iterdir()] == ["x.jsonl"]
+
+
+@pytest.mark.slow
+def test_a_prompt_over_the_context_is_refused_by_the_other_process(longest_text, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(draft_process, "LARGE_BYTES", 0)
+    path = written(tmp_path / "x.jsonl", said(f"{longest_text} 7"))
+    words = ["export", str(SAMPLE), "-o", str(tmp_path / "x.bundle"), "--recipe", "int4-quick", "--calls", str(path)]
+    assert main(words) == 1
+    errors = capfd.readouterr().err
+    assert f"error: --calls {path}, line 1: a prompt of 4097 tokens: the context is 4096\nhint: " in errors
+    assert "calibrating" not in errors
+    assert [one.name for one in tmp_path.iterdir()] == ["x.jsonl"]
+
+
+def test_eval_refuses_a_prompt_over_the_context_before_any_answer(longest_text, bundle, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(call_fidelity, "answered", lambda *_: pytest.fail("it was asked"))
+    path = written(tmp_path / "x.jsonl", said("short"), said(f"{longest_text} 7"))
+    assert main(["eval", str(bundle("sample", "int8")), "--against", str(SAMPLE), "--calls", str(path)]) == 1
+    assert f"error: --calls {path}, line 2: a prompt of 4097 tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("target", "package"), [("executorch", "executorch"), ("coreml", "coremltools")])
+def test_other_artifacts_have_a_context_of_their_own(target, package):
+    pytest.importorskip(package)
+    assert targets.longest(target, 131_072) == 4096
+    assert targets.longest(target, 2048) == 2048
+    assert targets.longest("onnx", 131_072) == 131_072
+
+
+def test_what_the_template_refuses_is_told_by_its_line(tmp_path, capsys):
+    folder = shutil.copytree(SAMPLE, tmp_path / "checkpoint")
+    template = (folder / "chat_template.jinja").read_text()
+    loud = "{% if 'SHOUT' in messages[0].content %}{{ raise_exception('no shouting') }}{% endif %}"
+    (folder / "chat_template.jinja").write_text(loud + template)
+    path = written(tmp_path / "x.jsonl", said("hi"), said("SHOUT"))
+    assert main(["export", str(folder), "--dry-run", "--calls", str(path)]) == 1
+    assert f"error: --calls {path}, line 2: chat template: no shouting\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "No such file or directory"),
+        ("", "no conversations"),
+        ('{"messages": ["hi"], "tools": [{"name": "f"}]}', "line 1: message 0: 'hi' is not an object"),
+        ('{"messages": [{"role": "user", "content": "\\ud800"}], "tools": [{"name": "f"}]}', "is half of a character"),
+    ],
+)
+def test_a_dry_run_refuses_what_an_export_refuses(text, message, dry, tmp_path, capsys, not_begun):
+    path = tmp_path / "x.jsonl"
+    if text is not None:
+        path.write_text(text)
+    assert main(["export", str(SAMPLE), "-o", str(tmp_path / "x.bundle"), "--calls", str(path), *dry]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"error: --calls {path}")
+    assert message in errors
+
+
+@pytest.mark.parametrize("what", ["no word of tools", "no tokens for calls", "no template"])
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_model_that_knows_no_calls_is_refused_at_the_door(what, dry, tmp_path, capsys, not_begun):
+    folder = shutil.copytree(SAMPLE, tmp_path / "checkpoint")
+    template, tokens = folder / "chat_template.jinja", folder / "tokenizer.json"
+    if what == "no word of tools":
+        template.write_text(tiny.TEMPLATE)
+    elif what == "no template":
+        template.unlink()
+    else:
+        tokens.write_text(tokens.read_text().replace("<|tool_call>", "<unused48>"))
+    words = ["export", str(folder), "-o", str(tmp_path / "x.bundle"), "--calls", str(SCRIPTS), *dry]
+    assert main(words) == 1
+    assert f"error: --calls: {folder} knows no tool calls" in capsys.readouterr().err
+    assert not (tmp_path / "x.bundle").exists()
+
+
+def test_eval_refuses_a_bundle_that_knows_no_calls(bundle, checkpoint, capsys):
+    words = ["eval", str(bundle("e2b")), "--against", str(checkpoint("e2b")), "--calls", str(SCRIPTS)]
+    assert main(words) == 1
+    assert f"error: --calls: {bundle('e2b')} knows no tool calls" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("conversations", "calling", "same", "line", "fact"),
+    [
+        (4, 2, 3, "the same in 3 of 4 conversations (75.0%); the checkpoint calls in 2",
+         "as the checkpoint's in 3 of 4 conversations; the checkpoint calls in 2"),
+        (4, 0, 4, "nothing was compared: the checkpoint calls in 0 of 4 conversations", None),
+        (4, 0, 3, "nothing was compared: the checkpoint calls in 0 of 4 conversations; the bundle calls in 1", None),
+    ],
+)  # fmt: skip
+def test_a_report_says_in_how_many_the_checkpoint_calls(conversations, calling, same, line, fact):
+    report = CallReport(conversations=conversations, calling=calling, same=same, differences=[])
+    assert report.line() == f"calls           {line}"
+    assert call_facts(report) == (fact or line)
 
 
 @pytest.mark.slow
@@ -118,8 +315,9 @@ def test_export_and_eval_report_the_calls(tmp_path, capsys):
 
 def test_calls_need_an_engine_that_runs_here(tmp_path, capsys):
     words = ["export", str(SAMPLE), "-o", str(tmp_path / "x"), "--to", "coreml", "--calls", str(SCRIPTS)]
-    assert main(words) == 1
-    assert "nothing here runs coreml" in capsys.readouterr().err
+    for more in ([], ["--dry-run"]):
+        assert main([*words, *more]) == 1
+        assert capsys.readouterr().err.startswith("error: --calls: nothing here runs coreml\n")
 
 
 @pytest.mark.parametrize("words", [[], ["--text", "a", "--calls", "b"], ["--calls", "b"]])
