@@ -10,8 +10,8 @@ from quantize.scheme import INT8
 from runtime.errors import GemmaError
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
-    from .config import GemmaConfig
+    from .checkpoint.checkpoint import Checkpoint
+    from .model.config import GemmaConfig
 
 
 def choose_recipe(checkpoint: Checkpoint, name: str | None, choice: str | None) -> Recipe:

@@ -10,14 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from quantize.recipe import DEFAULT, RECIPES, RELEASED
-from runtime.bundle import Bundle
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.parity import Reports
 from runtime.errors import GemmaError
-from runtime.parity import Reports
 
 from . import targets
-from .call_scripts import Script, answering, read_scripts
 from .choose_recipe import named_recipe
 from .draft_process import export_apart, is_large
+from .prove.call_scripts import Script, answering, read_scripts
 from .request import Request
 
 if not find_spec("torch"):  # which is imported later, and for a large model in another process
@@ -105,12 +105,12 @@ def export_here(
 
 
 def dry_run(args: argparse.Namespace, request: Request, scripts: Sequence[Script]) -> int:
-    from runtime.bundle import check_destination
-    from runtime.cmd_inspect import text
+    from runtime.bundle.bundle import check_destination
+    from runtime.cli.table import text
 
     from .inspect_checkpoint import facts_of
+    from .language.side_files import read_side_files
     from .pipeline import check_calls, check_released, speaker_of
-    from .side_files import read_side_files
 
     checkpoint, recipe, _ = request.opened()
     targets.load_targets(request.targets)

@@ -8,7 +8,7 @@ from pathlib import Path
 from runtime.errors import GemmaError
 from runtime.progress import Progress
 
-from .shapes import SHAPES, named_shape
+from .synth.shapes import SHAPES, named_shape
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     shape = named_shape(args.shape)
     if args.seed < 0:
         raise GemmaError(f"--seed {args.seed}: not a number from 0 up")
-    from .synth import check_place, shards, synthesize
+    from .synth.write import check_place, shards, synthesize
 
     check_place(args.folder, replace=args.force)
     with Progress("writing", sum(shard.size for shard in shards(shape, args.seed))) as progress:

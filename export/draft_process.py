@@ -14,14 +14,14 @@ from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from runtime.bundle import Workplace, created
+from runtime.bundle.bundle import Workplace, created
+from runtime.bundle.parity import Reports
 from runtime.errors import GemmaError
-from runtime.parity import Reports
-from runtime.resident_memory import keep_little, peak_rss, resident
+from runtime.machine.resident_memory import keep_little, peak_rss, resident
 
-from .calibration_store import folder_of, removed, stored
-from .call_scripts import Script
-from .prove import Draft, prove
+from .calibrate.store import folder_of, removed, stored
+from .prove.call_scripts import Script
+from .prove.seal import Draft, prove
 from .request import Request
 
 LARGE_BYTES = 500_000_000  # bytes of weights: for fewer, a second process costs more than it saves
@@ -46,7 +46,7 @@ def export_apart(
 
 
 def float_model(source: str) -> Any:
-    from .checkpoint import Checkpoint
+    from .checkpoint.checkpoint import Checkpoint
     from .reference import FloatSource
 
     return FloatSource(Checkpoint.open(source))

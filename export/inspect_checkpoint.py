@@ -9,13 +9,13 @@ import numpy as np
 
 from quantize.recipe import DEFAULT, RECIPES, Recipe
 
-from . import released_grid
-from .checkpoint import Checkpoint
+from .checkpoint import released_grid
+from .checkpoint.checkpoint import Checkpoint
 from .choose_recipe import suited
-from .config import GemmaConfig
-from .split import row_format, row_tables
-from .tensors import needed, part
-from .weights import bytes_of
+from .model.config import GemmaConfig
+from .model.tensors import needed, part
+from .weights.linears import bytes_of
+from .weights.row_files import row_format, row_tables
 
 
 def facts(source: str) -> dict[str, Any]:

@@ -16,36 +16,37 @@ from tokenizers import Tokenizer as Pieces
 
 from quantize.affine import Loss
 from quantize.recipe import Recipe as QuantizeRecipe
-from runtime import manifest as m
-from runtime.bundle import Workplace, check_destination, created
+from runtime.bundle import manifest as m
+from runtime.bundle.bundle import Workplace, check_destination, created
+from runtime.bundle.parity import Reports
 from runtime.errors import GemmaError
-from runtime.parity import Reports
+from runtime.language.tokenizer import Tokenizer
+from runtime.machine.resident_memory import give_back
 from runtime.progress import Progress
-from runtime.resident_memory import give_back
-from runtime.tokenizer import Tokenizer
 
-from . import split, weights
-from .cache_scales import Ranges, covers, released_scales
-from .calibrate import calibrate
-from .calibration_cost import projected_seconds
-from .calibration_store import Key, Store, stored
-from .calibration_text import AUTO, SEED, Text, sequences
-from .call_scripts import Script, answering, check_scripts
-from .capture import capture
-from .check_scales import check_scales
-from .check_weights import check_weights
-from .checkpoint import Checkpoint
+from .calibrate.cost import projected_seconds
+from .calibrate.layers import calibrate
+from .calibrate.store import Key, Store, stored
+from .calibrate.text import AUTO, SEED, Text, sequences
+from .checkpoint.checkpoint import Checkpoint
 from .choose_recipe import suited
-from .config import GemmaConfig
-from .conversation_forms import check_turn_end, print_endless, rendered_forms
-from .prove import Draft, in_order, prove, unsealed
-from .readings import QuantizedSources, Reader
+from .language.conversation_forms import check_turn_end, print_endless, rendered_forms
+from .language.side_files import SideFiles, read_side_files
+from .language.vocabulary import write_vocabulary
+from .model.capture import capture
+from .model.config import GemmaConfig
+from .model.tensors import needed, part
+from .prove.call_scripts import Script, answering, check_scripts
+from .prove.check_scales import check_scales
+from .prove.check_weights import check_weights
+from .prove.compare import BEYOND, STEPS, compared
+from .prove.readings import QuantizedSources, Reader
+from .prove.seal import Draft, in_order, prove, unsealed
 from .reference import FloatSource, hidden_states
-from .side_files import SideFiles, read_side_files
 from .targets import Lower, load_targets, longest
-from .tensors import needed, part
-from .verify import BEYOND, STEPS, compared
-from .write_vocabulary import write_vocabulary
+from .weights import linears as weights
+from .weights import row_files as split
+from .weights.cache_scales import Ranges, covers, released_scales
 
 PASSAGE = Path(__file__).with_name("passage.txt")
 

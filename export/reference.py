@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from runtime.head import Head
-from runtime.manifest import Rope
-from runtime.rotary import rotary_table
-from runtime.row_table import RowTable
+from runtime.bundle.manifest import Rope
+from runtime.bundle.row_table import RowTable
+from runtime.engine.head import Head
+from runtime.engine.rotary import rotary_table
 
-from .checkpoint import Checkpoint
-from .config import GemmaConfig, LayerConfig
-from .model import KV, Decoder, Layer, PerLayerInputs, RMSNorm, softcapped
-from .tensors import HEAD
-from .weights import Unit, Weights, gathered, piece_rows, units
+from .checkpoint.checkpoint import Checkpoint
+from .model.config import GemmaConfig, LayerConfig
+from .model.decoder import KV, Decoder, Layer, PerLayerInputs, RMSNorm, softcapped
+from .model.tensors import HEAD
+from .weights.linears import Unit, Weights, gathered, piece_rows, units
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]

@@ -10,8 +10,8 @@ from quantize.recipe import Recipe
 from .choose_recipe import choose_recipe
 
 if TYPE_CHECKING:
-    from .calibration_text import Text
-    from .checkpoint import Checkpoint
+    from .calibrate.text import Text
+    from .checkpoint.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Request:
 
         Raises GemmaError as `Checkpoint.open`, `choose_recipe` and `Text.of`.
         """
-        from .calibration_text import AUTO, Text
-        from .checkpoint import Checkpoint
+        from .calibrate.text import AUTO, Text
+        from .checkpoint.checkpoint import Checkpoint
 
         checkpoint = Checkpoint.open(self.source)
         recipe = choose_recipe(checkpoint, self.recipe, self.calibrate)

@@ -11,15 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from quantize.recipe import DEFAULT, RECIPES, RELEASED, Recipe
-from runtime.bench_cache import cache_folder
-from runtime.bundle import MANIFEST
+from runtime.bundle.bundle import MANIFEST
 from runtime.errors import GemmaError
+from runtime.measure.bench_cache import cache_folder
 
-from .checkpoint import Checkpoint
+from .checkpoint.checkpoint import Checkpoint
 from .inspect_checkpoint import sizes
 from .pipeline import export_bundle
-from .shapes import NamedShape, named_shape
-from .synth import check_space, generated_checkpoint
+from .synth.shapes import NamedShape, named_shape
+from .synth.write import check_space, generated_checkpoint
 
 SEED = 0
 ROOMS = ("export", "quantize", "runtime")
@@ -64,6 +64,6 @@ def fingerprint(shape: NamedShape, recipe: Recipe) -> str:
     """Of all that a bundle depends on, the exporter's own code among it."""
     digest = hashlib.sha256(f"{version('gemma-edge')} {recipe!r} {SEED}".encode() + shape.config_bytes())
     home = Path(__file__).parent.parent
-    for path in sorted(path for room in ROOMS for path in (home / room).glob("*.py")):
+    for path in sorted(path for room in ROOMS for path in (home / room).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Target name -> lowering, reader and decoders.  `ls export/to_*.py` is the list."""
+"""Target name -> lowering, reader and decoders.  `ls export/to_*` is the list."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from runtime.bundle import Bundle
-from runtime.decoder import Decoder, Decodes
-from runtime.engine import open_decoder
+from runtime.bundle.bundle import Bundle
+from runtime.engine.engine import open_decoder
+from runtime.engine.onnx import Decoder, Decodes
 from runtime.errors import GemmaError
 
 Lower = Callable[..., Any]
@@ -44,7 +44,7 @@ class Runner:
 
 
 def available() -> list[str]:
-    return sorted(path.stem.removeprefix("to_") for path in Path(__file__).parent.glob("to_*.py"))
+    return sorted(path.name.removeprefix("to_") for path in Path(__file__).parent.glob("to_*"))
 
 
 def load_targets(names: Sequence[str]) -> dict[str, Lower]:
@@ -56,30 +56,30 @@ def load_targets(names: Sequence[str]) -> dict[str, Lower]:
 
 
 def load_target(name: str) -> Lower:
-    lower: Lower = load(name, f"to_{name}").lower
+    lower: Lower = load(name, "lower").lower
     return lower
 
 
 def longest(name: str, context: int) -> int:
     """Most positions of an artifact, of a model with a context."""
-    return min(context, getattr(load(name, f"to_{name}"), "CONTEXT", context))
+    return min(context, getattr(load(name, "lower"), "CONTEXT", context))
 
 
 def load_reader(name: str) -> Any:
     """The module that reads back what `to_NAME` stored: `stored_weights` and `kept_scales`."""
-    return load(name, f"read_{name}")
+    return load(name, "read")
 
 
 def runners(name: str) -> list[Runner]:
     """The ways to run an artifact; goldens are what the last one answers."""
     if name == "coreml":
-        decoder = load(name, "coreml_decoder").CoreMLDecoder
+        decoder = load(name, "decoder").CoreMLDecoder
         return [
             Runner("coreml float32", partial(decoder, precision="float32"), exact=True, slow=True),
             Runner("coreml float16", partial(decoder, precision="float16"), half=True, slow=True),
         ]
     if name == "onnx":
-        exact = load(name, "onnx_exact").open_exact
+        exact = load(name, "exact").open_exact
         return [Runner("onnx exact", exact, exact=True, small=True), Runner(name, Decoder)]
     return [Runner(name, partial(open_decoder, name))]
 
@@ -88,7 +88,7 @@ def load(name: str, module: str) -> Any:
     """Raises GemmaError if a package that a target needs is missing."""
     try:
         with quiet():
-            return import_module(f".{module}", __package__)
+            return import_module(f".to_{name}.{module}", __package__)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         extra = EXTRAS.get(package, "export")

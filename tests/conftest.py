@@ -13,10 +13,10 @@ import tiny
 import torch
 from transformers.utils import logging
 
-from export import calibration_text
+from export.calibrate import text as calibration_text
 from export.pipeline import export_bundle
-from export.shapes import named_shape
-from export.synth import synthesize
+from export.synth.shapes import named_shape
+from export.synth.write import synthesize
 from quantize.recipe import RECIPES
 
 torch.set_num_threads(1)  # tiny tensors: handing them out costs twenty times more than the work
@@ -97,7 +97,9 @@ def bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 def coreml_bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`coreml_bundle("e2b", "int4-datafree")`: Core ML alone, calls of 16 tokens, compared in a few places."""
     pytest.importorskip("coremltools", reason="the extra coreml is not installed")
-    from export import prove, to_coreml, verify
+    from export.prove import compare as verify
+    from export.prove import seal as prove
+    from export.to_coreml import lower as to_coreml
 
     made: dict[tuple[str, str], Path] = {}
 

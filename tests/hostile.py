@@ -16,9 +16,9 @@ from typing import Any, Literal
 import msgspec
 import onnx
 
-from runtime.bundle import MANIFEST, SEAL, describe, seal_of, sha256
-from runtime.manifest import File
-from runtime.row_table import HEADER, START, RowFormat
+from runtime.bundle.bundle import MANIFEST, SEAL, describe, seal_of, sha256
+from runtime.bundle.manifest import File
+from runtime.bundle.row_table import HEADER, START, RowFormat
 
 FILES = [
     MANIFEST,

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a script, this folder comes first, and it has an `export` too
 
-from runtime.cli import COMMANDS, main  # noqa: E402
+from runtime.cli.main import COMMANDS, main  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
 

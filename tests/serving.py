@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.cmd_serve import bound, model_name, web_server
-from runtime.serve_app import Limits, Server
-from runtime.serve_guard import Allowed
-from runtime.session import Session
+from runtime.cli.cmd_serve import bound, model_name, web_server
+from runtime.serve.app import Limits, Server
+from runtime.serve.guard import Allowed
+from runtime.session.session import Session
 
 LIMITS = Limits(waiting=16, tokens=512, seconds=60, body=64 * 1024)
 LOOPBACK = Allowed(loopback=True)

@@ -14,11 +14,11 @@ import msgspec
 import pytest
 from rewrite_golden import ANSWERS, GOLDEN
 
-from runtime import cli
-from runtime.bundle import describe, read_manifest, seal
-from runtime.golden import Goldens
-from runtime.session import Session
-from runtime.tokenizer import Tokenizer
+from runtime.bundle.bundle import describe, read_manifest, seal
+from runtime.cli import main as cli
+from runtime.engine.golden import Goldens
+from runtime.language.tokenizer import Tokenizer
+from runtime.session.session import Session
 
 RUN_KEYS = ["prompt_ids", "ids", "text", "stop", "prefill_tok_s", "decode_tok_s", "ttft_s"]
 BENCH_KEYS = {"prefill_tok_s", "decode_tok_s", "ttft_s", "load_s", "peak_rss_bytes", "settings"}
@@ -231,7 +231,7 @@ def test_a_chat_remembers_its_turns(gemma_edge, folder, monkeypatch):
 def test_run_never_loads_torch(folder, tmp_path):
     code = """
 import sys
-from runtime.cli import main
+from runtime.cli.main import main
 code = main(["run", sys.argv[1], "hello", "--max-new-tokens", "2", "--threads", "1", "--json"])
 heavy = {"torch", "onnx", "safetensors", "transformers", "ml_dtypes", "export", "quantize"} & set(sys.modules)
 sys.exit(f"loaded: {heavy}" if heavy else code)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-MAIN = "import sys; from runtime.cli import main; sys.exit(main(sys.argv[1:]))"
+MAIN = "import sys; from runtime.cli.main import main; sys.exit(main(sys.argv[1:]))"
 ROOT = Path(__file__).parents[1]
 BENCH = ["--prompt-tokens", "4", "--new-tokens", "2", "--repeat", "1", "--json"]
 EVAL = ["--text", "TEXT", "--against", "CHECKPOINT", "--windows", "1", "--window-tokens", "32"]

@@ -1,4 +1,4 @@
-"""The rooms and their doors: who may import whom, how thin the runtime is, whose packages these are."""
+"""The rooms, their wings and their doors: who may import whom, how thin the runtime is, whose packages these are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,42 @@ ROOMS = list(MAY_IMPORT)
 HEAVY = {"torch", "onnx", "safetensors", "transformers", "executorch", "coremltools", "ml_dtypes"}
 # Where a room is named by a string, so that it is imported only when asked for.
 DOORS = {
-    "runtime/cli.py": {"export.cmd_export", "export.cmd_synth"},
-    "runtime/cmd_bench.py": {"export.synth_bundle"},
-    "runtime/cmd_eval.py": {"export.divergence", "export.call_fidelity"},
-    "runtime/cmd_inspect.py": {"export.inspect_checkpoint"},
+    "runtime/cli/main.py": {"export.cmd_export", "export.cmd_synth"},
+    "runtime/cli/cmd_bench.py": {"export.synth_bundle"},
+    "runtime/cli/cmd_eval.py": {"export.prove.divergence", "export.prove.call_fidelity"},
+    "runtime/cli/cmd_inspect.py": {"export.inspect_checkpoint"},
 }
+# Wings and single files of a room, the ground floor first: each imports from floors below its own, and no other.
+FLOORS = {
+    "export": [
+        ["model", "read_json", "targets"],
+        ["checkpoint"],
+        ["choose_recipe", "language", "synth", "weights"],
+        ["cmd_synth", "inspect_checkpoint", "reference", "to_coreml", "to_onnx"],
+        ["calibrate", "to_executorch"],
+        ["prove", "request"],
+        ["pipeline"],
+        ["draft_process", "synth_bundle"],
+        ["cmd_export"],
+    ],
+    "runtime": [
+        ["errors", "machine", "progress"],
+        ["bundle", "schema"],
+        ["engine", "language"],
+        ["calls", "measure"],
+        ["session"],
+        ["serve"],
+        ["cli"],
+    ],
+}
+MOST_FLOORS = {"export": 10, "runtime": 7}
+MOST_FILES = 12  # of a wing, besides its README and its empty __init__.py
 
 
 def sources(room: str) -> list[Path]:
-    found = sorted((ROOT / room).glob("**/*.py"))
-    assert found, f"{room} is empty"
-    return found
+    paths = sorted((ROOT / room).glob("**/*.py"))
+    assert paths, f"{room} is empty"
+    return paths
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
@@ -41,7 +67,33 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 
 def absolute(room: str) -> set[tuple[str, str]]:
     """(file, top-level package) of every absolute import of a room."""
-    return {(path.name, module.split(".")[0]) for path in sources(room) for dots, module in imports(path) if dots == 0}
+    return {
+        (path.relative_to(ROOT).as_posix(), module.split(".")[0])
+        for path in sources(room)
+        for dots, module in imports(path)
+        if dots == 0
+    }
+
+
+def neighbours(path: Path) -> Iterator[Path]:
+    """The files of its own room that a file imports when it is loaded or run, not for its types alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level and id(node) not in for_types:
+            folder = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            module = folder.with_suffix(".py")
+            yield from [module] if module.is_file() else (folder / f"{alias.name}.py" for alias in node.names)
+
+
+def wing(path: Path) -> str:
+    """A folder of a room, or a file beside the folders."""
+    return Path(path.relative_to(ROOT).parts[1]).stem
 
 
 def test_all_forms_of_import_are_seen(tmp_path):
@@ -59,7 +111,49 @@ def test_a_room_imports_only_the_rooms_it_may(room):
 @pytest.mark.parametrize("room", ROOMS)
 def test_imports_are_relative_inside_a_room_and_absolute_across_rooms(room):
     assert {(file, package) for file, package in absolute(room) if package == room} == set()
-    assert {(path.name, module) for path in sources(room) for dots, module in imports(path) if dots > 1} == set()
+    assert {(path.name, module) for path in sources(room) for dots, module in imports(path) if dots > 2} == set()
+
+
+# ---- wings ----
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_every_wing_has_a_floor(room):
+    wings = {wing(path) for path in sources(room)} - {"__init__"}
+    named = [name for floor in FLOORS[room] for name in floor]
+    assert sorted(named) == sorted(wings)
+    assert len(FLOORS[room]) <= MOST_FLOORS[room]
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_every_import_leads_down(room):
+    floor = {name: number for number, names in enumerate(FLOORS[room]) for name in names}
+    arrows = {(wing(path), wing(other)) for path in sources(room) for other in neighbours(path)}
+    assert len(arrows) > 20
+    assert {(name, below) for name, below in arrows if name != below and floor[name] <= floor[below]} == set()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_file_needs_itself(room):
+    graph = {path: set(neighbours(path)) for path in sources(room)}
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_wing_fits_a_glance(room):
+    folders = {path.parent for path in sources(room)}
+    counts = {folder.name: len(set(folder.glob("*.py")) - {folder / "__init__.py"}) for folder in folders}
+    assert {name: count for name, count in counts.items() if count > MOST_FILES} == {}
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_a_command_imports_no_command(room):
+    commands = [path for path in sources(room) if path.stem.startswith("cmd_")]
+    assert commands
+    assert {(path.stem, module) for path in commands for _, module in imports(path) if ".cmd_" in f".{module}"} == set()
+
+
+# ---- what a room needs ----
 
 
 def test_the_runtime_is_thin():
@@ -72,14 +166,14 @@ def test_quantize_needs_numpy_and_torch_only():
 
 
 def test_rooms_named_by_strings_are_at_the_doors_only():
-    found: dict[str, set[str]] = {}
+    named: dict[str, set[str]] = {}
     for room in ("runtime", "quantize"):
         others = tuple(f"{other}." for other in ROOMS if other != room)
         for path in sources(room):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(others):
-                    found.setdefault(path.relative_to(ROOT).as_posix(), set()).add(node.value)
-    assert found == DOORS
+                    named.setdefault(path.relative_to(ROOT).as_posix(), set()).add(node.value)
+    assert named == DOORS
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -91,5 +185,5 @@ def test_package_names_are_this_checkouts(room):
 
 def test_package_names_are_this_checkouts_from_anywhere(tmp_path):
     code = f"import importlib.util as u; print(*(u.find_spec(room).origin for room in {ROOMS}), sep='\\n')"
-    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert found.stdout.split("\n")[:-1] == [str(ROOT / room / "__init__.py") for room in ROOMS]
+    printed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert printed.stdout.split("\n")[:-1] == [str(ROOT / room / "__init__.py") for room in ROOMS]

@@ -11,13 +11,13 @@ from conftest import SAMPLE
 from sample.facts import LOOKUP
 from sample.recipes import write_talk
 
-from export.checkpoint import Checkpoint
-from runtime.bundle import Bundle
-from runtime.cli import main
-from runtime.events import Token
-from runtime.parity import Reports
-from runtime.sampler import Sampling
-from runtime.session import Session
+from export.checkpoint.checkpoint import Checkpoint
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.parity import Reports
+from runtime.cli.main import main
+from runtime.engine.sampler import Sampling
+from runtime.language.events import Token
+from runtime.session.session import Session
 
 
 @pytest.fixture(scope="module")

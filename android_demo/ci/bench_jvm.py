@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.bench import Settings, once
-from runtime.bundle import Bundle
-from runtime.decoder import Decoder
+from runtime.bundle.bundle import Bundle
+from runtime.engine.onnx import Decoder
+from runtime.measure.bench import Settings, once
 
 ROUNDS, PROMPT, HEAP = 5, 32, "-Xmx256m"
 # What the Python runtime does by itself; a JVM can not change its own environment.

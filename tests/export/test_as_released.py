@@ -15,20 +15,20 @@ import torch
 from ranged import reference
 from safetensors.torch import load_file, save_file
 
-from export import onnx_lowering
-from export.checkpoint import Checkpoint
+from export.checkpoint.checkpoint import Checkpoint
 from export.inspect_checkpoint import facts
-from export.onnx_lowering import every_node
 from export.pipeline import export_bundle
-from export.read_onnx import stored_weights
+from export.to_onnx import builder as onnx_lowering
+from export.to_onnx.builder import every_node
+from export.to_onnx.read import stored_weights
 from quantize.affine import quantize
 from quantize.recipe import DEFAULT, RECIPES, RELEASED
 from quantize.scheme import FLOAT, INT4_B32
-from runtime.bundle import Bundle
-from runtime.cli import main
-from runtime.decoder import Decoder
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.row_table import RowTable
+from runtime.cli.main import main
+from runtime.engine.onnx import Decoder
 from runtime.errors import GemmaError
-from runtime.row_table import RowTable
 
 WEIGHTS = "model.safetensors"
 PREFIX = "model.language_model."

@@ -14,22 +14,22 @@ import tiny
 import torch
 from onnx import numpy_helper
 
-from export.cache_scales import LARGEST, MARGIN, Ranges
-from export.checkpoint import Checkpoint
-from export.config import parse_config
-from export.onnx_cache import LEAST
-from export.onnx_lowering import every_node
-from export.operators import rotate, rounded
+from export.checkpoint.checkpoint import Checkpoint
+from export.model.config import parse_config
+from export.model.operators import rotate, rounded
 from export.pipeline import export_bundle, passage_for
 from export.reference import FloatSource, QuantizedSource, hidden_states, logits
-from export.shapes import named_shape
-from export.to_onnx import floats_of_caches
-from export.weights import quantize_weights
+from export.synth.shapes import named_shape
+from export.to_onnx.builder import every_node
+from export.to_onnx.caches import LEAST
+from export.to_onnx.lower import floats_of_caches
+from export.weights.cache_scales import LARGEST, MARGIN, Ranges
+from export.weights.linears import quantize_weights
 from quantize.recipe import RECIPES, Gate
 from quantize.scheme import INT8
-from runtime.bundle import Bundle, describe, seal
-from runtime.decoder import Decoder
-from runtime.manifest import Manifest
+from runtime.bundle.bundle import Bundle, describe, seal
+from runtime.bundle.manifest import Manifest
+from runtime.engine.onnx import Decoder
 
 LENGTH = 100
 RECIPE = dataclasses.replace(RECIPES["float"], cache=INT8, floor=Gate(0.5, 1.0))

@@ -15,19 +15,19 @@ import pytest
 import tiny
 from conftest import SAMPLE
 
-from export import calibration_text
-from export.calibrate import schemes
-from export.calibration_cost import projected_seconds
-from export.calibration_store import Key, Store, stored
-from export.calibration_text import AUTO, Text
-from export.checkpoint import Checkpoint
+from export.calibrate import text as calibration_text
+from export.calibrate.cost import projected_seconds
+from export.calibrate.layers import schemes
+from export.calibrate.store import Key, Store, stored
+from export.calibrate.text import AUTO, Text
+from export.checkpoint.checkpoint import Checkpoint
 from export.pipeline import calibration, export_bundle, key_of
 from export.reference import FloatSource
 from quantize.recipe import RECIPES, Gate, Recipe
-from runtime.bundle import Bundle
-from runtime.cli import main
+from runtime.bundle.bundle import Bundle
+from runtime.cli.main import main
 from runtime.errors import GemmaError
-from runtime.tokenizer import Tokenizer
+from runtime.language.tokenizer import Tokenizer
 
 RECIPE = dataclasses.replace(RECIPES["int4-b32"], floor=Gate(0, 100))  # random weights: nothing to agree on
 QUICK = dataclasses.replace(RECIPES["int4-quick"], floor=Gate(0, 100))
@@ -101,8 +101,9 @@ def test_a_calibration_that_is_stopped_after_a_layer_goes_on_there(checkpoint, w
 KILLED = """
 import dataclasses, os, signal, sys
 from pathlib import Path
-from export import calibration_text, pipeline
-from export.calibration_store import Store
+from export.calibrate import text as calibration_text
+from export import pipeline
+from export.calibrate.store import Store
 from quantize.recipe import RECIPES, Gate
 
 finish = Store.finish

@@ -14,19 +14,20 @@ import torch
 from conftest import SAMPLE
 from transformers import Gemma4ForCausalLM, PreTrainedTokenizerFast
 
-from export import call_fidelity, draft_process, pipeline, targets
-from export.call_fidelity import compare_calls, gone_on
-from export.call_scripts import answered, calls_in, read_scripts
-from export.checkpoint import Checkpoint
+from export import draft_process, pipeline, targets
+from export.checkpoint.checkpoint import Checkpoint
 from export.pipeline import export_bundle
+from export.prove import call_fidelity
+from export.prove.call_fidelity import compare_calls, gone_on
+from export.prove.call_scripts import answered, calls_in, read_scripts
 from export.reference import FloatSource
 from quantize.recipe import RECIPES
-from runtime.bundle import Bundle
-from runtime.cli import main
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.parity import CallReport
+from runtime.bundle.proof_facts import call_facts
+from runtime.cli.main import main
 from runtime.errors import GemmaError
-from runtime.parity import CallReport
-from runtime.proof_facts import call_facts
-from runtime.session import Session
+from runtime.session.session import Session
 
 SCRIPTS = SAMPLE.parent / "calls.jsonl"
 STOP = frozenset((1, 106, 50))

@@ -14,11 +14,11 @@ from conversations import CONVERSATIONS, LOOKUP
 from transformers import AutoTokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from export.chat_template import chat_template, named_templates, not_taken
-from export.join_templates import joined
-from export.template_tags import without_generation
+from export.language.chat_template import chat_template, named_templates, not_taken
+from export.language.join_templates import joined
+from export.language.template_tags import without_generation
 from runtime.errors import GemmaError
-from runtime.tokenizer import environment
+from runtime.language.tokenizer import environment
 
 QUESTION = [{"role": "user", "content": " Where? "}, {"role": "assistant", "content": "There."}]
 AWKWARD = [

@@ -10,12 +10,12 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from export.checkpoint import Checkpoint
-from export.config import parse_config
+from export.checkpoint.checkpoint import Checkpoint
 from export.inspect_checkpoint import facts
-from export.split import row_format, row_tables, split_rows
-from export.tensors import known_unused, needed, our_name
-from export.weights import quantize_weights
+from export.model.config import parse_config
+from export.model.tensors import known_unused, needed, our_name
+from export.weights.linears import quantize_weights
+from export.weights.row_files import row_format, row_tables, split_rows
 from quantize.recipe import RECIPES
 from runtime.errors import GemmaError
 

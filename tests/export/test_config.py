@@ -6,8 +6,8 @@ from math import prod
 
 import pytest
 
-from export.config import parse_config
-from export.tensors import needed
+from export.model.config import parse_config
+from export.model.tensors import needed
 from runtime.errors import GemmaError
 
 ROPE = {

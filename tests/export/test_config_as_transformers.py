@@ -11,11 +11,11 @@ import tiny
 import torch
 from transformers import Gemma3Config, Gemma3ForCausalLM, Gemma3TextConfig, Gemma4ForCausalLM, Gemma4TextConfig
 
-from export.config import GemmaConfig, parse_config, tied
-from export.tensors import needed
+from export.model.config import GemmaConfig, parse_config, tied
+from export.model.tensors import needed
+from runtime.bundle.manifest import Rope
+from runtime.engine.rotary import frequencies
 from runtime.errors import GemmaError
-from runtime.manifest import Rope
-from runtime.rotary import frequencies
 
 FULL, SLIDING = tiny.FULL, tiny.SLIDING
 TURNED = {"rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.25}

@@ -11,14 +11,14 @@ import torch
 
 pytest.importorskip("coremltools", reason="the extra coreml is not installed")
 
-from export.checkpoint import Checkpoint
-from export.coreml_decoder import CoreMLDecoder, mask
+from export.checkpoint.checkpoint import Checkpoint
+from export.prove.compare import kl
 from export.reference import QuantizedSource, hidden_states, logits
-from export.verify import kl
-from export.weights import quantize_weights
+from export.to_coreml.decoder import CoreMLDecoder, mask
+from export.weights.linears import quantize_weights
 from quantize.recipe import RECIPES
-from runtime.bundle import Bundle
-from runtime.decoder import open_head, open_tables
+from runtime.bundle.bundle import Bundle
+from runtime.engine.onnx import open_head, open_tables
 from runtime.errors import GemmaError
 
 RECIPE = {"e2b": "int4-datafree", "e4b": "int8", "31b": "int4-datafree", "gemma3": "float"}

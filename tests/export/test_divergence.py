@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import tiny
 
-from export import divergence as module
-from export.checkpoint import Checkpoint
-from export.divergence import Meter, Reading, by_position, read, total_variation
+from export.checkpoint.checkpoint import Checkpoint
+from export.prove import divergence as module
+from export.prove.divergence import Meter, Reading, by_position, read, total_variation
 from export.reference import FloatSource, hidden_states
-from runtime.bundle import Bundle
-from runtime.decoder import Decoder
+from runtime.bundle.bundle import Bundle
+from runtime.engine.onnx import Decoder
 from runtime.errors import GemmaError
-from runtime.evaluation import Divergence
-from runtime.perplexity import Windows, cut, score
+from runtime.measure.evaluation import Divergence
+from runtime.measure.perplexity import Windows, cut, score
 
 P, Q = ([0.5, 0.3, 0.2], [0.25, 0.25, 0.5])
 

@@ -26,7 +26,7 @@ ADAPTER = {
 FETCH = """
 import sys
 from huggingface_hub import constants
-from export.download import download
+from export.checkpoint.download import download
 from runtime.errors import GemmaError
 
 constants.DOWNLOAD_CHUNK_SIZE = 65536  # so that half of a small file is more than none
@@ -237,7 +237,7 @@ def test_what_a_repository_holds_instead_is_named(folder, hub, fetch, missing, k
 
 @pytest.mark.slow
 def test_a_hub_id_is_a_checkpoint_of_the_command_line(hub, run):
-    command = "import sys; from runtime.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = "import sys; from runtime.cli.main import main; sys.exit(main(sys.argv[1:]))"
     done = run(hub(), "-c", command, "export", REPOSITORY, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "note: answers end at" in done.stderr

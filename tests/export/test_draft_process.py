@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from export import draft_process
-from export.calibration_store import folder_of
-from export.checkpoint import GENERATED
+from export.calibrate.store import folder_of
+from export.checkpoint.checkpoint import GENERATED
 from export.draft_process import ended, export_apart, is_large
 from export.request import Request
-from runtime.bundle import Bundle
-from runtime.cli import main
+from runtime.bundle.bundle import Bundle
+from runtime.cli.main import main
 from runtime.errors import GemmaError
 
 

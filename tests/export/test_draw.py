@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.draw import BLOCK, ROWS, draw
+from export.calibrate.draw import BLOCK, ROWS, draw
 
 COUNT = 20_000
 

@@ -10,11 +10,11 @@ pytest.importorskip("executorch", reason="the extra executorch is not installed"
 
 from executorch.runtime import Runtime  # noqa: E402
 
-from export.executorch_linears import contained_linear  # noqa: E402
-from export.executorch_methods import Method  # noqa: E402
-from export.executorch_program import write_program  # noqa: E402
-from export.executorch_weights import contained  # noqa: E402
-from export.xnnpack_graph import Builder, Value  # noqa: E402
+from export.to_executorch.containers import contained  # noqa: E402
+from export.to_executorch.linears import contained_linear  # noqa: E402
+from export.to_executorch.methods import Method  # noqa: E402
+from export.to_executorch.program import write_program  # noqa: E402
+from export.to_executorch.xnnpack_graph import Builder, Value  # noqa: E402
 from quantize.affine import Quantized, quantize  # noqa: E402
 from quantize.pack import pack, unpack  # noqa: E402
 from quantize.scheme import Scheme  # noqa: E402

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.flatbuffer import Broken, Table
+from export.to_executorch.flatbuffer import Broken, Table
 
 # Root at 12: a vtable of 8 bytes at 4, then a table whose field 0 is 7 and field 1 a vector of two numbers.
 SOUND = struct.pack("<IHHHHiIIIII", 12, 8, 12, 4, 8, 8, 7, 4, 2, 5, 6)

@@ -25,11 +25,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from export.checkpoint import Checkpoint
+from export.checkpoint.checkpoint import Checkpoint
 from export.pipeline import export_bundle
 from quantize.recipe import RECIPES
-from runtime.bundle import Bundle
-from runtime.decoder import Decoder
+from runtime.bundle.bundle import Bundle
+from runtime.engine.onnx import Decoder
 from runtime.errors import GemmaError
 
 RELATIVE = 1e-4  # of the largest logit

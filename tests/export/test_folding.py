@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tiny
 
-from export.checkpoint import Checkpoint
-from export.folding import INPUTS, fold_layer, folds_values
+from export.calibrate.folding import INPUTS, fold_layer, folds_values
+from export.checkpoint.checkpoint import Checkpoint
 from export.reference import FloatSource, hidden_states, load_layer, logits
 
 

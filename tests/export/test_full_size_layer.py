@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from export import calibrate as room
-from export.calibration_store import Key, Store
+from export.calibrate.store import Key, Store
 from export.reference import FloatSource, load_layer
-from export.shapes import named_shape
+from export.synth.shapes import named_shape
 from export.synth_bundle import generated
 from quantize.recipe import RECIPES
-from runtime.resident_memory import peak_rss
+from runtime.machine.resident_memory import peak_rss
 
 tokens, recipe, rng = 2048, RECIPES["int4"], np.random.default_rng(0)
 with generated(named_shape("e2b")) as checkpoint, torch.no_grad():

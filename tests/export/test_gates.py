@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from conftest import SAMPLE
 
-from export.checkpoint import GENERATED
+from export.checkpoint.checkpoint import GENERATED
 from export.pipeline import export_bundle
-from export.verify import FLIPPED, Asked, judge, kl
+from export.prove.compare import FLIPPED, Asked, judge, kl
 from quantize.recipe import RECIPES, rules
 from quantize.scheme import INT2_B64, INT8
-from runtime.bundle import Bundle
-from runtime.cli import main
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.parity import Greedy, Parity, Report, Reports
+from runtime.cli.main import main
 from runtime.errors import GemmaError
-from runtime.parity import Greedy, Parity, Report, Reports
 
 GOOD = Parity(100, 1.0, 0.0, 0.0, 0.0, 0.0)
 INT4 = Asked(RECIPES["int4"])

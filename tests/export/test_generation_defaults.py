@@ -11,10 +11,10 @@ import pytest
 import tiny
 from transformers import GenerationConfig
 
-from export.checkpoint import Checkpoint
-from export.generation_defaults import NOT_DONE, TOP_K, generation_defaults, not_done
-from export.side_files import SideFiles, read_side_files
-from runtime.cli import main
+from export.checkpoint.checkpoint import Checkpoint
+from export.language.generation_defaults import NOT_DONE, TOP_K, generation_defaults, not_done
+from export.language.side_files import SideFiles, read_side_files
+from runtime.cli.main import main
 from runtime.errors import GemmaError
 
 

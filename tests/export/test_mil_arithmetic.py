@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.mil_arithmetic import ARITHMETIC
+from export.to_coreml.arithmetic import ARITHMETIC
 
 RNG = np.random.default_rng(0)
 X, Y = (RNG.standard_normal((2, 3, 8)).astype(np.float32) for _ in range(2))

@@ -13,10 +13,10 @@ pytest.importorskip("coremltools", reason="the extra coreml is not installed")
 from coremltools.proto import MIL_pb2 as mil
 from coremltools.proto import Model_pb2
 
-from export.mil_evaluator import Program
-from export.mil_operators import Translation
-from export.mil_program import FunctionBuilder, Stored, Value
-from export.weight_bin import WeightWriter
+from export.to_coreml.evaluator import Program
+from export.to_coreml.operators import Translation
+from export.to_coreml.program import FunctionBuilder, Stored, Value
+from export.to_coreml.weight_bin import WeightWriter
 from runtime.errors import GemmaError
 
 X = np.random.default_rng(0).standard_normal((1, 2, 16)).astype(np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.mil_movement import MOVEMENT
+from export.to_coreml.movement import MOVEMENT
 
 X = np.arange(48, dtype=np.float32).reshape(2, 4, 6)
 T = torch.from_numpy(X)

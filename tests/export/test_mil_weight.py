@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.mil_weight import Weight
+from export.to_coreml.weight import Weight
 
 
 def weight(scales: np.ndarray, dtype: str = "int4") -> Weight:

@@ -7,10 +7,10 @@ import pytest
 import tiny
 import torch
 
-from export.checkpoint import Checkpoint
-from export.model import Decoder
+from export.checkpoint.checkpoint import Checkpoint
+from export.model.decoder import Decoder
 from export.reference import FloatSource, hidden_states, logits, tables, whole
-from runtime.manifest import Rope
+from runtime.bundle.manifest import Rope
 
 LENGTH = 3 * tiny.WINDOW + 40
 TOLERANCE = 1e-4

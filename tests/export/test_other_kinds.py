@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.checkpoint import Checkpoint
+from export.checkpoint.checkpoint import Checkpoint
 from runtime.errors import GemmaError
 
 WHOLE = "model.safetensors"

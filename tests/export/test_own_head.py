@@ -16,23 +16,25 @@ from ranged import reference
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma4Config
 
-from export import checkpoint as checkpoint_module
-from export import onnx_lowering, prove, verify
-from export.checkpoint import Checkpoint
+from export.checkpoint import checkpoint as checkpoint_module
+from export.checkpoint.checkpoint import Checkpoint
+from export.checkpoint.same_values import PIECE, same_values
 from export.choose_recipe import suited
 from export.inspect_checkpoint import facts
 from export.pipeline import export_bundle
-from export.read_onnx import stored_weights
-from export.same_values import PIECE, same_values
-from export.weights import quantize_weights
+from export.prove import compare as verify
+from export.prove import seal as prove
+from export.to_onnx import builder as onnx_lowering
+from export.to_onnx.read import stored_weights
+from export.weights.linears import quantize_weights
 from quantize.affine import quantize
 from quantize.recipe import RECIPES, RELEASED
 from quantize.scheme import FLOAT, INT4_B32
-from runtime.bundle import Bundle
-from runtime.cli import main
-from runtime.decoder import Decoder
+from runtime.bundle.bundle import Bundle
+from runtime.cli.main import main
+from runtime.engine.executorch import ExecutorchDecoder
+from runtime.engine.onnx import Decoder
 from runtime.errors import GemmaError
-from runtime.executorch_decoder import ExecutorchDecoder
 
 WEIGHTS, HEAD = "model.safetensors", "lm_head.weight"
 IDS = np.random.default_rng(3).integers(3, tiny.VOCAB, 21)
@@ -225,8 +227,8 @@ def test_the_sample_answers_what_transformers_answers(tmp_path):
 @pytest.mark.slow
 def test_a_float_package_of_core_ml_answers_what_transformers_answers(own, tmp_path, monkeypatch):
     pytest.importorskip("coremltools", reason="the extra coreml is not installed")
-    from export import to_coreml
-    from export.coreml_decoder import CoreMLDecoder
+    from export.to_coreml import lower as to_coreml
+    from export.to_coreml.decoder import CoreMLDecoder
 
     monkeypatch.setattr(to_coreml, "TOKENS", 16)
     for module in (prove, verify):
@@ -251,8 +253,8 @@ def test_a_program_of_executorch_answers_what_transformers_answers(own, tmp_path
 
 @pytest.mark.slow
 def test_a_calibrated_bundle_holds_it_at_8_bits_in_one_stage(own, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.calibration_text.TOKENS", {"quick": 512, "gptq": 512})
-    monkeypatch.setattr("export.calibration_text.LENGTH", 16)
+    monkeypatch.setattr("export.calibrate.text.TOKENS", {"quick": 512, "gptq": 512})
+    monkeypatch.setattr("export.calibrate.text.LENGTH", 16)
     export_bundle(own("e2b"), tmp_path / "x.bundle", ["onnx"], RECIPES["int4"])
     bundle = Bundle.open(tmp_path / "x.bundle")
     head = load_file(own("e2b") / WEIGHTS)[HEAD].numpy()

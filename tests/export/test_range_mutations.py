@@ -11,18 +11,19 @@ import pytest
 import ranged
 from onnx import helper, numpy_helper
 
-from export import pipeline, to_onnx
-from export.capture import capture
-from export.config import ActivationScales
+from export import pipeline
+from export.model.capture import capture
+from export.model.config import ActivationScales
 from export.pipeline import export_bundle
-from export.read_onnx import Neighbours
-from export.shapes import named_shape
-from export.synth import synthesize
+from export.synth.shapes import named_shape
+from export.synth.write import synthesize
 from export.targets import load_target
+from export.to_onnx import lower as to_onnx
+from export.to_onnx.read import Neighbours
 from quantize.recipe import RECIPES, RELEASED
-from runtime.bundle import Bundle
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.parity import Reports
 from runtime.errors import GemmaError
-from runtime.parity import Reports
 
 SHAPES = ("e2b-qat-mobile-tiny", "e4b-qat-mobile-tiny")
 

@@ -12,12 +12,12 @@ pytest.importorskip("coremltools", reason="the extra coreml is not installed")
 
 from coremltools.proto import Model_pb2
 
-from export import to_coreml
-from export.capture import capture
-from export.check_weights import check_weights
-from export.checkpoint import Checkpoint
-from export.read_coreml import kept_scales, stored_integers
-from export.weights import quantize_weights
+from export.checkpoint.checkpoint import Checkpoint
+from export.model.capture import capture
+from export.prove.check_weights import check_weights
+from export.to_coreml import lower as to_coreml
+from export.to_coreml.read import kept_scales, stored_integers
+from export.weights.linears import quantize_weights
 from quantize.affine import Quantized
 from quantize.recipe import RECIPES, rules
 from quantize.scheme import Scheme

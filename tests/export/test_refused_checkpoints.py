@@ -21,9 +21,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from export import cmd_export
-from export.checkpoint import Checkpoint
-from runtime.bundle import Bundle, check_destination
-from runtime.cli import main
+from export.checkpoint.checkpoint import Checkpoint
+from runtime.bundle.bundle import Bundle, check_destination
+from runtime.cli.main import main
 from runtime.errors import GemmaError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -360,7 +360,7 @@ import os, signal, sys
 from pathlib import Path
 from export import pipeline
 from quantize.recipe import RECIPES
-from runtime import bundle
+from runtime.bundle import bundle
 
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from conftest import SAMPLE
 
-from export import conversation_forms
-from export.checkpoint import Checkpoint
-from export.conversation_forms import check_turn_end, rendered_forms, turn_end
+from export.checkpoint.checkpoint import Checkpoint
+from export.language import conversation_forms
+from export.language.conversation_forms import check_turn_end, rendered_forms, turn_end
+from export.language.side_files import read_side_files
 from export.pipeline import export_bundle
-from export.side_files import read_side_files
 from quantize.recipe import RECIPES
-from runtime import call_grammar, structured
+from runtime.calls import grammar as call_grammar
 from runtime.errors import GemmaError
-from runtime.tokenizer import Tokenizer
+from runtime.language.tokenizer import Tokenizer
+from runtime.session import structured
 
 SPLIT = "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content | trim }}<turn|>\n{% endfor %}"
 TEMPLATES = {

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from export.released_bits import parse_bits
-from export.shapes import RELEASED
+from export.model.released_bits import parse_bits
+from export.synth.shapes import RELEASED
 
 CONFIGS = ("e2b-qat-mobile", "e4b-qat-mobile")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import SAMPLE
 
-from runtime.cli import main
+from runtime.cli.main import main
 
 DAMAGED = "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content }}END{% endfor %}"
 

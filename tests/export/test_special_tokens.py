@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from export.special_tokens import special_tokens
+from export.language.special_tokens import special_tokens
 from runtime.errors import GemmaError
 
 WHOLE = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.checkpoint import Checkpoint
-from export.split import row_format, row_tables, split_rows
+from export.checkpoint.checkpoint import Checkpoint
+from export.weights.row_files import row_format, row_tables, split_rows
 from quantize.affine import quantize
 from quantize.recipe import Gate, Recipe, rules
 from quantize.scheme import FLOAT, INT4_B32, INT8, Scheme
+from runtime.bundle.row_table import RowTable
 from runtime.errors import GemmaError
-from runtime.row_table import RowTable
 
 
 def recipe(scheme: Scheme) -> Recipe:

@@ -17,22 +17,22 @@ from onnx import helper, numpy_helper
 from safetensors.torch import load_file, save_file
 from transformers.integrations.gemma_quant import apply_srq
 
-from export import onnx_lowering
-from export.checkpoint import Checkpoint
-from export.config import FLOATS
+from export.checkpoint.checkpoint import Checkpoint
 from export.inspect_checkpoint import facts
-from export.onnx_exact import open_exact
-from export.operators import fake_quantize
+from export.model.config import FLOATS
+from export.model.operators import fake_quantize
 from export.pipeline import export_bundle
-from export.read_onnx import Neighbours, stored_scales
 from export.reference import FloatSource, hidden_states, logits
 from export.targets import runners
+from export.to_onnx import builder as onnx_lowering
+from export.to_onnx.exact import open_exact
+from export.to_onnx.read import Neighbours, stored_scales
 from quantize.recipe import RECIPES, RELEASED
 from quantize.scheme import FLOAT
-from runtime.bundle import Bundle, seal, sha256
-from runtime.cli import main
-from runtime.manifest import File
-from runtime.parity import Reports
+from runtime.bundle.bundle import Bundle, seal, sha256
+from runtime.bundle.manifest import File
+from runtime.bundle.parity import Reports
+from runtime.cli.main import main
 
 SHAPES = ("e2b-qat-mobile-tiny", "e4b-qat-mobile-tiny")
 TEXTS, LENGTH, FIRST, LAST_ID = 16, 64, 3, 900

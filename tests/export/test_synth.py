@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
-from export import synth
-from export.checkpoint import GENERATED, Checkpoint
-from export.config import parse_config
-from export.generated import BLOCK, Block, GeneratedEntry, Normal
-from export.shapes import RELEASED, SHAPES, named_shape, released_tensors
-from export.synth import generated_checkpoint, shards, synthesize
-from export.synth_tokenizer import synth_tokenizer
-from runtime import cli
+from export.checkpoint.checkpoint import GENERATED, Checkpoint
+from export.model.config import parse_config
+from export.synth import write as synth
+from export.synth.generated import BLOCK, Block, GeneratedEntry, Normal
+from export.synth.shapes import RELEASED, SHAPES, named_shape, released_tensors
+from export.synth.tokenizer import synth_tokenizer
+from export.synth.write import generated_checkpoint, shards, synthesize
+from runtime.cli import main as cli
 from runtime.errors import GemmaError
 
 TINY = [name for name in SHAPES if name.endswith("-tiny")]

@@ -14,15 +14,18 @@ pytest.importorskip("coremltools", reason="the extra coreml is not installed")
 from coremltools.proto import MIL_pb2 as mil
 from coremltools.proto import Model_pb2
 
-from export import pipeline, prove, to_coreml, verify
-from export.config import ActivationScales
-from export.mil_program import FunctionBuilder, Stored
+from export import pipeline
+from export.model.config import ActivationScales
+from export.prove import compare as verify
+from export.prove import seal as prove
 from export.targets import load_targets
-from export.weights import Weights
+from export.to_coreml import lower as to_coreml
+from export.to_coreml.program import FunctionBuilder, Stored
+from export.weights.linears import Weights
 from quantize.recipe import RECIPES
 from quantize.scheme import Scheme
-from runtime.bundle import Bundle
-from runtime.cli import main
+from runtime.bundle.bundle import Bundle
+from runtime.cli.main import main
 from runtime.errors import GemmaError
 
 
@@ -83,7 +86,7 @@ def test_both_functions_are_described(made):
 
 def test_a_parity_report_has_both_precisions(made):
     bundle, artifact = made
-    from runtime.parity import Reports
+    from runtime.bundle.parity import Reports
 
     reports = {one.artifact: one.against["quantized"] for one in bundle.json("parity.json", Reports).reports}
     assert list(reports) == ["coreml float32", "coreml float16"]
@@ -193,7 +196,9 @@ def test_the_file_is_as_large_as_integers_and_scales(tmp_path):
 
 
 def test_a_missing_extra_is_one_sentence(monkeypatch):
-    for name in [name for name in sys.modules if name.startswith(("coremltools", "export.to_coreml", "export.mil_"))]:
+    for name in [
+        name for name in sys.modules if name.startswith(("coremltools", "export.to_coreml.lower", "export.mil_"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(GemmaError, match="target coreml needs the package coremltools") as refused:

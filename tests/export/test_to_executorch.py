@@ -17,24 +17,27 @@ from executorch.exir import schema  # noqa: E402
 from executorch.runtime import Runtime  # noqa: E402
 from xnnpack_evaluator import EagerProgram  # noqa: E402
 
-from export import executorch_methods, executorch_program, targets, to_executorch  # noqa: E402
-from export.capture import capture  # noqa: E402
-from export.check_weights import check_weights  # noqa: E402
-from export.checkpoint import Checkpoint  # noqa: E402
-from export.config import GemmaConfig  # noqa: E402
-from export.executorch_methods import Method  # noqa: E402
+from export import targets  # noqa: E402
+from export.checkpoint.checkpoint import Checkpoint  # noqa: E402
+from export.model.capture import capture  # noqa: E402
+from export.model.config import GemmaConfig  # noqa: E402
 from export.pipeline import export_bundle  # noqa: E402
-from export.read_executorch import File, stored_weights  # noqa: E402
-from export.weights import Weights, quantize_weights  # noqa: E402
-from export.xnnpack_graph import Part  # noqa: E402
+from export.prove.check_weights import check_weights  # noqa: E402
+from export.to_executorch import lower as to_executorch  # noqa: E402
+from export.to_executorch import methods as executorch_methods  # noqa: E402
+from export.to_executorch import program as executorch_program  # noqa: E402
+from export.to_executorch.methods import Method  # noqa: E402
+from export.to_executorch.read import File, stored_weights  # noqa: E402
+from export.to_executorch.xnnpack_graph import Part  # noqa: E402
+from export.weights.linears import Weights, quantize_weights  # noqa: E402
 from quantize import affine  # noqa: E402
 from quantize.recipe import Gate, Recipe, rules  # noqa: E402
 from quantize.scheme import Scheme  # noqa: E402
-from runtime.bundle import Bundle  # noqa: E402
-from runtime.cli import main  # noqa: E402
+from runtime.bundle.bundle import Bundle  # noqa: E402
+from runtime.bundle.parity import Reports  # noqa: E402
+from runtime.cli.main import main  # noqa: E402
+from runtime.engine.executorch import ExecutorchDecoder  # noqa: E402
 from runtime.errors import GemmaError  # noqa: E402
-from runtime.executorch_decoder import ExecutorchDecoder  # noqa: E402
-from runtime.parity import Reports  # noqa: E402
 
 pytestmark = pytest.mark.slow
 NEAR = 5e-3  # of the largest logit
@@ -341,7 +344,7 @@ def test_a_missing_extra_is_one_sentence(lowered, monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(name="executorch")
 
-    monkeypatch.setattr("runtime.executorch_decoder.import_module", missing)
+    monkeypatch.setattr("runtime.engine.executorch.import_module", missing)
     with pytest.raises(GemmaError, match="executorch, which is not installed"):
         ExecutorchDecoder(lowered("e2b").bundle)
     monkeypatch.setattr(targets, "import_module", lambda *names: missing(names))

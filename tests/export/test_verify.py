@@ -11,30 +11,25 @@ import onnx
 import pytest
 import torch
 
-from export import onnx_lowering, pipeline, to_onnx, verify
-from export.capture import capture
-from export.check_weights import check_weights
-from export.checkpoint import Checkpoint
+from export import pipeline
+from export.checkpoint.checkpoint import Checkpoint
+from export.model.capture import capture
 from export.pipeline import export_bundle
-from export.read_onnx import mapped, stored_weights
-from export.readings import merged
+from export.prove import compare as verify
+from export.prove.check_weights import check_weights
+from export.prove.compare import Reading, artifact_logits, few_lengths, kl, lengths, short_lengths, spans
+from export.prove.readings import merged
 from export.reference import FloatSource, QuantizedSource
-from export.verify import (
-    Reading,
-    artifact_logits,
-    few_lengths,
-    kl,
-    lengths,
-    short_lengths,
-    spans,
-)
-from export.weights import quantize_weights
+from export.to_onnx import builder as onnx_lowering
+from export.to_onnx import lower as to_onnx
+from export.to_onnx.read import mapped, stored_weights
+from export.weights.linears import quantize_weights
 from quantize.recipe import RECIPES
-from runtime.bundle import Bundle, describe, seal
-from runtime.cli import main
-from runtime.decoder import Decoder
+from runtime.bundle.bundle import Bundle, describe, seal
+from runtime.bundle.parity import Reports
+from runtime.cli.main import main
+from runtime.engine.onnx import Decoder
 from runtime.errors import GemmaError
-from runtime.parity import Reports
 
 CACHE_ATTRIBUTES = {"k_quant_type", "v_quant_type", "kv_cache_bit_width"}  # 1.29 has them
 

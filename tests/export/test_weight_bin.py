@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.weight_bin import ALIGNMENT, WeightFile, WeightWriter, bytes_of, unpacked
+from export.to_coreml.weight_bin import ALIGNMENT, WeightFile, WeightWriter, bytes_of, unpacked
 from runtime.errors import GemmaError
 
 

@@ -8,11 +8,11 @@ import tiny
 import torch
 from conftest import SAMPLE
 
-from export.checkpoint import Checkpoint
+from export.calibrate.speak import KEPT_BYTES, Script, script, steps, write
+from export.checkpoint.checkpoint import Checkpoint
+from export.language.side_files import read_side_files
 from export.reference import FloatSource, hidden_states
-from export.side_files import read_side_files
-from export.write_text import KEPT_BYTES, Script, script, steps, write
-from runtime.tokenizer import Tokenizer
+from runtime.language.tokenizer import Tokenizer
 
 PLAIN = Script((2,), ((2,),), frozenset((1,)))
 
@@ -25,7 +25,7 @@ def speaker():
 @pytest.mark.parametrize("name", tiny.CONFIGS)
 @pytest.mark.parametrize("kept", [0, KEPT_BYTES])
 def test_each_step_sees_what_the_float_model_sees(checkpoint, monkeypatch, name, kept):
-    monkeypatch.setattr("export.write_text.KEPT_BYTES", kept)
+    monkeypatch.setattr("export.calibrate.speak.KEPT_BYTES", kept)
     source = FloatSource(Checkpoint.open(checkpoint(name)))
     made = np.random.default_rng(0).integers(3, tiny.VOCAB, (3, 30))
     with torch.no_grad():

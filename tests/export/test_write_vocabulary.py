@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from export.synth_tokenizer import synth_tokenizer
-from export.write_vocabulary import NAME, other_kind, write_vocabulary
-from runtime.vocabulary import ADDED, BYTE, CONTROL, NORMAL, Vocabulary
+from export.language.vocabulary import NAME, other_kind, write_vocabulary
+from export.synth.tokenizer import synth_tokenizer
+from runtime.bundle.vocabulary import ADDED, BYTE, CONTROL, NORMAL, Vocabulary
 
 SAMPLE = Path(__file__).parent.parent / "sample" / "checkpoint" / "tokenizer.json"
 

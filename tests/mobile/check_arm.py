@@ -14,9 +14,9 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from runtime.bundle import Bundle
-from runtime.decoder import Decoder
-from runtime.golden import Goldens, check, record
+from runtime.bundle.bundle import Bundle
+from runtime.engine.golden import Goldens, check, record
+from runtime.engine.onnx import Decoder
 
 
 def opened(folder: Path, *, plain: bool) -> Bundle:

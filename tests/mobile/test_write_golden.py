@@ -9,7 +9,7 @@ import pytest
 from hostile import CASES
 from mobile.write_golden import main
 
-from runtime.bundle import Bundle
+from runtime.bundle.bundle import Bundle
 from runtime.errors import GemmaError
 
 pytestmark = pytest.mark.slow

@@ -20,8 +20,8 @@ from coremltools.proto import Model_pb2
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from export.coreml_decoder import CoreMLDecoder  # noqa: E402
-from runtime.bundle import Bundle  # noqa: E402
+from export.to_coreml.decoder import CoreMLDecoder  # noqa: E402
+from runtime.bundle.bundle import Bundle  # noqa: E402
 
 DTYPES = {65568: "float32", 65552: "float16", 131104: "int32"}  # MLMultiArrayDataType
 CALLS = ((0, 1), (0, 5), (3, 128), (40, 1), (500, 77), (2000, 1), (2000, 128))  # position, tokens

@@ -21,12 +21,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import tiny  # noqa: E402
 
-from export import to_executorch  # noqa: E402
 from export.pipeline import export_bundle  # noqa: E402
+from export.to_executorch import lower as to_executorch  # noqa: E402
 from quantize.recipe import RECIPES  # noqa: E402
-from runtime.bundle import Bundle  # noqa: E402
-from runtime.sampler import Sampling  # noqa: E402
-from runtime.session import Session  # noqa: E402
+from runtime.bundle.bundle import Bundle  # noqa: E402
+from runtime.engine.sampler import Sampling  # noqa: E402
+from runtime.session.session import Session  # noqa: E402
 
 TOKENS = 24
 CALL = 16  # tokens of prefill: more than a tiny window

@@ -24,17 +24,18 @@ from conversations import CONSTRUCTS, CONVERSATIONS, SNIPPETS  # noqa: E402
 from hostile import CASES  # noqa: E402
 from mobile.chats import chats, write_other_vocabulary  # noqa: E402
 
-from runtime.answer_reader import AnswerReader  # noqa: E402
-from runtime.bundle import Bundle  # noqa: E402
-from runtime.decoder import open_tables  # noqa: E402
-from runtime.events import Text, Thought, Token  # noqa: E402
-from runtime.manifest import Manifest  # noqa: E402
-from runtime.memory_plan import longest_context, plan  # noqa: E402
-from runtime.rotary import rotary_table  # noqa: E402
-from runtime.sampler import Sampler, Sampling, SplitMix64  # noqa: E402
-from runtime.session import Session  # noqa: E402
-from runtime.tokenizer import Tokenizer, environment  # noqa: E402
-from runtime.vocabulary import AWKWARD  # noqa: E402
+from runtime.bundle.bundle import Bundle  # noqa: E402
+from runtime.bundle.manifest import Manifest  # noqa: E402
+from runtime.bundle.splitmix import SplitMix64  # noqa: E402
+from runtime.bundle.vocabulary import AWKWARD  # noqa: E402
+from runtime.engine.memory_plan import longest_context, plan  # noqa: E402
+from runtime.engine.onnx import open_tables  # noqa: E402
+from runtime.engine.rotary import rotary_table  # noqa: E402
+from runtime.engine.sampler import Sampler, Sampling  # noqa: E402
+from runtime.language.events import Text, Thought, Token  # noqa: E402
+from runtime.language.tokenizer import Tokenizer, environment  # noqa: E402
+from runtime.session.answer_reader import AnswerReader  # noqa: E402
+from runtime.session.session import Session  # noqa: E402
 
 LINES = 10_000
 CONTEXTS = (1, 512, 1024, 1025, 8192, 32768, 131072)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import tiny
 
-from export.config import parse_config
-from export.split import row_tables
-from export.weights import units
+from export.model.config import parse_config
+from export.weights.linears import units
+from export.weights.row_files import row_tables
 from quantize.recipe import DEFAULT, RECIPES, Gate, Recipe, rules
 from quantize.scheme import FLOAT, INT4_B32, INT4_B128, INT8, INT8_B32
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.bundle import Bundle
-from runtime.decoder import Decoder
+from runtime.bundle.bundle import Bundle
+from runtime.engine.onnx import Decoder
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 from onnx import ModelProto, TensorProto, helper
 
-from runtime.bandwidth import read_bandwidth
+from runtime.machine.bandwidth import read_bandwidth
 
 RUNS = 15
 BLOCKS = (16, 32, 64, 128, 256)  # that onnxruntime knows

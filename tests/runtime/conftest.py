@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from runtime.bundle import Bundle
-from runtime.tokenizer import Tokenizer
+from runtime.bundle.bundle import Bundle
+from runtime.language.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.answer_reader import AnswerReader
-from runtime.bundle import Bundle
-from runtime.call_text import render_call
-from runtime.call_values import arguments_of
-from runtime.control_tokens import QUOTE, ControlTokens
-from runtime.events import Text, Thought, ToolCall, assistant_message, tool_message
-from runtime.tokenizer import Tokenizer
+from runtime.bundle.bundle import Bundle
+from runtime.calls.text import render_call
+from runtime.calls.values import arguments_of
+from runtime.language.control_tokens import QUOTE, ControlTokens
+from runtime.language.events import Text, Thought, ToolCall, assistant_message, tool_message
+from runtime.language.tokenizer import Tokenizer
+from runtime.session.answer_reader import AnswerReader
 
 PROMPT = "<bos><|turn>user\nhi<turn|>\n<|turn>model\n"
 # No "▁": the sample's tokenizer, like Gemma's, makes a space of it.

@@ -9,13 +9,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from runtime import bandwidth, cli, cmd_bench
-from runtime.bandwidth import read_bandwidth
-from runtime.bench import Figures, bytes_per_token
-from runtime.bench_page import page, table
-from runtime.bundle import Bundle
-from runtime.decoder import Decoder
-from runtime.resident_memory import peak_rss
+from runtime.bundle.bundle import Bundle
+from runtime.cli import cmd_bench
+from runtime.cli import main as cli
+from runtime.engine.onnx import Decoder
+from runtime.machine import bandwidth
+from runtime.machine.bandwidth import read_bandwidth
+from runtime.machine.resident_memory import peak_rss
+from runtime.measure.bench import Figures, bytes_per_token
+from runtime.measure.bench_page import page, table
 
 SHORT = ["--prompt-tokens", "8", "--new-tokens", "3", "--repeat", "2", "--threads", "1"]
 

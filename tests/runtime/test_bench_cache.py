@@ -13,13 +13,14 @@ import pytest
 
 from export import synth_bundle
 from export.pipeline import export_bundle
-from export.shapes import named_shape
-from export.synth import synthesize
+from export.synth.shapes import named_shape
+from export.synth.write import synthesize
 from quantize.recipe import RECIPES
-from runtime import cli, cmd_bench
-from runtime.bench_cache import cache_folder, cached
-from runtime.bundle import Bundle
+from runtime.bundle.bundle import Bundle
+from runtime.cli import cmd_bench
+from runtime.cli import main as cli
 from runtime.errors import GemmaError
+from runtime.measure.bench_cache import cache_folder, cached
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["--prompt-tokens", "8", "--new-tokens", "2", "--repeat", "1", "--threads", "1", "--json"]
@@ -42,7 +43,7 @@ def call(capfd):
 
 @pytest.mark.slow
 def test_a_shape_is_made_once_measured_listed_and_removed(home, call):
-    code = "import sys; from runtime.cli import main; sys.exit(main())"
+    code = "import sys; from runtime.cli.main import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code, *MADE], cwd=ROOT, capture_output=True, text=True, check=True)
     figures = json.loads(done.stdout)
     assert figures["decode_tok_s"] > 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import llguidance
 import pytest
 
-from runtime.bundle import Bundle
-from runtime.call_grammar import call_grammar
-from runtime.control_tokens import ControlTokens
-from runtime.tokenizer import Tokenizer
-from runtime.tool_schema import declarations
+from runtime.bundle.bundle import Bundle
+from runtime.calls.grammar import call_grammar
+from runtime.calls.tool_schema import declarations
+from runtime.language.control_tokens import ControlTokens
+from runtime.language.tokenizer import Tokenizer
 
 Q = '<|"|>'
 PROPERTIES = {

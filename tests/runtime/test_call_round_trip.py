@@ -17,13 +17,13 @@ import llguidance
 import pytest
 from drawn_schemas import Drawn, walk
 
-from runtime.bundle import Bundle
-from runtime.call_grammar import call_grammar
-from runtime.call_syntax import CallParser
-from runtime.control_tokens import ControlTokens
+from runtime.bundle.bundle import Bundle
+from runtime.calls.grammar import call_grammar
+from runtime.calls.syntax import CallParser
+from runtime.calls.tool_schema import declarations, read_call
 from runtime.errors import GemmaError
-from runtime.tokenizer import Tokenizer
-from runtime.tool_schema import declarations, read_call
+from runtime.language.control_tokens import ControlTokens
+from runtime.language.tokenizer import Tokenizer
 
 SCHEMAS = int(os.environ.get("GEMMA_EDGE_CALLS", "1000"))
 PARTS = 4

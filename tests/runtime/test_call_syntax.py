@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.call_syntax import CallError, CallParser
-from runtime.call_text import render_call
-from runtime.call_values import arguments_of, parse_call
-from runtime.control_tokens import QUOTE
-from runtime.tokenizer import environment
+from runtime.calls.syntax import CallError, CallParser
+from runtime.calls.text import render_call
+from runtime.calls.values import arguments_of, parse_call
+from runtime.language.control_tokens import QUOTE
+from runtime.language.tokenizer import environment
 
 SETTINGS = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(lambda text: QUOTE not in text)

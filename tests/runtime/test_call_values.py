@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.call_syntax import CallError, CallParser
-from runtime.call_text import render_call
-from runtime.call_values import parse_call, scalar
-from runtime.control_tokens import QUOTE
-from runtime.tool_schema import declarations, read_call
+from runtime.calls.syntax import CallError, CallParser
+from runtime.calls.text import render_call
+from runtime.calls.tool_schema import declarations, read_call
+from runtime.calls.values import parse_call, scalar
+from runtime.language.control_tokens import QUOTE
 
 Q = QUOTE
 SETTINGS = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))

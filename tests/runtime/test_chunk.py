@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime.chunk import CHUNK, LEAST, SCORES, chunk_at, chunks
+from runtime.engine.chunk import CHUNK, LEAST, SCORES, chunk_at, chunks
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-MAIN = "import sys; from runtime.cli import main; sys.exit(main(sys.argv[1:]))"
+MAIN = "import sys; from runtime.cli.main import main; sys.exit(main(sys.argv[1:]))"
 REQUIREMENTS = {
     "openai": "openai==3.57.0",
     "langchain": "langchain-openai==1.7.4",

@@ -8,9 +8,11 @@ import sys
 
 import pytest
 
-from runtime import cli, cmd_eval, page
-from runtime.bundle import Bundle
-from runtime.cmd_inspect import sizes
+from runtime.bundle.bundle import Bundle
+from runtime.cli import cmd_eval
+from runtime.cli import main as cli
+from runtime.cli.cmd_inspect import sizes
+from runtime.measure import page
 
 WORDS = ["--window-tokens", 32, "--windows", 2, "--threads", 1]
 KEYS = ["text", "windows", "window_tokens", "positions", "threads", "against", "bundles"]
@@ -79,7 +81,7 @@ def test_the_page_has_the_divergence(gemma_edge, bundle, checkpoint, text, tmp_p
 def test_perplexity_alone_never_loads_torch(bundle, text, tmp_path):
     code = """
 import sys
-from runtime.cli import main
+from runtime.cli.main import main
 code = main(["eval", *sys.argv[1:]])
 heavy = {"torch", "onnx", "safetensors", "transformers", "ml_dtypes", "export", "quantize"} & set(sys.modules)
 sys.exit(f"loaded: {heavy}" if heavy else code)

@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from runtime import cmd_serve
-from runtime.cli import main
-from runtime.serve_guard import Allowed
+from runtime.cli import cmd_serve
+from runtime.cli.main import main
+from runtime.serve.guard import Allowed
 
 
 class Web:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.control_tokens import ControlTokens
+from runtime.language.control_tokens import ControlTokens
 
 GEMMA_4 = {
     "<|channel>": 100,

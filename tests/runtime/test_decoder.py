@@ -12,10 +12,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime import chunk as chunk_module
-from runtime import decoder as decoder_module
-from runtime.bundle import Bundle
-from runtime.decoder import Decoder
+from runtime.bundle.bundle import Bundle
+from runtime.engine import chunk as chunk_module
+from runtime.engine import onnx as decoder_module
+from runtime.engine.onnx import Decoder
 from runtime.errors import GemmaError
 
 RELATIVE = 1e-3

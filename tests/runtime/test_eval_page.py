@@ -7,8 +7,8 @@ import math
 import msgspec
 import pytest
 
-from runtime.eval_page import labels, page
-from runtime.evaluation import Divergence, Evaluation, Figures, table
+from runtime.measure.eval_page import labels, page
+from runtime.measure.evaluation import Divergence, Evaluation, Figures, table
 
 DIVERGENCE = Divergence(20.5, 0.0371, 1.25, 0.9375, 0.0456, [(256, 0.03), (272, 0.04)])
 SMALL = Figures("small.bundle", "int4", 1_234_567, 765_432, 21.125, DIVERGENCE)

@@ -8,13 +8,13 @@ import jsonschema
 import llguidance
 import pytest
 
-from runtime.call_grammar import call_grammar
-from runtime.call_text import value_pieces
+from runtime.calls.grammar import call_grammar
+from runtime.calls.text import value_pieces
+from runtime.calls.tool_schema import declarations
 from runtime.errors import GemmaError
-from runtime.guidance import bytes_as_tokens
-from runtime.json_form import json_grammar
-from runtime.json_schema import violation
-from runtime.tool_schema import declarations
+from runtime.schema.guidance import bytes_as_tokens
+from runtime.schema.json_form import json_grammar
+from runtime.schema.json_schema import violation
 
 QUOTE, CALL_END = 256, 257  # tokens of llguidance's tokenizer of bytes that no text has
 C = {"$defs": {"C": {"type": "string", "enum": ["red", "green"]}}}

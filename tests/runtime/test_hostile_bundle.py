@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from hostile import CASES, FILES, flip, reseal
 
-from runtime import bundle as bundle_module
-from runtime.bundle import MANIFEST, SEAL, Bundle, read_manifest, seal, sha256
-from runtime.cli import main
+from runtime.bundle import bundle as bundle_module
+from runtime.bundle.bundle import MANIFEST, SEAL, Bundle, read_manifest, seal, sha256
+from runtime.cli.main import main
+from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
-from runtime.sampler import Sampling
-from runtime.session import Session
+from runtime.session.session import Session
 
 RUN = ("run", "hello", "--max-new-tokens", "1", "--threads", "1")
 BENCH = ("bench", "--prompt-tokens", "2", "--new-tokens", "1", "--repeat", "1", "--threads", "1")

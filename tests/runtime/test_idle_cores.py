@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
-from runtime import idle_cores
-from runtime.idle_cores import running, usable_cores
+from runtime.machine import idle_cores
+from runtime.machine.idle_cores import running, usable_cores
 
 STAT = "cpu  1 2 3\nbtime 1\nprocesses 10\nprocs_running {}\nprocs_blocked 0\n"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="what else runs is known on Linux only")

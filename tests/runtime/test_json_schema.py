@@ -7,7 +7,7 @@ import re
 import pytest
 
 from runtime.errors import GemmaError
-from runtime.json_schema import violation
+from runtime.schema.json_schema import violation
 
 NESTED = {
     "type": "object",

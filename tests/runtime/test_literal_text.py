@@ -10,9 +10,9 @@ from conversations import ASKED, CONVERSATIONS, LOOKUP
 from mobile.chats import chats, write_other_vocabulary
 
 from runtime.errors import GemmaError
-from runtime.literal_text import SpecialTokens
-from runtime.system_messages import placed
-from runtime.tokenizer import Tokenizer
+from runtime.language.literal_text import SpecialTokens
+from runtime.language.system_messages import placed
+from runtime.language.tokenizer import Tokenizer
 
 HOLE = "\ue000"  # stands for a text in what transformers renders
 TEXTS = (

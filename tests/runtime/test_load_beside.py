@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from runtime.load_beside import load_beside
+from runtime.machine.load_beside import load_beside
 
 
 def busy(seconds: float) -> None:

@@ -10,9 +10,9 @@ import pytest
 CHAT = """
 import json, sys
 from pathlib import Path
-from runtime.events import assistant_message
-from runtime.sampler import Sampling
-from runtime.session import Session
+from runtime.language.events import assistant_message
+from runtime.engine.sampler import Sampling
+from runtime.session.session import Session
 
 def bytes_of(kind):
     return int(Path("/proc/self/status").read_text().split(kind + ":")[1].split()[0]) * 1024

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from runtime.mapped_weights import let_go, unchanged
+from runtime.machine.mapped_weights import let_go, unchanged
 
 PAGES = 64
 SMAPS = """\

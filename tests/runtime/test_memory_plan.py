@@ -11,15 +11,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from runtime import cli, context_length
-from runtime.available_memory import available, group_rooms
-from runtime.bundle import Bundle
-from runtime.cache import STEP
-from runtime.chunk import CHUNK
-from runtime.decoder import Decoder
+from runtime.bundle.bundle import Bundle
+from runtime.bundle.manifest import Manifest
+from runtime.cli import main as cli
+from runtime.engine import context_length
+from runtime.engine.cache import STEP
+from runtime.engine.chunk import CHUNK
+from runtime.engine.memory_plan import check_room, longest_context, plan, scores
+from runtime.engine.onnx import Decoder
 from runtime.errors import GemmaError
-from runtime.manifest import Manifest
-from runtime.memory_plan import check_room, longest_context, plan, scores
+from runtime.machine.available_memory import available, group_rooms
 
 HEADS = 4  # of the sample
 
@@ -68,9 +69,9 @@ def test_a_process_takes_what_was_planned(bundle, manifest, context, over):
 import sys
 from pathlib import Path
 import numpy as np
-from runtime.resident_memory import peak_rss
-from runtime.bundle import Bundle
-from runtime.decoder import Decoder
+from runtime.machine.resident_memory import peak_rss
+from runtime.bundle.bundle import Bundle
+from runtime.engine.onnx import Decoder
 decoder = Decoder(Bundle.open(Path(sys.argv[1])), 2)
 decoder.prefill(np.arange(int(sys.argv[2])))
 print(peak_rss())

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from runtime.errors import GemmaError
-from runtime.messages import checked, with_responses
+from runtime.language.messages import checked, with_responses
 
 ASKED = {"role": "user", "content": "hi"}
 CALLING = {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {}}}]}

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hostile import reseal
 
-from runtime.events import Text, ToolCall, assistant_message, tool_message
-from runtime.sampler import Sampling
-from runtime.session import Session
-from runtime.structured import Choice, JsonSchema, Regex
+from runtime.engine.sampler import Sampling
+from runtime.language.events import Text, ToolCall, assistant_message, tool_message
+from runtime.session.session import Session
+from runtime.session.structured import Choice, JsonSchema, Regex
 
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
 GREEDY = Sampling(temperature=0)

@@ -9,11 +9,11 @@ import pytest
 import tiny
 import torch
 
-from runtime import perplexity as module
-from runtime.bundle import Bundle
-from runtime.decoder import Decoder
+from runtime.bundle.bundle import Bundle
+from runtime.engine.onnx import Decoder
 from runtime.errors import GemmaError
-from runtime.perplexity import Windows, cut, perplexity, score, scored_logits, surprises
+from runtime.measure import perplexity as module
+from runtime.measure.perplexity import Windows, cut, perplexity, score, scored_logits, surprises
 
 TOKENS = 64
 

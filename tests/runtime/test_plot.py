@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from runtime.plot import BOTTOM, LEFT, RIGHT, TOP, Axis, Series, plot, round_step
+from runtime.measure.plot import BOTTOM, LEFT, RIGHT, TOP, Axis, Series, plot, round_step
 
 
 @pytest.mark.parametrize(("span", "step"), [(10, 2), (1, 0.2), (0.38, 0.1), (700, 200), (3e-7, 1e-7), (0, 1)])

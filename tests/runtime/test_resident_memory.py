@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.resident_memory import give_back, peak_rss, resident
+from runtime.machine.resident_memory import give_back, peak_rss, resident
 
 BYTES = 64 << 20
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ def test_what_is_held_counts_and_what_is_freed_does_not():
 
 KEEPS = """
 import numpy as np
-from runtime.resident_memory import keep_little, resident
+from runtime.machine.resident_memory import keep_little, resident
 if KEEP: keep_little()
 np.ones(30 << 20, np.uint8)  # freed at once: glibc now keeps blocks of this size
 held = []

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from runtime.manifest import Rope
-from runtime.resident_memory import resident
-from runtime.rotary import RotaryRows, frequencies, rotary_rows, rotary_table, untouched
+from runtime.bundle.manifest import Rope
+from runtime.engine.rotary import RotaryRows, frequencies, rotary_rows, rotary_table, untouched
+from runtime.machine.resident_memory import resident
 
 ROPE = Rope(theta=10000.0, head_dim=8, rotated_pairs=3)
 

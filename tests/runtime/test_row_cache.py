@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.head import Head
-from runtime.row_cache import RowCache
-from runtime.row_table import RowFormat, RowTable, products
-from runtime.sampler import best
+from runtime.bundle.row_cache import RowCache
+from runtime.bundle.row_table import RowFormat, RowTable, products
+from runtime.engine.head import Head
+from runtime.engine.sampler import best
 
 from .test_row_table import FORMATS, write
 
@@ -57,7 +57,7 @@ def test_products_are_those_of_the_values(tmp_path: Path, form: RowFormat) -> No
 BUSY_AFTER_PRODUCTS = """
 import time
 import numpy as np
-from runtime.row_table import RowFormat, products
+from runtime.bundle.row_table import RowFormat, products
 
 form = RowFormat(1000, 1, 2560, 8, {scales})
 time.sleep(0.5)  # threads that a library starts wait busily at first

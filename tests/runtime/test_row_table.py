@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.bundle.row_table import HEADER, MAGIC, START, RowFormat, RowTable
 from runtime.errors import GemmaError
-from runtime.row_table import HEADER, MAGIC, START, RowFormat, RowTable
 
 ROWS, LAYERS, DIM = 11, 3, 64
 FORMATS = {

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.bundle.splitmix import SplitMix64
+from runtime.engine.sampler import Sampler, Sampling, best
 from runtime.errors import GemmaError
-from runtime.sampler import Sampler, Sampling, SplitMix64, best
 
 # Vigna's splitmix64.c, seed 0 and seed 1234567.
 KNOWN = {

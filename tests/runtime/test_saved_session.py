@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.cache import TURNS
+from runtime.engine.cache import TURNS
+from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
-from runtime.events import Token
-from runtime.sampler import Sampling
-from runtime.saved_session import COUNT, END, HEADER
-from runtime.session import Session
+from runtime.language.events import Token
+from runtime.session.saved import COUNT, END, HEADER
+from runtime.session.session import Session
 
 GREEDY = Sampling(temperature=0)
 PROMPT = [2, *range(107, 167)]
@@ -48,8 +48,8 @@ def test_the_same_tokens_follow_in_another_process(saved, folder):
     code = """
 import sys, json
 from pathlib import Path
-from runtime.session import Session
-from runtime.sampler import Sampling
+from runtime.session.session import Session
+from runtime.engine.sampler import Sampling
 session = Session.open(Path(sys.argv[1]), threads=1)
 session.load(Path(sys.argv[2]))
 *tokens, end = session.generate(json.loads(sys.argv[3]), Sampling(temperature=0), 64)

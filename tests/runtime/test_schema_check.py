@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from runtime.calls.tool_schema import declarations
 from runtime.errors import GemmaError
-from runtime.schema_check import DEPTH, check_schema, metaschema
-from runtime.tool_schema import declarations
+from runtime.schema.check import DEPTH, check_schema, metaschema
 
 
 def nested(depth: int) -> dict:

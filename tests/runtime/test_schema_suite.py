@@ -13,11 +13,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
-from runtime.events import Text
-from runtime.sampler import Sampling
-from runtime.session import Session
-from runtime.structured import JsonSchema
+from runtime.language.events import Text
+from runtime.session.session import Session
+from runtime.session.structured import JsonSchema
 
 SUITE = "jsonschema==4.26.0"  # its source package carries the suite
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]

@@ -6,7 +6,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from runtime.errors import GemmaError
-from runtime.serve_guard import Allowed, Guard, is_loopback, name_of
+from runtime.serve.guard import Allowed, Guard, is_loopback, name_of
 
 
 @pytest.mark.parametrize(

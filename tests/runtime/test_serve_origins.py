@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from serving import QUESTION, ask, serving
 
-from runtime.serve_guard import Allowed
+from runtime.serve.guard import Allowed
 
 pytestmark = pytest.mark.slow
 

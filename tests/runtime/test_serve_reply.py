@@ -2,8 +2,8 @@
 
 import json
 
-from runtime.events import End, Text, Thought, ToolCall
-from runtime.serve_reply import Reply
+from runtime.language.events import End, Text, Thought, ToolCall
+from runtime.serve.reply import Reply
 
 END = End(
     stop="context", prompt_tokens=5, reused=2, new_tokens=3, ttft_s=0.1, prefill_tok_s=30, decode_tok_s=9,

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from runtime.sampler import Sampling
-from runtime.serve_errors import Refusal
-from runtime.serve_request import Asked, asked
-from runtime.structured import JsonSchema
+from runtime.engine.sampler import Sampling
+from runtime.serve.refusal import Refusal
+from runtime.serve.request import Asked, asked
+from runtime.session.structured import JsonSchema
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

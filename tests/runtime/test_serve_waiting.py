@@ -11,7 +11,7 @@ import openai
 import pytest
 from serving import QUESTION, Limits, ask, serving, until
 
-from runtime import serve_answer
+from runtime.serve import answer as serve_answer
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from runtime.cache import TURNS
+from runtime.engine.cache import TURNS
+from runtime.engine.sampler import Sampling
 from runtime.errors import ContextExceeded, GemmaError
-from runtime.events import End, Token, assistant_message
-from runtime.sampler import Sampling
-from runtime.session import Session
+from runtime.language.events import End, Token, assistant_message
+from runtime.session.session import Session
 
 GREEDY = Sampling(temperature=0)
 PROMPT = [2, 105, 200, 210, 220, 106]
@@ -48,7 +48,7 @@ def test_limit_is_named_as_the_reason(session):
 
 def test_a_stop_id_ends_and_is_not_streamed(session, monkeypatch):
     ids, _ = answer(session, PROMPT)
-    monkeypatch.setattr("runtime.session.Session.manifest", None, raising=False)
+    monkeypatch.setattr("runtime.session.session.Session.manifest", None, raising=False)
     generation = session.bundle.manifest.generation
     import msgspec
 

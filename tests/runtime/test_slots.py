@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.slots import Slots
+from runtime.engine.slots import Slots
 
 WINDOW, CALL = 5, 7
 

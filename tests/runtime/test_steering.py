@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
-from runtime.events import End, Text, Thought, ToolCall, assistant_message, tool_message
-from runtime.sampler import Sampling
-from runtime.session import Session
-from runtime.structured import Choice, JsonSchema
+from runtime.language.events import End, Text, Thought, ToolCall, assistant_message, tool_message
+from runtime.session.session import Session
+from runtime.session.structured import Choice, JsonSchema
 
 GREEDY = Sampling(temperature=0)
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]

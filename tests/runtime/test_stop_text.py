@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from runtime.events import End, Text, ToolCall
-from runtime.stop_text import StopText, cut
+from runtime.language.events import End, Text, ToolCall
+from runtime.language.stop_text import StopText, cut
 
 END = End(stop="cancelled", prompt_tokens=1, reused=0, new_tokens=1, ttft_s=0, prefill_tok_s=0, decode_tok_s=0)
 CALL = ToolCall("1", "f", {})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
-from runtime.events import ToolCall
-from runtime.sampler import Sampling
-from runtime.session import Session
+from runtime.language.events import ToolCall
+from runtime.session.session import Session
 
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
 STRINGS = {"type": "object", "properties": {"country": {"type": "string"}, "field": {"type": "string"}}}

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
+from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
-from runtime.events import End, Text
-from runtime.json_schema import violation
-from runtime.sampler import Sampling
-from runtime.session import Session
-from runtime.structured import Choice, JsonSchema, Regex
+from runtime.language.events import End, Text
+from runtime.schema.json_schema import violation
+from runtime.session.session import Session
+from runtime.session.structured import Choice, JsonSchema, Regex
 
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
 WORD = {"type": "string", "maxLength": 5}

@@ -8,10 +8,10 @@ import pytest
 from conftest import SAMPLE
 from transformers import PreTrainedTokenizerFast
 
-from runtime.bundle import Bundle
+from runtime.bundle.bundle import Bundle
 from runtime.errors import GemmaError
-from runtime.system_messages import placed
-from runtime.tokenizer import Tokenizer
+from runtime.language.system_messages import placed
+from runtime.language.tokenizer import Tokenizer
 
 CONSTRUCTS = Path(__file__).parent / "constructs.jinja"  # what released templates are built of
 TURN = (

@@ -7,8 +7,9 @@ import signal
 
 import pytest
 
-from runtime import cli, terminal_chat
-from runtime.session import Session
+from runtime.cli import main as cli
+from runtime.cli import terminal_chat
+from runtime.session.session import Session
 
 NORWAY, PERU = "What is the capital of Norway?", "What is the capital of Peru?"
 LOOKUP = {

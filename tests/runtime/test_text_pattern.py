@@ -9,8 +9,8 @@ import pytest
 from jsonschema import FormatChecker
 
 from runtime.errors import GemmaError
-from runtime.guidance import terminal_matcher
-from runtime.text_pattern import FORMATS, is_empty, is_pattern, matches, terminal_of_format, terminal_of_pattern
+from runtime.schema.guidance import terminal_matcher
+from runtime.schema.text_pattern import FORMATS, is_empty, is_pattern, matches, terminal_of_format, terminal_of_pattern
 
 TEXTS = [
     "",

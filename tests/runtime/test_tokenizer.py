@@ -8,7 +8,7 @@ import pytest
 from conversations import ASKED, CONSTRUCTS, CONVERSATIONS, LOOKUP, SNIPPETS
 
 from runtime.errors import GemmaError
-from runtime.tokenizer import environment
+from runtime.language.tokenizer import environment
 
 
 @pytest.mark.parametrize("name", CONSTRUCTS)

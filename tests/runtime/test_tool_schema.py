@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import pytest
 
+from runtime.calls.tool_schema import call_problem, declarations, for_template
 from runtime.errors import GemmaError
-from runtime.tool_schema import call_problem, declarations, for_template
 
 
 def weather(

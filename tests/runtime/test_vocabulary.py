@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Pieces
 
+from runtime.bundle.vocabulary import HEADER, WHOLE, WORDS, Vocabulary, check_equal, split
 from runtime.errors import GemmaError
-from runtime.vocabulary import HEADER, WHOLE, WORDS, Vocabulary, check_equal, split
 
 
 @pytest.fixture(scope="module")

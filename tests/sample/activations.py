@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import Gemma4ForCausalLM
 
-from export.checkpoint import Checkpoint
+from export.checkpoint.checkpoint import Checkpoint
 from export.pipeline import export_bundle
 from export.targets import runners
 from quantize.recipe import RECIPES, RELEASED
-from runtime.bundle import Bundle
-from runtime.decoder import Decodes
+from runtime.bundle.bundle import Bundle
+from runtime.engine.onnx import Decodes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -15,9 +15,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from runtime.sampler import Sampling  # noqa: E402
-from runtime.session import Session  # noqa: E402
-from runtime.structured import JsonSchema, Matcher, Regex  # noqa: E402
+from runtime.engine.sampler import Sampling  # noqa: E402
+from runtime.session.session import Session  # noqa: E402
+from runtime.session.structured import JsonSchema, Matcher, Regex  # noqa: E402
 
 WORD = {"type": "string", "minLength": 3, "maxLength": 12}
 ROW = {

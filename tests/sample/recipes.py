@@ -14,15 +14,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from export.calibration_text import SEED
-from export.checkpoint import Checkpoint
+from export.calibrate.speak import script, write
+from export.calibrate.text import SEED
+from export.checkpoint.checkpoint import Checkpoint
+from export.language.side_files import read_side_files
 from export.pipeline import export_bundle
 from export.reference import FloatSource
-from export.side_files import read_side_files
-from export.write_text import script, write
 from quantize.recipe import RECIPES
-from runtime.cli import main as gemma_edge
-from runtime.tokenizer import Tokenizer
+from runtime.cli.main import main as gemma_edge
+from runtime.language.tokenizer import Tokenizer
 
 SAMPLE = Path(__file__).parent / "checkpoint"
 SEQUENCES, LENGTH = 16, 256

@@ -1,0 +1,130 @@
+"""What a calibration has done so far, beside the bundle: a killed export goes on from its last layer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import GateMissed
+
+if TYPE_CHECKING:
+    from quantize.affine import Loss
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+class Key(msgspec.Struct, frozen=True):
+    """What the work depends on; work of another key is thrown away."""
+
+    tool: str
+    files: list[tuple[str, int, int]]  # of the checkpoint: name, bytes, nanoseconds of the last change
+    recipe: str
+    text: str
+    seed: int
+
+
+class State(msgspec.Struct, frozen=True):
+    """layers: finished ones; losses: by scheme, as Loss; folded: layers whose values were scaled."""
+
+    key: Key
+    layers: int = 0
+    losses: dict[str, tuple[float, float, float]] = {}
+
+
+class Store:
+    """A folder beside the destination, with `state.json` written last and renamed."""
+
+    def __init__(self, destination: Path, key: Key) -> None:
+        self.folder = folder_of(destination)
+        self.units = self.folder / "units"
+        self.state = State(key)
+        if self.folder.exists() and (found := self._read()) and found.key == key:
+            self.state = found
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.units.mkdir(parents=True)
+        self._write()
+
+    def _read(self) -> State | None:
+        path = self.folder / "state.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=State) if path.is_file() else None
+        except msgspec.DecodeError:
+            return None  # cut short by a crash: begin again
+
+    def _write(self) -> None:
+        path = self.folder / "state.json"
+        beside = path.with_suffix(".new")
+        beside.write_bytes(msgspec.json.encode(self.state))
+        os.replace(beside, path)
+
+    @property
+    def losses(self) -> dict[str, Loss]:
+        from quantize.affine import Loss
+
+        return {name: Loss(*parts) for name, parts in self.state.losses.items()}
+
+    def save(self, name: str, array: np.ndarray) -> None:
+        """Whole or not at all."""
+        beside = self.folder / f"{name}.new.npy"
+        np.save(beside, array)
+        os.replace(beside, self.folder / f"{name}.npy")
+
+    def has(self, name: str) -> bool:
+        return (self.folder / f"{name}.npy").is_file()
+
+    def load(self, name: str) -> np.ndarray:
+        loaded: np.ndarray = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return loaded
+
+    def finish(self, layers: int, losses: dict[str, Loss]) -> None:
+        """One more layer is done: its integers and the hidden states after it are here."""
+        parts = {name: (loss.squared_error, loss.squared_sum, loss.worst) for name, loss in losses.items()}
+        self.state = msgspec.structs.replace(self.state, layers=layers, losses=parts)
+        self._write()
+
+    def drop(self, name: str) -> None:
+        (self.folder / f"{name}.npy").unlink(missing_ok=True)
+
+
+def folder_of(destination: Path) -> Path:
+    return destination.with_name(f".{destination.name}.calibration")
+
+
+@contextmanager
+def stored(destination: Path, key: Key | None, *, keep: bool = False) -> Iterator[Store | None]:
+    """A store that is `removed` when the block ends; `keep`: only with an error."""
+    store = Store(destination, key) if key else None
+    with removed(store.folder if store else None, well=not keep):
+        yield store
+
+
+@contextmanager
+def removed(folder: Path | None, *, well: bool = True) -> Iterator[None]:
+    """Remove a store's folder when the block ends with an error, or `well`.
+
+    An interrupt, a kill and a missed gate leave it.
+    """
+    try:
+        yield
+    except GateMissed:  # the same export with --accept-loss goes on from here
+        raise
+    except Exception:
+        discard(folder)
+        raise
+    if well:
+        discard(folder)
+
+
+def discard(folder: Path | None) -> None:
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,83 @@
+"""The text that calibrates: the user's file, or what the model writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantize.recipe import Recipe
+from runtime.errors import GemmaError
+from runtime.language.tokenizer import Tokenizer
+
+from ..reference import FloatSource
+from .speak import script, write
+
+Ids = NDArray[np.int64]
+SEED = 0
+TOKENS = {"quick": 4_096, "gptq": 16_384}  # that the model writes: mean squares need fewer than outer products
+LENGTH = 128  # of a sequence that it writes: many short ones share each reading of the weights
+WINDOW, WINDOWS = 512, {"quick": 32, "gptq": 128}  # of a file that is read
+
+
+@dataclass(frozen=True)
+class Text:
+    """Where a text comes from: "auto", or a file's name and the hash of its bytes."""
+
+    origin: str
+    path: Path | None = None
+
+    @classmethod
+    def of(cls, choice: str) -> Text:
+        """Raises GemmaError for a file that can not be read."""
+        if choice == "auto":
+            return cls("auto")
+        path = Path(choice)
+        if not path.is_file():
+            raise GemmaError(f"{choice}: no such file to calibrate with", "give auto, none, or a UTF-8 text file")
+        return cls(f"{path.name} sha256:{sha256(path.read_bytes()).hexdigest()}", path)
+
+    def tokens(self, recipe: Recipe) -> int:
+        """At most this many."""
+        method = recipe.calibration
+        return WINDOW * WINDOWS[method] if self.path else TOKENS[method]
+
+
+AUTO = Text("auto")
+
+
+def sequences(
+    text: Text,
+    tokens: int,
+    source: FloatSource,
+    tokenizer: Tokenizer,
+    stop: list[int],
+    progress: Callable[[float], None],
+) -> Ids:
+    """(n, T) ids, about `tokens` of them.  Raises GemmaError for a file that is not UTF-8 or too short."""
+    length = min(WINDOW if text.path else LENGTH, source.config.context)
+    if text.path is None:
+        return write(source, script(tokenizer, stop), tokens // length, length, SEED, progress)
+    return cut(read(text.path, tokenizer), tokenizer.bos, tokens // length, length, text.path)
+
+
+def read(path: Path, tokenizer: Tokenizer) -> list[int]:
+    try:
+        return tokenizer.encode(path.read_text(encoding="utf-8"), bos=False)
+    except UnicodeDecodeError as error:
+        raise GemmaError(f"{path}: not UTF-8: {error}", "give a text file") from error
+
+
+def cut(ids: list[int], bos: int, wanted: int, length: int, path: Path) -> Ids:
+    """At most `wanted` windows, spread evenly over the text, each beginning with BOS."""
+    count = len(ids) // length
+    if not count:
+        raise GemmaError(f"{path}: {len(ids)} tokens, less than one window of {length}", "give a longer text, or auto")
+    windows = np.array(ids[: count * length], np.int64).reshape(count, length)
+    chosen: Ids = windows[np.linspace(0, count - 1, min(count, wanted)).astype(int)]
+    chosen[:, 0] = bos
+    return chosen

@@ -1,0 +1,168 @@
+"""A bundle's Core ML artifact run in numpy, with the surface of runtime.decoder: what verify and goldens read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundle.bundle import Bundle
+from runtime.engine.onnx import Step, open_head, open_tables
+from runtime.engine.rotary import rotary_table
+from runtime.errors import GemmaError
+
+from .evaluator import Precision, Program, States
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float32]
+UNSEEN = np.float32(-3e4)  # added to the score of a key that a query does not see; float16 has it too
+FEW = 4  # tokens that are read one by one: a call of many costs more
+
+Run = Callable[[str, dict[str, NDArray[Any]], States], dict[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class State:
+    position: int
+    states: States
+
+
+class CoreMLDecoder:
+    """Feeds a bundle's Core ML artifact.  `position` tokens are in the states."""
+
+    def __init__(self, bundle: Bundle, precision: Precision = "float32") -> None:
+        """Raises GemmaError if the bundle has no Core ML artifact, or it can not be read."""
+        artifact = bundle.manifest.artifacts.get("coreml")
+        if artifact is None:
+            made = ", ".join(bundle.manifest.artifacts) or "nothing"
+            raise GemmaError(f"{bundle.folder}: no Core ML artifact, only {made}", "export it again with --to coreml")
+        self.model = bundle.manifest.model
+        self.tables = open_tables(bundle)
+        self.head = open_head(bundle, self.tables)
+        self.tokens = artifact.functions["prefill"]
+        self.rows = {state.name.split("_")[0]: int(state.shape[2]) for state in artifact.states}
+        self.context = min(self.model.context, self.rows.get("full", self.model.context))
+        self.program = Program.open(bundle.path(artifact.file), precision)
+        self._rope = {kind: rotary_table(self.model.rope[kind], self.context + self.tokens) for kind in self.rows}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything read so far."""
+        self.position = 0
+        self.states = self.program.new_states("decode")
+
+    def save(self) -> State:
+        """What was read so far, to come back to."""
+        return State(self.position, {name: one.copy() for name, one in self.states.items()})
+
+    def restore(self, state: State) -> None:
+        """Forget what was read after a `save`."""
+        self.position, self.states = state.position, {name: one.copy() for name, one in state.states.items()}
+
+    def rewind(self, position: int) -> bool:
+        """Forget what comes after `position`; false, and nothing changed, if a window has moved past it."""
+        back, rows = self.position - position, self.rows.get("sliding", 0)
+        if rows and max(0, min(self.position, rows) - back) < min(position, self.model.window - 1):
+            return False
+        for name in ("sliding_key", "sliding_value"):
+            if name in self.states and back:
+                self.states[name] = np.roll(self.states[name], back, 2)
+        self.position = position
+        return True
+
+    def prefill(self, ids: Ids, kept: int = 1) -> Step:
+        """Read a prompt; logits of its last `kept` positions."""
+        return self.forward(ids, kept)
+
+    def forward(self, ids: Ids, kept: int = 1) -> Step:
+        """Read tokens, many at a time as far as only the last of them is kept; logits of the last `kept`.
+
+        Raises GemmaError at the context limit, or for logits that are not finite.
+        """
+        if self.position + len(ids) > self.context:
+            raise GemmaError(
+                f"{self.position + len(ids)} tokens: the artifact's context is {self.context}",
+                "start a new conversation, or shorten the prompt",
+            )
+        alone = len(ids) - kept + 1  # tokens of which the last is the first that is kept
+        steps = [*self._read(ids[:alone]), *(self._call(ids[i : i + 1]) for i in range(alone, len(ids)))]
+        logits, hidden = (np.concatenate([step[i] for step in steps[-kept:]]) for i in range(2))
+        if self.head:
+            self.head.rescore(logits, hidden)
+        return Step(logits, hidden)
+
+    def _read(self, ids: Ids) -> list[tuple[Floats, Floats]]:
+        """Calls of many tokens, then of one where few are left or the states have no room for a call's padding."""
+        steps, start = [], 0
+        while start < len(ids):
+            many = len(ids) - start > FEW and self._fits()
+            count = min(self.tokens, len(ids) - start) if many else 1
+            steps.append(self._call(ids[start : start + count]))
+            start += count
+        return steps
+
+    def _fits(self) -> bool:
+        return self.position + self.tokens <= self.rows.get("full", self.position + self.tokens)
+
+    def _call(self, ids: Ids) -> tuple[Floats, Floats]:
+        """Logits (1, vocab) and hidden states (1, hidden) after one call."""
+        found = self._run("decode" if len(ids) == 1 else "prefill", self._feeds(ids))
+        self.position += len(ids)
+        logits, hidden = found["logits"][0], found["hidden"][0]
+        if not np.isfinite(logits).all():
+            raise GemmaError(
+                f"the Core ML artifact answers with logits that are not finite, at position {self.position - 1}",
+                "float16 is too narrow for this model; use another target",
+            )
+        return logits, hidden
+
+    def _run(self, function: str, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return self.program.run(function, feeds, self.states)
+
+    def _feeds(self, ids: Ids) -> dict[str, NDArray[Any]]:
+        """Inputs of a call, by name; the rows after the tokens are zeros."""
+        count, own, model = len(ids), self.model.own_kv_layers, self.model
+        size = 1 if count == 1 else self.tokens
+        feeds: dict[str, NDArray[Any]] = {
+            "inputs_embeds": padded(self.tables["tokens"].rows(ids)[:, 0], size)[None],
+            "position": np.array([self.position], np.int32),
+        }
+        if size > 1:
+            feeds |= {"kept": np.array([count - 1], np.int32), "tokens": np.array([count], np.int32)}
+        if "per_layer" in self.tables:
+            rows = self.tables["per_layer"].rows(ids, slice(0, own)).reshape(count, -1)
+            feeds["per_layer_inputs"] = padded(rows, size)[None]
+            if own < model.layers:
+                feeds["per_layer_inputs_kept"] = (
+                    self.tables["per_layer"].rows(ids[-1:], slice(own, None)).reshape(1, 1, -1)
+                )
+        for kind, past in self.rows.items():
+            for part, table in zip(("cos", "sin"), self._rope[kind], strict=True):
+                feeds[f"{kind}_{part}"] = table[None, None, self.position : self.position + size]
+            feeds[f"{kind}_mask"] = mask(kind, self.position, size, past, model.window)[None, None]
+        return feeds
+
+
+def padded(rows: Floats, size: int) -> Floats:
+    """(n, m) to (size, m)."""
+    return np.pad(rows, ((0, size - len(rows)), (0, 0)))
+
+
+def mask(kind: str, position: int, size: int, past: int, window: int) -> Floats:
+    """(size, past + size): zero where a query sees a key.
+
+    Columns are the rows of the state, of a full layer from position 0 on, of a sliding layer up to the last
+    position; then the call's own tokens.
+    """
+    queries = position + np.arange(size)[:, None]
+    first = 0 if kind == "full" else position - past
+    rows = first + np.arange(past)
+    known = (rows >= 0) & (rows < position)
+    keys = np.concatenate([rows, position + np.arange(size)])
+    seen = np.concatenate([known, np.ones(size, bool)]) & (keys <= queries)
+    if kind == "sliding":
+        seen &= queries - keys < window
+    return np.where(seen, np.float32(0), UNSEEN)

@@ -1,0 +1,85 @@
+"""A saved Core ML package: its program, and the tensors that it refers to, read with bounds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from coremltools.proto import MIL_pb2 as mil
+from coremltools.proto import Model_pb2
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from runtime.errors import GemmaError
+
+from .program import DTYPES, WEIGHTS, Shape
+from .weight_bin import Raw, WeightFile, unpacked
+
+FIELDS = {"float32": "floats", "int32": "ints", "bool": "bools", "string": "strings"}
+Array = NDArray[Any]
+
+
+def typed(kind: mil.ValueType, where: str) -> tuple[str, Shape]:
+    """dtype and shape of a tensor or a state.  Raises GemmaError for any other type, or a size that varies."""
+    if kind.WhichOneof("type") == "stateType":
+        kind = kind.stateType.wrappedType
+    if kind.WhichOneof("type") != "tensorType" or kind.tensorType.dataType not in DTYPES:
+        raise refused(where, "is of a type that is not read")
+    found = kind.tensorType
+    if any(one.WhichOneof("dimension") != "constant" for one in found.dimensions) or found.rank != len(
+        found.dimensions
+    ):
+        raise refused(where, "has a size that varies")
+    return DTYPES[found.dataType], tuple(one.constant.size for one in found.dimensions)
+
+
+def refused(where: str, what: str) -> GemmaError:
+    return GemmaError(f"{where} {what}", "export the bundle again")
+
+
+class Package:
+    """An open package: `program`, and values of its constants."""
+
+    def __init__(self, model: Path) -> None:
+        """`model`: the model.mlmodel in it.  Raises GemmaError unless it is an mlprogram."""
+        self.path = model
+        found = Model_pb2.Model()
+        try:
+            found.ParseFromString(model.read_bytes())
+        except (DecodeError, OSError) as error:
+            raise refused(f"{model}:", f"is not a Core ML model: {error}") from error
+        if found.WhichOneof("Type") != "mlProgram" or not found.mlProgram.functions:
+            raise refused(f"{model}:", "has no program")
+        self.program = found.mlProgram
+        self.weights = WeightFile(model.parent / "weights" / "weight.bin")
+
+    def block(self, function: str) -> mil.Block:
+        """Raises GemmaError if the program has no such function, or not in one form."""
+        if function not in self.program.functions:
+            raise refused(f"{self.path}:", f"has no function {function}")
+        found = self.program.functions[function]
+        if list(found.block_specializations) != [found.opset]:
+            raise refused(f"{self.path}: {function}", "has several forms")
+        return found.block_specializations[found.opset]
+
+    def raw(self, value: mil.Value, where: str) -> tuple[Raw, str, Shape]:
+        """The packed bytes of a tensor in the weight file, its dtype and its shape."""
+        if value.WhichOneof("value") != "blobFileValue" or value.blobFileValue.fileName != WEIGHTS:
+            raise refused(where, "is not in the weight file")
+        dtype, shape = typed(value.type, where)
+        return self.weights.read(value.blobFileValue.offset, dtype, shape), dtype, shape
+
+    def constant(self, value: mil.Value, where: str) -> Array | str:
+        """A constant's value, float16 and integers as they are stored; a word as a string."""
+        if value.WhichOneof("value") == "blobFileValue":
+            return unpacked(*self.raw(value, where))
+        dtype, shape = typed(value.type, where)
+        tensor = value.immediateValue.tensor
+        if tensor.WhichOneof("value") != FIELDS.get(dtype):
+            raise refused(where, f"does not hold {dtype}")
+        listed = list(getattr(tensor, FIELDS[dtype]).values)
+        if len(listed) != math.prod(shape):
+            raise refused(where, f"holds {len(listed)} values for {shape}")
+        return listed[0] if dtype == "string" else np.array(listed, dtype).reshape(shape)

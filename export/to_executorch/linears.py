@@ -1,0 +1,77 @@
+"""Linears over the containers of executorch_weights.py in XNNPACK's operators.
+
+An input is rounded to 8 bits once for all linears that read it.  The sums of its blocks, too, are made once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from executorch.backends.xnnpack.serialization.xnnpack_graph_schema import XNNDatatype
+from executorch.exir._serialize._cord import FileBackedData
+from numpy.typing import NDArray
+
+from .containers import PART_SEP, STATIC, Container, Part
+from .xnnpack_graph import Builder, Constant, Value
+
+BY_ROW = {8: XNNDatatype.xnn_datatype_qcint8, 4: XNNDatatype.xnn_datatype_qcint4}
+BY_BLOCK = XNNDatatype.xnn_datatype_qbint4
+FLOATS = {"float32": XNNDatatype.xnn_datatype_fp32, "float16": XNNDatatype.xnn_datatype_fp16}
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Matrices (N, K) of integers that are added, or one of floats; offsets (N, G).
+
+    static: the one matrix has columns for the ends of its inputs' static range, (N, K + 2)
+    """
+
+    parts: list[Value]
+    offsets: Value | None = None
+    static: bool = False
+
+    def multiplied(self, to: Builder, x: Value, scale: float = 0.0) -> Value:
+        """(1, S, K) to (1, S, N).  `scale`: x are multiples of it, of a static range."""
+        given = to.with_ends(x, scale) if self.static else x
+        terms = [to.fully_connected(to.rounded(given) if part.scales else x, part) for part in self.parts]
+        if self.offsets:
+            terms.append(to.fully_connected(block_sums(to, x, self.offsets.shape[1]), self.offsets))
+        out = terms[0]
+        for term in terms[1:]:
+            out = to.add(out, term)
+        return out
+
+
+def block_sums(to: Builder, x: Value, blocks: int) -> Value:
+    """(1, S, K) to (1, S, blocks)."""
+    _, steps, inputs = x.shape
+    width = inputs // blocks
+
+    def make(x: Value) -> Value:
+        ones = to.array(f"ones/{width}", np.ones((1, width), np.float32))
+        return to.reshape(to.fully_connected(to.reshape(x, 1, steps, blocks, width), ones), 1, steps, blocks)
+
+    return to.once(x, blocks, make)
+
+
+def contained_linear(name: str, container: Container) -> Linear:
+    parts = [matrix(f"{name}{PART_SEP}{part}", one) for part, one in container.parts.items()]
+    static = STATIC in container.parts
+    if container.offsets is None:
+        return Linear(parts, static=static)
+    kind = FLOATS[container.offsets.dtype.name]
+    constant = Constant(f"{name}{PART_SEP}offsets", container.offsets.tobytes())
+    return Linear(parts, Value(container.offsets.shape, kind, constant), static)
+
+
+def matrix(name: str, part: Part) -> Value:
+    codes = Constant(name, FileBackedData(str(part.file)))
+    scales = part.scales.view(np.uint32) >> 16 if part.block else part.scales  # bfloat16, which NumPy has not
+    stored = scales.astype(np.uint16) if part.block else scales
+    kind = BY_BLOCK if part.block else BY_ROW[part.bits]
+    return Value(part.shape, kind, codes, Constant(f"{name}.scales", stored.tobytes()), part.block)
+
+
+def float_linear(name: str, values: NDArray[np.float32]) -> Linear:
+    return Linear([Value(values.shape, constant=Constant(name, np.asarray(values, np.float32).tobytes()))])

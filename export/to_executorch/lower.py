@@ -1,0 +1,155 @@
+"""Graph -> executorch/decoder.pte, for XNNPACK.
+
+Two methods, `prefill` of many tokens and `decode` of one, share weights in the file and caches in memory.
+What XNNPACK does not take runs in ExecuTorch's own kernels: writing keys and values into their slots, and
+nothing else.  A census holds it to that.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from quantize.affine import Quantized
+from runtime.bundle.manifest import Artifact
+from runtime.bundle.manifest import Tensor as Described
+from runtime.errors import GemmaError
+
+from ..model.capture import Graph
+from ..model.config import FLOATS, GemmaConfig
+from ..weights.linears import Weights
+from . import methods as executorch_methods
+from .containers import Container, contained
+from .linears import Linear, contained_linear, float_linear
+from .methods import Rows, empty_caches, inputs, method
+from .operators import Cache
+from .program import write_program
+from .read import DELEGATE, File
+from .xnnpack_graph import Value
+
+TOKENS = 128  # of a call of prefill
+CONTEXT = 4096  # positions of the full layers' caches: each step reads them all
+ALIGNMENT = 16
+# Running the artifact takes the most: libraries, and of each weight the mapped file's and XNNPACK's own copy.
+BASE, COPIES = 600_000_000, 2.05
+SPILL = 1.03  # bytes of a file over those of its integers, scales and floats
+GRAPH_BYTES = 64 << 10  # of the graph itself, for each layer of each method
+OUTSIDE = "aten::index_put_"  # what ExecuTorch's own kernels compute
+
+
+def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
+    """Write the artifact below `folder`.
+
+    Raises GemmaError for a matrix that XNNPACK has no exact container for, an operator that is not known, or
+    a file that holds its weights twice.
+    """
+    config = graph.config
+    announce(weights)
+    rows = Rows(config.window + TOKENS, min(config.context, CONTEXT))
+    calls = {
+        "decode": inputs(config, rows, 1, whole=True),
+        "prefill": inputs(config, rows, TOKENS, whole=False),
+    }
+    path = folder / "executorch" / "decoder.pte"
+    path.parent.mkdir()
+    with TemporaryDirectory(dir=weights.folder) as scratch:
+        containers = {
+            name: contained(one, name, Path(scratch), static=has_static_input(config, name))
+            for name, one in weights.items()
+            if isinstance(one, Quantized)
+        }
+        caches = empty_caches(config, rows)
+        known = executorch_methods.Weights(linears(weights, containers), vectors(weights), caches)
+        methods = [method(name, graph, known, given, whole=name == "decode") for name, given in calls.items()]
+        write_program(methods, states(caches), path)
+        check_size(path, expected_bytes(weights, containers), config)
+    return Artifact(
+        file="executorch/decoder.pte",
+        data="",
+        inputs=calls["decode"],
+        outputs=[
+            Described(name="logits", dtype="float32", shape=[1, 1, config.vocab]),
+            Described(name="hidden", dtype="float32", shape=[1, 1, config.hidden]),
+        ],
+        operators=census(path, config) | kinds(containers),
+        context=rows.full,
+        functions={"prefill": TOKENS, "decode": 1},
+        states=[
+            Described(name=name, dtype="float32", shape=list(value.shape)) for name, value in states(caches).items()
+        ],
+    )
+
+
+def has_static_input(config: GemmaConfig, parameter: str) -> bool:
+    return config.activation_scales.get(parameter.removesuffix(".weight"), FLOATS).input > 0
+
+
+def announce(weights: Weights) -> None:
+    """Say before it begins what it will take."""
+    size = BASE + COPIES * sum(one.nbytes for one in weights.values())
+    print(f"executorch: about {size / 1e9:.1f} GB of memory", file=sys.stderr)
+
+
+def linears(weights: Weights, containers: Mapping[str, Container]) -> dict[str, Linear]:
+    found = {name: contained_linear(name, one) for name, one in containers.items()}
+    floats = {name: one for name, one in weights.items() if not isinstance(one, Quantized) and one.ndim == 2}
+    return found | {name: float_linear(name, np.asarray(one)) for name, one in floats.items()}
+
+
+def vectors(weights: Weights) -> dict[str, np.ndarray]:
+    """Not the scales of int8 caches, which are ONNX's."""
+    floats = {name: one for name, one in weights.items() if not isinstance(one, Quantized) and one.ndim == 1}
+    return {name: np.asarray(one, np.float32) for name, one in floats.items()}
+
+
+def census(path: Path, config: GemmaConfig) -> dict[str, int]:
+    """Calls of the written file by kind.
+
+    Raises GemmaError for one that is not XNNPACK's but for writing caches, or more parts than these cut.
+    """
+    counted = Counter(File(path).calls())
+    for name, count in counted.items():
+        method, kind = name.split(maxsplit=1)
+        if kind == DELEGATE and count > config.own_kv_layers + 1:
+            raise GemmaError(
+                f"{method}: {count} parts for XNNPACK, where one a cache is enough", "report this as a bug"
+            )
+        if kind not in (DELEGATE, OUTSIDE):
+            raise GemmaError(
+                f"XNNPACK does not take {name}", "write it in another form in export/executorch_operators.py"
+            )
+    return dict(sorted(counted.items()))
+
+
+def expected_bytes(weights: Weights, containers: Mapping[str, Container]) -> int:
+    floats = sum(one.nbytes for one in weights.values() if not isinstance(one, Quantized))
+    return floats + sum(one.nbytes for one in containers.values())
+
+
+def check_size(path: Path, expected: int, config: GemmaConfig) -> None:
+    """Raises GemmaError for a file that is larger than its weights: some are there twice, or as floats."""
+    size, layers = path.stat().st_size, len(config.layers) + config.own_kv_layers
+    if size > SPILL * expected + layers * GRAPH_BYTES:
+        raise GemmaError(f"{path}: {size:,} bytes for {expected:,} of weights", "report this as a bug")
+
+
+def kinds(containers: Mapping[str, Container]) -> dict[str, int]:
+    """Matrices by container, for people."""
+    return dict(sorted(Counter(container.kind for container in containers.values()).items()))
+
+
+def states(caches: Mapping[int, Cache]) -> dict[str, Value]:
+    """The caches, by the names they have in the file."""
+    found: dict[str, Value] = {}
+    for layer, cache in caches.items():
+        found |= {f"cache_{layer}_key": cache.key, f"cache_{layer}_value": cache.value}
+    return found
+
+
+def described(name: str, value: Value) -> Described:
+    return Described(name=name, dtype="float32", shape=list(value.shape))

@@ -1,0 +1,194 @@
+"""Methods of parts and puts to a .pte file: values, instructions, where values lie in memory, and the weights.
+
+Caches have an arena of their own, where they lie at the same places for all methods: a host that loads the
+methods over one such arena has one set of caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from executorch.exir import schema
+from executorch.exir._serialize._named_data_store import NamedDataStoreOutput
+from executorch.exir._serialize._program import PTEFile, serialize_pte_binary
+from executorch.exir._serialize.data_serializer import DataEntry
+from executorch.exir.scalar_type import ScalarType
+from torch.utils._pytree import tree_structure, treespec_dumps
+
+from .methods import Method
+from .operators import Put
+from .xnnpack_graph import INT64, Constant, Part, Value
+
+BACKEND = "XnnpackBackend"
+PUT = schema.Operator(name="aten::index_put_", overload="")
+ARENA, CACHES = 1, 2  # 0 is that of constants
+ALIGNMENT = 16
+ALL = -1  # of a dimension that no index chooses from
+
+
+def write_program(methods: Sequence[Method], caches: Mapping[str, Value], path: Path) -> None:
+    """`caches`: by the names that a host finds them under."""
+    plans: list[schema.ExecutionPlan] = []
+    graphs: list[bytes] = []
+    for one in methods:
+        plan = Plan(one, caches, first_graph=len(graphs))
+        plans.append(plan.written())
+        graphs += plan.graphs
+    program = schema.Program(
+        version=0,
+        execution_plan=plans,
+        constant_buffer=[schema.Buffer(storage=b"")],
+        backend_delegate_data=[schema.BackendDelegateInlineData(data=one) for one in graphs],
+        segments=[],
+        constant_segment=schema.SubsegmentOffsets(segment_index=0, offsets=[]),
+    )
+    file = PTEFile(program, named_data=named(constants(methods)))
+    with path.open("wb") as stream:
+        serialize_pte_binary(file, extract_delegate_segments=True).write_to_file(stream)
+
+
+def constants(methods: Sequence[Method]) -> dict[str, Constant]:
+    """Of all parts, by name."""
+    parts = (step for one in methods for step in one.steps if isinstance(step, Part))
+    return {constant.name: constant for part in parts for constant in part.constants}
+
+
+def named(constants: Mapping[str, Constant]) -> NamedDataStoreOutput:
+    entries = {name: DataEntry(index, ALIGNMENT, None) for index, name in enumerate(constants)}
+    return NamedDataStoreOutput([one.data for one in constants.values()], entries, {})
+
+
+class Plan:
+    """How one method runs."""
+
+    def __init__(self, method: Method, caches: Mapping[str, Value], first_graph: int) -> None:
+        self.method, self.first_graph = method, first_graph
+        self.graphs: list[bytes] = []
+        self.values: list[schema.EValue] = []
+        lives = lifetimes(method, set(caches.values()))
+        places, size = arranged(lives)
+        cache_places, cache_size = arranged({value: Life(0, 0) for value in caches.values()})
+        self.sizes = [0, size, cache_size]
+        self.numbers: dict[Value, int] = {}
+        for name, value in caches.items():
+            self.tensor(value, CACHES, cache_places[value], schema.ExtraTensorInfo(fully_qualified_name=name))
+        for value in lives:
+            self.tensor(value, ARENA, places[value], None)
+
+    def tensor(self, value: Value, arena: int, offset: int, extra: schema.ExtraTensorInfo | None) -> None:
+        where = schema.AllocationDetails(arena, offset & 0xFFFFFFFF, offset >> 32)
+        self.numbers[value] = self.other(
+            schema.Tensor(
+                scalar_type=ScalarType.LONG if value.datatype == INT64 else ScalarType.FLOAT,
+                storage_offset=0,
+                sizes=list(value.shape),
+                dim_order=list(range(len(value.shape))),
+                requires_grad=False,
+                layout=0,
+                data_buffer_idx=0,
+                allocation_info=where,
+                shape_dynamism=schema.TensorShapeDynamism.STATIC,
+                extra_tensor_info=extra,
+            )
+        )
+
+    def other(self, value: Any) -> int:
+        self.values.append(schema.EValue(value))
+        return len(self.values) - 1
+
+    def written(self) -> schema.ExecutionPlan:
+        method = self.method
+        instructions = [schema.Instruction(one) for one in self.instructions()]
+        graphs = range(self.first_graph, self.first_graph + len(self.graphs))
+        return schema.ExecutionPlan(
+            name=method.name,
+            container_meta_type=schema.ContainerMetadata(
+                tree(((0,) * len(method.inputs), {})), tree((0,) * len(method.outputs))
+            ),
+            values=self.values,
+            inputs=[self.numbers[value] for value in method.inputs.values()],
+            outputs=[self.numbers[value] for value in method.outputs],
+            chains=[schema.Chain(inputs=[], outputs=[], instructions=instructions, stacktrace=None)],
+            operators=[PUT],
+            delegates=[schema.BackendDelegate(BACKEND, inline(graph), compile_specs=[]) for graph in graphs],
+            non_const_buffer_sizes=self.sizes,
+        )
+
+    def instructions(self) -> Iterator[schema.DelegateCall | schema.KernelCall]:
+        for step in self.method.steps:
+            if isinstance(step, Part):
+                yield self.call(step, [value for value in step.made if value in self.numbers])
+            else:
+                yield self.put(step)
+
+    def call(self, part: Part, outputs: Sequence[Value]) -> schema.DelegateCall:
+        self.graphs.append(part.written(outputs))
+        return schema.DelegateCall(len(self.graphs) - 1, [self.numbers[value] for value in (*part.read, *outputs)])
+
+    def put(self, step: Put) -> schema.KernelCall:
+        indices = [ALL] * step.dimension + [self.numbers[step.slots]]
+        cache = self.numbers[step.cache]
+        chosen, added = self.other(schema.OptionalTensorList(indices)), self.other(schema.Bool(bool_val=False))
+        return schema.KernelCall(0, [cache, chosen, self.numbers[step.new], added, cache])
+
+
+def inline(index: int) -> schema.BackendDelegateDataReference:
+    return schema.BackendDelegateDataReference(schema.DataLocation.INLINE, index)
+
+
+def tree(shape: Any) -> str:
+    found: str = treespec_dumps(tree_structure(shape))
+    return found
+
+
+@dataclass(frozen=True)
+class Life:
+    """Steps from the one that makes a value to the last that reads it."""
+
+    first: int
+    last: int
+
+    def meets(self, other: Life) -> bool:
+        return self.first <= other.last and other.first <= self.last
+
+
+def lifetimes(method: Method, caches: set[Value]) -> dict[Value, Life]:
+    """Of what comes from outside, leaves, or is read in another step than it is made in."""
+    end = len(method.steps)
+    found = dict.fromkeys(method.inputs.values(), Life(0, 0))
+    made: dict[Value, int] = {}
+    for index, step in enumerate(method.steps):
+        for value in read(step):
+            if value not in caches:
+                found[value] = Life(found[value].first if value in found else made[value], index)
+        if isinstance(step, Part):
+            made |= dict.fromkeys(step.made, index)
+    return found | {value: Life(made[value], end) for value in method.outputs}
+
+
+def read(step: Part | Put) -> list[Value]:
+    return step.read if isinstance(step, Part) else [step.new, step.slots]
+
+
+def arranged(lives: Mapping[Value, Life]) -> tuple[dict[Value, int], int]:
+    """A place in bytes for each, the largest first, and what all take: none that live at once overlap."""
+    places: dict[Value, int] = {}
+    for value in sorted(lives, key=lambda one: -size(one)):
+        taken = sorted((places[one], places[one] + size(one)) for one in places if lives[one].meets(lives[value]))
+        offset = 0
+        for start, end in taken:
+            if offset + size(value) <= start:
+                break
+            offset = max(offset, end)
+        places[value] = offset
+    return places, max((places[one] + size(one) for one in places), default=0)
+
+
+def size(value: Value) -> int:
+    """Bytes, aligned."""
+    count = prod(value.shape) * (8 if value.datatype == INT64 else 4)
+    return -(-count // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,195 @@
+"""A bundle is a folder: opened and checked here, and written here.
+
+Nothing in it is trusted: the manifest is guarded by `bundle.sha256`, every file is in the manifest
+with its size and hash, and no name leaves the folder.  In the cache of the Hugging Face Hub files are
+links to others that are called by their hashes: a link is followed to what the manifest describes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from ..errors import GemmaError
+from .manifest import MAJOR, File, Manifest, Version
+
+MANIFEST, SEAL = "bundle.json", "bundle.sha256"
+HASHED_AT_OPEN = 64 << 20  # larger files are mapped: their size is checked, `verify` hashes them
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+FETCH_AGAIN = "the copy may be incomplete or damaged; fetch or export the bundle again"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: Path) -> Bundle:
+        """Open a bundle and check it: manifest, names, sizes, and hashes of all but the large files.
+
+        Raises GemmaError if it is not a bundle, damaged, of a later format, or hostile.
+        """
+        if not (folder / MANIFEST).is_file():
+            raise GemmaError(f"{folder}: not a bundle, it has no {MANIFEST}", not_a_bundle_hint(folder))
+        bundle = cls(folder, read_manifest(folder))
+        bundle.check_names()
+        for name, entry in bundle.manifest.files.items():
+            bundle.check_file(name, entry, hashed=entry.size <= HASHED_AT_OPEN)
+        return bundle
+
+    def path(self, name: str) -> Path:
+        """A file of the bundle.  Raises GemmaError for a name that the manifest does not list."""
+        if name not in self.manifest.files:
+            raise GemmaError(f"{self.folder / MANIFEST}: {name!r} is used but not listed in files", FETCH_AGAIN)
+        return self.folder / name
+
+    def json(self, name: str, kind: type[T]) -> T:
+        return decode(self.path(name).read_bytes(), kind, self.path(name))
+
+    def check_names(self) -> None:
+        for name in self.manifest.files:
+            if not NAME.fullmatch(name):
+                raise GemmaError(f"{self.folder / MANIFEST}: {name!r} is not a name inside the bundle", FETCH_AGAIN)
+        for name in self.manifest.used():
+            self.path(name)
+
+    def check_file(self, name: str, entry: File, *, hashed: bool) -> None:
+        path = self.folder / name
+        if not path.is_file():
+            raise GemmaError(f"{path}: missing", FETCH_AGAIN)
+        if not path.parent.resolve().is_relative_to(self.folder.resolve()):
+            raise GemmaError(f"{path}: leads out of the bundle", "folders of a bundle are no links")
+        if path.is_symlink() and path.resolve().name != entry.sha256:
+            hashed = True  # the hub's cache names a file by its hash; of any other only the contents tell
+        found = path.stat().st_size
+        if found != entry.size:
+            raise GemmaError(f"{path}: {found} bytes, the manifest says {entry.size}", FETCH_AGAIN)
+        if hashed and (digest := sha256(path)) != entry.sha256:
+            raise GemmaError(f"{path}: SHA-256 {digest[:16]}…, the manifest says {entry.sha256[:16]}…", FETCH_AGAIN)
+
+    def check_hashes(self, progress: Callable[[str, int], None] = lambda name, size: None) -> None:
+        """Hash every file.  Raises GemmaError at the first that differs."""
+        for name, entry in self.manifest.files.items():
+            self.check_file(name, entry, hashed=True)
+            progress(name, entry.size)
+
+
+def not_a_bundle_hint(folder: Path) -> str:
+    if not folder.exists():
+        return "check the path; `gemma-edge export CHECKPOINT --to onnx -o BUNDLE` makes a bundle"
+    if (folder / "config.json").is_file():
+        return "this looks like a checkpoint; make a bundle of it with `gemma-edge export`"
+    return "give the folder that `gemma-edge export` wrote"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises GemmaError unless the seal holds, the version is known, and the fields are right."""
+    path, seal = folder / MANIFEST, folder / SEAL
+    raw = path.read_bytes()
+    known = decode(raw, Version, path)
+    if known.format == "gemma-edge" and known.version and known.version[0] > MAJOR:
+        version = ".".join(map(str, known.version))
+        raise GemmaError(f"{path}: format {version}, this gemma-edge reads {MAJOR}.x", "upgrade gemma-edge")
+    if not seal.is_file() or seal.read_bytes() != seal_of(raw):
+        raise GemmaError(f"{path}: does not match {SEAL}", FETCH_AGAIN)
+    return decode(raw, Manifest, path)
+
+
+def decode(raw: bytes, kind: type[T], path: Path) -> T:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise GemmaError(f"{path}: {error}", FETCH_AGAIN) from error
+
+
+def seal_of(manifest: bytes) -> bytes:
+    """The line that `sha256sum -c` reads."""
+    return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(folder: Path, *, hashed: bool = True) -> dict[str, File]:
+    """Every file below a folder, by its name inside the bundle; unhashed while it is not sealed yet."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): File(size=path.stat().st_size, sha256=sha256(path) if hashed else "")
+        for path in paths
+    }
+
+
+def seal(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest and its seal: the last act of an export."""
+    raw = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    (folder / MANIFEST).write_bytes(raw)
+    (folder / SEAL).write_bytes(seal_of(raw))
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a bundle is made: `bundle` becomes the destination, `scratch` goes away."""
+
+    bundle: Path
+    scratch: Path
+
+
+@contextmanager
+def created(destination: Path, *, replace: bool) -> Iterator[Workplace]:
+    """A place beside `destination`, whose bundle takes that name only if the block ends well.
+
+    What an earlier, killed export left there is removed.  Raises GemmaError if the destination is
+    taken, or if the disk refuses.
+    """
+    check_destination(destination, replace=replace)
+    beside = destination.with_name(f".{destination.name}.part")
+    place = Workplace(beside / "bundle", beside / "scratch")
+    try:
+        if beside.exists():
+            shutil.rmtree(beside)
+        place.bundle.mkdir(parents=True)
+        place.scratch.mkdir()
+        yield place
+        put_in_place(place.bundle, destination)
+    except OSError as error:
+        at = f" ({error.filename})" if error.filename else ""
+        raise GemmaError(
+            f"{destination}: {error.strerror or error}{at}", "free some space, or choose another place with -o"
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_destination(destination: Path, *, replace: bool) -> None:
+    if not (destination.exists() or destination.is_symlink()):
+        return
+    if not replace:
+        raise GemmaError(f"{destination}: exists already", "choose another -o, or replace it with --force")
+    if destination.is_symlink() or not (destination / MANIFEST).is_file():
+        raise GemmaError(
+            f"{destination}: exists and is not a bundle", "--force replaces bundles only; choose another -o"
+        )
+
+
+def put_in_place(beside: Path, destination: Path) -> None:
+    """Rename, so that a reader sees the old bundle or the new one, never a part of either."""
+    old = destination.with_name(f".{destination.name}.old")
+    if destination.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(destination, old)
+    os.rename(beside, destination)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,189 @@
+"""`gemma-edge bench`: a table for people, the last line for machines."""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+
+import msgspec
+
+from ..bundle.bundle import Bundle
+from ..engine.engine import DEFAULT, ENGINES, longest
+from ..engine.memory_plan import check_room
+from ..errors import GemmaError
+from ..machine.available_memory import available
+from ..measure.bench import Figures, Settings, measure
+from ..measure.bench_cache import cache_folder, cached, clean
+from ..measure.bench_page import page, spread
+from ..measure.bench_page import table as page_table
+from ..measure.page import check_page, write
+from ..progress import Progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Measure a bundle on this machine: medians over the repetitions, after one that warms up.\n"
+        "With --shape no checkpoint is needed: a bundle of random weights in a released shape is made\n"
+        "the first time, and kept in $XDG_CACHE_HOME/gemma-edge (~/.cache/gemma-edge)."
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("bundle", metavar="BUNDLE", type=Path, nargs="?", help="folder that `gemma-edge export` wrote")
+    what.add_argument(
+        "--shape", metavar="SHAPE", help="measure random weights in this shape: e2b, e4b (see synth --help)"
+    )
+    what.add_argument("--cached", action="store_true", help="list the bundles that --shape keeps, and their bytes")
+    what.add_argument("--clean", action="store_true", help="remove them")
+    parser.add_argument("--recipe", metavar="NAME", help="of --shape: what is stored how (default: as for export)")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+    )
+    parser.add_argument(
+        "--prompt-tokens", type=int, default=512, metavar="N", help="tokens of the prompt (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--new-tokens", type=int, default=64, metavar="N", help="tokens to decode (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--context",
+        default="0",
+        metavar="N,...",
+        help="tokens read before the prompt, one number or several (default: 0)",
+    )
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions (default: %(default)s)")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
+    )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with a table and plots too")
+    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.cached or args.clean:
+        return tidy(remove=args.clean)
+    contexts = numbers(args.context)
+    settings = Settings(args.threads, args.prompt_tokens, args.new_tokens, contexts[0], args.repeat)
+    check_numbers(settings)
+    if args.html:
+        check_page(args.html)
+    folder = bundle_folder(args)
+    check_context(settings, contexts[-1], Bundle.open(folder), args.engine)
+    with Progress("measuring", len(contexts) * (settings.repeat + 1)) as progress:
+        figures = measure(folder, settings, contexts, lambda: progress.advance(1), args.engine)
+    if args.html:
+        write(args.html, page(folder.name, figures))
+    if not args.json:
+        print(table(figures))
+    print(msgspec.json.encode(figures).decode())
+    return 0
+
+
+def tidy(*, remove: bool) -> int:
+    """Print what is in the cache folder, or empty it."""
+    if remove:
+        print(f"{clean() / 1e9:.1f} GB removed from {cache_folder()}")
+        return 0
+    for folder, size in cached():
+        print(f"{size / 1e9:6.1f} GB  {folder}")
+    return 0
+
+
+def bundle_folder(args: argparse.Namespace) -> Path:
+    """The bundle that was named, or one of generated weights."""
+    if args.shape is None:
+        if args.recipe is not None:
+            raise GemmaError(f"--recipe {args.recipe}: a bundle has its recipe already", "leave it out, or use --shape")
+        folder: Path = args.bundle
+        return folder
+    return made_apart(args.shape, args.recipe)
+
+
+def made_apart(shape: str, recipe: str | None) -> Path:
+    """In a process of its own, so that what making takes is not in the peak of what is measured."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(synth_bundle, shape, recipe).result()
+        except BrokenProcessPool as error:
+            raise GemmaError(
+                f"--shape {shape}: making the bundle was ended by the system", "free some memory"
+            ) from error
+
+
+def synth_bundle(shape: str, recipe: str | None) -> Path:
+    """Asked of the export room, which may not be installed."""
+    try:
+        module = import_module("export.synth_bundle")
+    except ModuleNotFoundError as error:
+        raise GemmaError(
+            f"--shape {shape}: making a bundle needs the package {error.name}, which is not installed",
+            "pip install 'gemma-edge[export]', or name a bundle",
+        ) from error
+    made: Path = module.cached_bundle(shape, recipe)
+    return made
+
+
+def numbers(given: str) -> list[int]:
+    """Different contexts, from the shortest.  Raises GemmaError for what is no number from 0 up."""
+    try:
+        found = sorted({int(part) for part in given.split(",")})
+    except ValueError as error:
+        raise GemmaError(f"--context {given}: not numbers with commas between", "for example 0,1024,8192") from error
+    if found[0] < 0:
+        raise GemmaError(f"--context {given}: not numbers from 0 up", "for example 0,1024,8192")
+    return found
+
+
+def check_numbers(settings: Settings) -> None:
+    """Raises GemmaError for settings that no bundle can be run with."""
+    for name in ("prompt_tokens", "new_tokens", "repeat"):
+        if getattr(settings, name) < 1:
+            raise GemmaError(f"--{name.replace('_', '-')} {getattr(settings, name)}: not a number from 1 up")
+    if settings.threads < 0:
+        raise GemmaError(f"--threads {settings.threads}: not a number from 0 up")
+
+
+def check_context(settings: Settings, context: int, bundle: Bundle, engine: str) -> None:
+    """Raises GemmaError for more tokens than the model can read, or than memory holds."""
+    needed, most = context + settings.prompt_tokens + settings.new_tokens, longest(bundle.manifest, engine)
+    if needed > most:
+        raise GemmaError(f"{needed} tokens: the model's context is {most}", "ask for fewer")
+    if engine == "onnx":
+        check_room(bundle.manifest, needed, available())
+
+
+def table(figures: Figures) -> str:
+    s = figures.settings
+    rows = [
+        ("prefill", f"{figures.prefill_tok_s:.1f} tokens/s", spread(figures.prefill_spread)),
+        ("decode", f"{figures.decode_tok_s:.1f} tokens/s", spread(figures.decode_spread)),
+        ("time to first token", f"{figures.ttft_s:.3f} s", f"prompt of {s.prompt_tokens} tokens"),
+        ("load", f"{figures.load_s:.2f} s", ""),
+        ("peak memory", f"{figures.peak_rss_bytes / 1e6:.0f} MB", planned(figures)),
+        ("reads of a step", f"{figures.contexts[0].read_gb_s:.2f} GB/s", limit(figures)),
+        ("rows", f"{figures.flash_bytes_per_token / 1e3:.1f} kB/token", f"{figures.flash_faults_per_token:g} faults"),
+        ("settings", f"{s.threads} threads", f"context {s.context}, {s.new_tokens} new tokens, {s.repeat} repetitions"),
+    ]  # fmt: skip
+    lines = [f"{name:21}{value:22}{note}".rstrip() for name, value, note in rows]
+    if len(figures.contexts) > 1:
+        lines += ["", *columns(page_table(figures))]
+    return "\n".join(lines)
+
+
+def columns(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def planned(figures: Figures) -> str:
+    """Nothing for an engine without a memory plan."""
+    most = max(one.planned_bytes for one in figures.contexts)
+    return f"{most / 1e6:.0f} MB planned" if most else ""
+
+
+def limit(figures: Figures) -> str:
+    """How near to what the machine's memory gives."""
+    share = figures.contexts[0].read_gb_s / figures.bandwidth_gb_s
+    return f"{share:.0%} of the {figures.bandwidth_gb_s:.1f} GB/s that {figures.settings.threads} threads read here"

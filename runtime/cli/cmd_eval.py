@@ -1,0 +1,202 @@
+"""`gemma-edge eval`: perplexity of bundles, and how far they are from the float model."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..bundle.bundle import Bundle
+from ..bundle.sizes import sizes
+from ..engine.onnx import Decoder
+from ..errors import GemmaError
+from ..language.tokenizer import Tokenizer
+from ..machine.idle_cores import idle_cores
+from ..measure.eval_page import page
+from ..measure.evaluation import Evaluation, Figures, Meter, table
+from ..measure.page import check_page, write
+from ..measure.perplexity import Windows, cut, ignore, score
+from ..progress import Progress
+
+LEAST_WINDOW = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Perplexity of bundles on a text, by the rule of llama-perplexity, and with --against their\n"
+        "divergence from the float model on the same positions."
+    )
+    parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+", help="folder that `gemma-edge export` wrote")
+    parser.add_argument("--text", metavar="FILE", type=Path, help="UTF-8 text to read")
+    parser.add_argument(
+        "--calls",
+        metavar="FILE",
+        type=Path,
+        help="JSON lines of messages and tools: whether the bundles call the tools that the checkpoint calls",
+    )
+    parser.add_argument(
+        "--against", metavar="CHECKPOINT", help="float model to compare with: a folder or a hub id (needs torch)"
+    )
+    parser.add_argument("--windows", type=int, default=40, metavar="N", help="most windows (default: %(default)s)")
+    parser.add_argument(
+        "--window-tokens", type=int, default=512, metavar="N", help="tokens of a window (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+    )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with the table and plots too")
+    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+
+
+def run(args: argparse.Namespace) -> int:
+    check_numbers(args)
+    check_words(args)
+    threads = args.threads or idle_cores()
+    if args.calls:
+        return run_calls(args, threads)
+    if args.html:
+        check_page(args.html)
+    bundles = [Bundle.open(folder) for folder in args.bundles]
+    windows = common_windows(bundles, args.text, args.window_tokens, args.windows)
+    reading = read_in_float(args.against, bundles, windows, threads) if args.against else None
+    found = [figures(bundle, windows, reading.meter() if reading else None, threads) for bundle in bundles]
+    evaluation = Evaluation(
+        text=args.text.name,
+        windows=windows.count,
+        window_tokens=windows.tokens,
+        positions=windows.count * windows.scored,
+        threads=threads,
+        against=reading.name if reading else None,
+        bundles=found,
+    )
+    if args.html:
+        write(args.html, page(evaluation))
+    if not args.json:
+        print(aligned(table(evaluation)))
+    print(msgspec.json.encode(evaluation).decode())
+    return 0
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Raises GemmaError for options that can not be run."""
+    if args.windows < 1:
+        raise GemmaError(f"--windows {args.windows}: not a number from 1 up", "leave it out to read 40")
+    if args.window_tokens < LEAST_WINDOW:
+        raise GemmaError(
+            f"--window-tokens {args.window_tokens}: a window has {LEAST_WINDOW} tokens or more", "512 is usual"
+        )
+    if args.threads < 0:
+        raise GemmaError(f"--threads {args.threads}: not a number from 0 up", "0 takes the cores that are idle")
+
+
+def check_words(args: argparse.Namespace) -> None:
+    """Raises GemmaError for words that do not go together."""
+    if (args.text is None) == (args.calls is None):
+        raise GemmaError("eval reads a --text, or --calls", "give one of the two")
+    if args.calls and (args.html or not args.against):
+        raise GemmaError(
+            "--calls compares with a checkpoint, and makes no page", "give --against CHECKPOINT, no --html"
+        )
+
+
+def run_calls(args: argparse.Namespace, threads: int) -> int:
+    bundles = [Bundle.open(folder) for folder in args.bundles]
+    reports = export_module("export.prove.call_fidelity", args.against).evaluate(
+        args.against, bundles, args.calls, threads
+    )
+    named = {bundle.folder.resolve().name: report for bundle, report in zip(bundles, reports, strict=True)}
+    if not args.json:
+        for name, report in named.items():
+            print(f"{name}: {report.line()}")
+    print(msgspec.json.encode({"against": args.against, "calls": named}).decode())
+    return 0
+
+
+def read_text(path: Path) -> str:
+    """Raises GemmaError if it can not be read, or is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise GemmaError(f"--text {path}: {error.strerror or error}", "give a UTF-8 text file") from error
+    except UnicodeDecodeError as error:
+        raise GemmaError(f"--text {path}: not UTF-8: {error}", "convert it, for example with iconv") from error
+
+
+def common_windows(bundles: list[Bundle], path: Path, tokens: int, limit: int) -> Windows:
+    """The same windows for all bundles.
+
+    Raises GemmaError for a window over a model's context, a text shorter than a window, and bundles
+    that read the text as different tokens.
+    """
+    for bundle in bundles:
+        if tokens > bundle.manifest.model.context:
+            raise GemmaError(
+                f"--window-tokens {tokens}: the context of {bundle.folder} is {bundle.manifest.model.context}",
+                "ask for shorter windows",
+            )
+    text = read_text(path)
+    first, *others = (text_windows(bundle, text, path, tokens, limit) for bundle in bundles)
+    for bundle, windows in zip(bundles[1:], others, strict=True):
+        if windows.ids.tolist() != first.ids.tolist():
+            raise GemmaError(
+                f"{bundle.folder}: reads {path} as other tokens than {bundles[0].folder}, the figures do not compare",
+                "evaluate bundles of different tokenizers one by one",
+            )
+    return first
+
+
+def text_windows(bundle: Bundle, text: str, path: Path, tokens: int, limit: int) -> Windows:
+    tokenizer = Tokenizer.of(bundle)
+    ids = tokenizer.encode(text, bos=True)
+    if len(ids) < tokens:
+        raise GemmaError(
+            f"--text {path}: {len(ids)} tokens, one window is {tokens}",
+            "give a longer text, or shorter windows with --window-tokens",
+        )
+    return cut(ids, tokenizer.bos, tokens, limit)
+
+
+def read_in_float(checkpoint: str, bundles: list[Bundle], windows: Windows, threads: int) -> Any:
+    return export_module("export.prove.divergence", checkpoint).read(checkpoint, bundles, windows, threads)
+
+
+def export_module(name: str, checkpoint: str) -> Any:
+    """Of the export room, which may not be installed."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise GemmaError(
+            f"--against {checkpoint}: reading a checkpoint needs the package {error.name}",
+            "pip install 'gemma-edge[export]', or leave --against out",
+        ) from error
+
+
+def figures(bundle: Bundle, windows: Windows, meter: Meter | None, threads: int) -> Figures:
+    """Raises GemmaError if the bundle does not run."""
+    manifest = bundle.manifest
+    decoder = Decoder(bundle, threads)
+    with Progress(f"scoring {manifest.recipe.name}", windows.count) as progress:
+        perplexity = score(decoder, windows, meter.see if meter else ignore, progress.advance)
+    size = sizes(manifest)
+    return Figures(
+        bundle=bundle.folder.resolve().name,
+        recipe=manifest.recipe.name,
+        bytes=size["disk"],
+        resident_bytes=size["resident"],
+        perplexity=perplexity,
+        divergence=meter.divergence() if meter else None,
+    )
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Names to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        names = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  ".join([*names, *numbers]).rstrip())
+    return "\n".join(lines)

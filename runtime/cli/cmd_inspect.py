@@ -1,0 +1,123 @@
+"""`gemma-edge inspect`: what is in a bundle or a checkpoint, and what it weighs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..bundle.bundle import MANIFEST, Bundle
+from ..bundle.manifest import Manifest, Model
+from ..bundle.proof_facts import proof_facts
+from ..bundle.sizes import sizes
+from ..engine.cache import WIDTHS
+from ..engine.memory_plan import plan
+from ..errors import GemmaError
+from ..machine.available_memory import available
+from .table import text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Explain a bundle, or a checkpoint (a folder or a hub id): parameters by part, what each\n"
+        "recipe would make of it, context, caches."
+    )
+    parser.add_argument("path", metavar="PATH", help="folder of a bundle or a checkpoint, or a hub id")
+    parser.add_argument(
+        "--context", type=int, metavar="N", help="of a bundle: what `run` would take at its peak with N tokens, by part"
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    if (Path(args.path) / MANIFEST).is_file():
+        facts = bundle_facts(Bundle.open(Path(args.path)), args.context)
+    elif args.context is not None:
+        raise GemmaError(f"--context {args.context}: {args.path} is not a bundle", "leave it out, or export a bundle")
+    else:
+        facts = checkpoint_facts(args.path)
+    print(json.dumps(facts) if args.json else text(facts))
+    return 0
+
+
+def checkpoint_facts(source: str) -> dict[str, Any]:
+    """Asked of the export room, which may not be installed."""
+    try:
+        module = import_module("export.inspect_checkpoint")
+    except ModuleNotFoundError as error:
+        raise GemmaError(
+            f"{source}: not a bundle, and reading a checkpoint needs the package {error.name}",
+            "pip install 'gemma-edge[export]'",
+        ) from error
+    facts: dict[str, Any] = module.facts(source)
+    return facts
+
+
+def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
+    """With a context, its memory plan too.  Raises GemmaError for one that the model does not have."""
+    manifest = bundle.manifest
+    model = manifest.model
+    planned = {} if context is None else {"memory plan": memory_plan(manifest, context)}
+    return {
+        "kind": "bundle",
+        "family": model.family,
+        "made from": manifest.provenance.checkpoint,
+        "recipe": f"{manifest.recipe.name}: {manifest.recipe.summary}",
+        "layers": f"{model.layers}, of which {model.own_kv_layers} own keys and values",
+        "context": model.context,
+        "window": model.window,
+        "parameters": model.parameters,
+        "activations": activations(manifest),
+        "compact vocabulary": manifest.vocabulary or "none: applications refuse this bundle",
+        "bytes": sizes(manifest),
+        "cache bytes": cache_bytes(manifest),
+        **({"peak bytes of run": peaks(manifest)} if "onnx" in manifest.artifacts else {}),
+        **planned,
+        "proof": proof_facts(bundle),
+        "artifacts": {name: artifact.operators for name, artifact in manifest.artifacts.items()},
+        "schemes": {rule[0]: rule[1] for rule in manifest.recipe.rules},
+    }
+
+
+def activations(manifest: Manifest) -> str:
+    """How the linears round what they read and give."""
+    if manifest.lost_ranges:
+        return "the static ranges of the release were dropped: export it again"
+    if manifest.model.static_ranges:
+        return "rounded to the static 8-bit ranges of the release, before and behind each linear"
+    return "as the engine rounds them"
+
+
+def lengths(model: Model) -> list[int]:
+    """Contexts to show."""
+    return sorted({min(n, model.context) for n in (1024, 8192, 32768, model.context)})
+
+
+def peaks(manifest: Manifest) -> dict[str, int]:
+    return {str(n): plan(manifest, n, text=True).peak for n in lengths(manifest.model)}
+
+
+def memory_plan(manifest: Manifest, context: int) -> dict[str, int]:
+    if not 1 <= context <= manifest.model.context:
+        raise GemmaError(f"--context {context}: not a number from 1 to {manifest.model.context}")
+    found = plan(manifest, context, text=True)
+    return {**asdict(found), "peak": found.peak, "available": available()}
+
+
+def cache_bytes(manifest: Manifest) -> dict[str, int]:
+    """Keys and values at some lengths, sliding layers holding their window."""
+    model = manifest.model
+    return {
+        str(n): sum(
+            2
+            * WIDTHS[cache.dtype]
+            * cache.kv_heads
+            * cache.head_dim
+            * (min(n, model.window) if cache.kind == "sliding" else n)
+            for cache in model.caches
+        )
+        for n in lengths(model)
+    }

@@ -1,0 +1,147 @@
+"""`gemma-edge serve`: an OpenAI-compatible server, and a chat page."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+
+import uvicorn
+
+from ..bundle.bundle import Bundle
+from ..engine.context_length import chosen_context
+from ..errors import GemmaError
+from ..serve.app import Limits, Server, make_app
+from ..serve.guard import Allowed
+from ..session.session import Session
+from .notices import print_notices
+
+CONNECTIONS = 256  # at once; more get 503
+CLOSING = 3  # seconds for answers that run when the server closes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Serve BUNDLE to OpenAI's clients (/v1/chat/completions, /v1/models), with a chat page at /.\n"
+        "One answer at a time; requests of one conversation share what was read. Control-C ends it.\n"
+        "There is no password: beyond this machine it answers whoever reaches it."
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
+    parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="where to listen (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8080, metavar="N", help="0 takes a free one (default: 8080)")
+    parser.add_argument(
+        "--context",
+        type=int,
+        metavar="N",
+        help="most tokens of prompt and answers (default: the model's, or what fits the memory)",
+    )
+    parser.add_argument(
+        "--max-tokens", type=int, default=4096, metavar="N", help="most tokens of an answer (default: 4096)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=600, metavar="S", help="most seconds of waiting and answer (default: 600)"
+    )
+    parser.add_argument(
+        "--waiting", type=int, default=16, metavar="N", help="requests that may wait; others get 429 (default: 16)"
+    )
+    parser.add_argument(
+        "--max-body", type=int, default=2048, metavar="KB", help="most kilobytes of a request (default: 2048)"
+    )
+    parser.add_argument(
+        "--trust-control-tokens", action="store_true", help="control tokens in messages are some, instead of text"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+    )
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="pages that may ask besides our own, as http://localhost:3000; may be repeated",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that this machine has for clients, as host.docker.internal; may be repeated",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    limits = checked_limits(args)
+    bundle = Bundle.open(args.bundle)
+    print_notices(bundle)
+    with bound(args.host, args.port) as listener:
+        loopback = ip_address(listener.getsockname()[0]).is_loopback
+        allowed = Allowed.of(loopback, args.allow_host, args.allow_origin)
+        context = chosen_context(bundle.manifest, args.context)
+        session = Session(bundle, args.threads, context, trust_control_tokens=args.trust_control_tokens)
+        server = Server(session, model_name(args.bundle), limits)
+        serve(server, listener, allowed)
+    return 0
+
+
+def checked_limits(args: argparse.Namespace) -> Limits:
+    """Raises GemmaError for limits that let nothing through."""
+    for name, value in {"max-tokens": args.max_tokens, "seconds": args.seconds, "max-body": args.max_body}.items():
+        if not 0 < value < float("inf"):
+            raise GemmaError(f"--{name} {value}: not a number above 0", "leave it out")
+    if args.waiting < 0:
+        raise GemmaError(f"--waiting {args.waiting}: not a number from 0 up", "leave it out")
+    return Limits(args.waiting, args.max_tokens, args.seconds, args.max_body * 1024)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that has the address and does not listen yet.  Raises GemmaError where it can not have it."""
+    try:
+        address = ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError as error:
+        raise GemmaError(f"--host {host}: not an IP address", "give 127.0.0.1, or ::1") from error
+    if not 0 <= port < 65536:
+        raise GemmaError(f"--port {port}: not a number from 0 to 65535", "0 takes a free one")
+    made = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((str(address), port))
+    except OSError as error:
+        made.close()
+        raise GemmaError(f"{host} port {port}: {error.strerror}", "give another --port; 0 takes a free one") from error
+    return made
+
+
+def model_name(folder: Path) -> str:
+    """How clients call the model: the bundle's name."""
+    return folder.resolve().name.removesuffix(".bundle")
+
+
+def serve(server: Server, listener: socket.socket, allowed: Allowed) -> None:
+    """Answer until control-C."""
+    host, port = listener.getsockname()[:2]
+    if not allowed.loopback:
+        print(f"{host}: whoever reaches this machine can ask; there is no password", file=sys.stderr)
+    name = f"[{host}]" if ":" in host else host
+    listener.listen(CONNECTIONS)  # before the address is told: who asks at once waits, and is not refused
+    print(f"{server.model} at http://{name}:{port}", flush=True)
+    try:
+        web_server(server, allowed).run(sockets=[listener])
+    except KeyboardInterrupt:  # uvicorn has closed, and passes the signal on
+        print("closed", file=sys.stderr)
+
+
+def web_server(server: Server, allowed: Allowed) -> uvicorn.Server:
+    config = uvicorn.Config(
+        make_app(server, allowed),
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=CLOSING,
+        limit_concurrency=CONNECTIONS,
+    )
+    return uvicorn.Server(config)

@@ -1,0 +1,88 @@
+"""`gemma-edge verify`: hashes, the compact vocabulary, the golden answers, with the runtime alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..bundle.bundle import Bundle
+from ..bundle.vocabulary import Vocabulary, check_equal
+from ..engine.engine import first_engine, open_decoder
+from ..engine.golden import Check, Goldens, check
+from ..errors import GemmaError
+from ..language.tokenizer import read_pieces
+from ..progress import Progress
+from .notices import print_notices
+
+NO_VOCABULARY = "text     no compact vocabulary: applications refuse this bundle"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Check a bundle: the hash of every file, its vocabulary, its golden answers on this machine."
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    bundle = Bundle.open(args.bundle)
+    print_notices(bundle)
+    total = sum(entry.size for entry in bundle.manifest.files.values())
+    with Progress("hashing", total) as progress:
+        bundle.check_hashes(lambda name, size: progress.advance(size))
+    lines = vocabulary_lines(bundle)
+    goldens = bundle.json(bundle.manifest.golden, Goldens)
+    checks = repeat(bundle, goldens, args.threads)
+    report(args, bundle, goldens, checks, lines)
+    if not all(one.passes(goldens.tolerance) for one in checks):
+        worst = max(one.worst for one in checks)
+        raise GemmaError(
+            f"{args.bundle}: golden answers differ by {worst:.3g}, tolerance {goldens.tolerance:.3g}",
+            "this onnxruntime or processor computes something else; export the bundle again on this machine",
+        )
+    return 0
+
+
+def vocabulary_lines(bundle: Bundle) -> int:
+    """Lines that the compact vocabulary reads as tokenizer.json does; 0 without one."""
+    if not bundle.manifest.vocabulary:
+        return 0
+    path = bundle.path(bundle.manifest.vocabulary)
+    return check_equal(Vocabulary.open(path), read_pieces(bundle.path(bundle.manifest.tokenizer)), path)
+
+
+def repeat(bundle: Bundle, goldens: Goldens, threads: int) -> list[Check]:
+    decoder = open_decoder(first_engine(bundle.manifest), bundle, threads)
+    with Progress("golden answers", len(goldens.prompts)) as progress:
+        checks = []
+        for golden in goldens.prompts:
+            checks.append(check(decoder, golden, goldens.tolerance))
+            progress.advance(1)
+    return checks
+
+
+def report(args: argparse.Namespace, bundle: Bundle, goldens: Goldens, checks: list[Check], lines: int) -> None:
+    passed = all(one.passes(goldens.tolerance) for one in checks)
+    figures = {
+        "files": len(bundle.manifest.files),
+        "bytes": sum(entry.size for entry in bundle.manifest.files.values()),
+        "vocabulary_lines": lines,
+        "golden_steps": sum(one.steps for one in checks),
+        "worst_logit_difference": max(one.worst for one in checks),
+        "wrong_tokens": sum(one.tokens for one in checks),
+        "tolerance": goldens.tolerance,
+        "passed": passed,
+    }
+    if args.json:
+        print(json.dumps(figures))
+        return
+    print(f"hashes   {figures['files']} files, {figures['bytes']:,} bytes: all as in the manifest")
+    print(f"text     {lines} lines: the compact vocabulary reads them as the tokenizer" if lines else NO_VOCABULARY)
+    print(
+        f"golden   {figures['golden_steps']} steps: {figures['wrong_tokens']} wrong tokens, "
+        f"largest logit difference {figures['worst_logit_difference']:.2g} of {goldens.tolerance:.2g} allowed"
+    )
+    print("passed" if passed else "FAILED")

@@ -1,0 +1,100 @@
+"""`gemma-edge`, the front door: a table of commands, imported when asked for.
+
+Heavy commands are named by strings, so that `gemma-edge run` never loads torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from ..errors import GemmaError
+
+COMMANDS = {
+    "export": ("export.cmd_export", "make a bundle of a checkpoint"),
+    "run": ("runtime.cli.cmd_run", "answer a prompt, or chat"),
+    "serve": ("runtime.cli.cmd_serve", "serve OpenAI's clients, and a chat page"),
+    "bench": ("runtime.cli.cmd_bench", "measure a bundle on this machine"),
+    "eval": ("runtime.cli.cmd_eval", "measure what a bundle lost: perplexity, divergence"),
+    "inspect": ("runtime.cli.cmd_inspect", "explain a checkpoint or a bundle"),
+    "verify": ("runtime.cli.cmd_verify", "check a bundle: hashes, then its golden answers"),
+    "synth": ("export.cmd_synth", "write a checkpoint of random values in a released shape"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, 1 (refused, one sentence), 2 (usage) or 130 (interrupted)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return dispatch(words)
+    except GemmaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def dispatch(words: list[str]) -> int:
+    if words[:1] and words[0] in COMMANDS:
+        module = import_command(words[0])
+        parser = argparse.ArgumentParser(prog=f"gemma-edge {words[0]}", formatter_class=Help)
+        module.add_arguments(parser)
+        return int(module.run(parser.parse_args(words[1:])))
+    front_parser().parse_args(words)
+    front_parser().print_help()
+    return 2
+
+
+def front_parser() -> argparse.ArgumentParser:
+    lines = "\n".join(f"  {name:9}{summary}" for name, (_, summary) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="gemma-edge",
+        formatter_class=Help,
+        description="Gemma 4 on a phone or a laptop.",
+        epilog=f"commands:\n{lines}\n\n`gemma-edge COMMAND --help` explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=version())
+    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="what to do")
+    return parser
+
+
+def version() -> str:
+    from importlib.metadata import version as installed
+
+    return f"gemma-edge {installed('gemma-edge')}"
+
+
+def import_command(name: str) -> Any:
+    """Raises GemmaError if a package of the command's extra is missing."""
+    try:
+        return import_module(COMMANDS[name][0])
+    except ModuleNotFoundError as error:
+        raise GemmaError(
+            f"{name} needs the package {error.name}, which is not installed",
+            f"pip install 'gemma-edge[{'serve' if name == 'serve' else 'export'}]'",
+        ) from error
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """The same width everywhere, so that --help is a golden."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=100)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """As Python 3.13 writes it, `-o, --output BUNDLE`, whatever the Python."""
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        names = ", ".join(action.option_strings)
+        return f"{names} {self._format_args(action, self._get_default_metavar_for_optional(action))}"

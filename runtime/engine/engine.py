@@ -1,0 +1,58 @@
+"""What runs a bundle: an engine by its artifact's name, and the surface that all of them have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import Manifest
+from ..bundle.row_table import RowTable
+from ..errors import GemmaError
+from .executorch import ExecutorchDecoder
+from .onnx import Decoder, Decodes
+
+
+class Mark(Protocol):
+    """What `save` returns, for `restore` of the same engine."""
+
+    @property
+    def position(self) -> int: ...
+
+
+class Engine(Decodes, Protocol):
+    """Token ids in, logits out; `position` tokens are in the caches.  Decoder describes each."""
+
+    threads: int
+    tables: dict[str, RowTable]
+
+    def cancel(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+ENGINES: dict[str, Callable[[Bundle, int, Callable[[], object]], Engine]] = {
+    "onnx": Decoder,
+    "executorch": ExecutorchDecoder,
+}
+DEFAULT = "onnx"
+
+
+def open_decoder(engine: str, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None) -> Engine:
+    """`beside` is called while the engine loads.  Raises GemmaError if the bundle has no such artifact."""
+    return ENGINES[engine](bundle, threads, beside)
+
+
+def first_engine(manifest: Manifest) -> str:
+    """The engine whose answers are golden.  Raises GemmaError if none runs here."""
+    found = next((name for name in ENGINES if name in manifest.artifacts), None)
+    if found is None:
+        made = ", ".join(manifest.artifacts) or "nothing"
+        raise GemmaError(f"no artifact that runs here, only {made}", f"export it with --to {DEFAULT}")
+    return found
+
+
+def longest(manifest: Manifest, engine: str) -> int:
+    """Most positions of a model in an engine."""
+    artifact = manifest.artifacts.get(engine)
+    most = manifest.model.context
+    return min(most, artifact.context) if artifact and artifact.context else most

@@ -1,0 +1,334 @@
+"""The lowered graph in onnxruntime: token ids in, logits out, keys and values kept between calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import Model
+from ..bundle.row_table import RowTable
+from ..errors import GemmaError
+from ..machine.idle_cores import idle_cores
+from ..machine.load_beside import load_beside
+from ..machine.mapped_weights import let_go
+from .cache import STEP, FullCache, Rows, Saved, WindowCache
+from .chunk import CHUNK, chunks
+from .head import Head
+from .rotary import RotaryRows
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+PLAIN_ARM = "mlas.disable_kleidiai"
+TILES = "ORT_GQA_DISABLE_FLASH_ATTENTION"
+
+
+class Cancelled(Exception):
+    """The running call was stopped from another thread."""
+
+
+@dataclass
+class Call:
+    """Arrays of one call shape, bound once: (tokens in, positions kept)."""
+
+    binding: Any
+    inputs: dict[str, NDArray[Any]]
+    logits: Floats  # (kept, vocab)
+    hidden: Floats  # (kept, hidden)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a call gives for the kept positions; overwritten by the next call of the same shape.
+
+    logits: (kept, vocab) float32, hidden: (kept, hidden) float32 after the final norm
+    """
+
+    logits: Floats
+    hidden: Floats
+
+
+@dataclass(frozen=True)
+class State:
+    position: int
+    caches: tuple[Saved, ...]
+
+
+class Decodes(Protocol):
+    """What reads tokens and answers with logits: the decoder below, or one of another engine."""
+
+    model: Model
+    position: int
+    head: Head | None  # the second stage; None: logits are the graph's
+
+    def reset(self) -> None: ...
+    def prefill(self, ids: Ids, kept: int = 1) -> Step: ...
+    def forward(self, ids: Ids, kept: int = 1) -> Step: ...
+    def save(self) -> Any: ...
+    def restore(self, state: Any) -> None: ...
+    def rewind(self, position: int) -> bool: ...
+
+
+class Decoder:
+    """Feeds a bundle's ONNX artifact.  `position` tokens are in the caches."""
+
+    def __init__(self, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None) -> None:
+        """`beside` is called while onnxruntime loads the artifact.
+
+        Raises GemmaError if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit.
+        """
+        if threads < 0:
+            raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
+        manifest = bundle.manifest
+        self.model = manifest.model
+        self.threads = threads or idle_cores()
+        self._session = load(bundle, self.threads, beside)
+        let_go(bundle.path(manifest.artifacts["onnx"].data))
+        self._options = ort.RunOptions()
+        self._inputs = {tensor.name for tensor in manifest.artifacts["onnx"].inputs}
+        self._outputs = {tensor.name for tensor in manifest.artifacts["onnx"].outputs}
+        self.tables = open_tables(bundle)
+        check_fit(bundle, self._session, self.tables)
+        self.head = open_head(bundle, self.tables)
+        self._calls: dict[tuple[int, int], Call] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything read so far."""
+        self.position = 0
+        self.caches: list[FullCache | WindowCache] = [
+            WindowCache(spec, self.model.window, CHUNK) if spec.kind == "sliding" else FullCache(spec)
+            for spec in self.model.caches
+        ]
+        self._rotary: dict[str, RotaryRows] = {}
+        self._rows = 0  # of the rotary tables
+        self._calls.clear()
+
+    def rewind(self, position: int) -> bool:
+        """Forget what comes after `position`; false, and nothing changed, if a window has moved past it."""
+        before = [cache.length for cache in self.caches]
+        rewound = [cache.rewind(position, self.position) for cache in self.caches]
+        if all(rewound):
+            self.position = position
+            return True
+        for cache, length in zip(self.caches, before, strict=True):
+            cache.length = length
+        return False
+
+    def save(self) -> State:
+        """What was read so far, to come back to; for this decoder, until it is reset."""
+        return State(self.position, tuple(cache.save() for cache in self.caches))
+
+    def restore(self, state: State) -> None:
+        """Forget what was read after a `save`."""
+        self.position = state.position
+        for cache, saved in zip(self.caches, state.caches, strict=True):
+            cache.restore(saved)
+
+    def fill(self, position: int, arrays: Sequence[tuple[Rows, Rows]]) -> None:
+        """Go on where another decoder of this bundle was: the rows in use of its caches, keys and values."""
+        self.reset()
+        for cache, (key, value) in zip(self.caches, arrays, strict=True):
+            cache.fill(key, value)
+        self.position = position
+
+    def cancel(self) -> None:
+        """Stop the running call, from any thread."""
+        self._options.terminate = True
+
+    def resume(self) -> None:
+        """Forget a `cancel` that came when no call was running."""
+        self._options = ort.RunOptions()
+
+    def prefill(self, ids: Ids, kept: int = 1) -> Step:
+        """Read a prompt in chunks; logits of its last `kept` positions, which must fit the last chunk."""
+        for table in self.tables.values():
+            table.prefetch(ids)
+        *pieces, last = chunks(self.position, len(ids))
+        for piece in pieces:
+            self.forward(ids[piece])
+        return self.forward(ids[last], kept)
+
+    def forward(self, ids: Ids, kept: int = 1) -> Step:
+        """Read up to CHUNK tokens; logits and hidden states of the last `kept`.
+
+        Raises GemmaError at the context limit, and Cancelled after `cancel`.
+        """
+        tokens = len(ids)
+        if self.position + tokens > self.model.context:
+            raise GemmaError(
+                f"{self.position + tokens} tokens: the model's context is {self.model.context}",
+                "start a new conversation, or shorten the prompt",
+            )
+        self._make_room(tokens)
+        call = self._calls.get((tokens, kept)) or self._bind(tokens, kept)
+        self._fill(call.inputs, ids, kept)
+        self._run(call)
+        self.position += tokens
+        for cache in self.caches:
+            cache.length += tokens
+        if self.head:
+            self.head.rescore(call.logits, call.hidden)
+        return Step(call.logits, call.hidden)
+
+    def _make_room(self, tokens: int) -> None:
+        moved = [cache.make_room(tokens) for cache in self.caches]
+        needed = max([self.position + tokens, *(cache.key.shape[2] for cache in self.caches)])
+        grown = needed > self._rows
+        if any(moved) or grown:
+            self._calls.clear()
+        if grown:
+            self._rows = -(-needed // STEP) * STEP
+            self._rotary = {kind: RotaryRows(rope, self._rows) for kind, rope in self.model.rope.items()}
+
+    def _bind(self, tokens: int, kept: int) -> Call:
+        """Make and bind the arrays of a call; the binding holds pointers, the Call holds the arrays."""
+        binding, inputs = self._session.io_binding(), self._arrays(tokens, kept)
+        for kind, rows in self._rotary.items():
+            inputs[f"{kind}.cos"], inputs[f"{kind}.sin"] = rows.cos, rows.sin
+        for name, array in inputs.items():
+            if name in self._inputs:
+                binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for cache in self.caches:
+            own = cache.spec.layer
+            readers = [f"present.{layer}" for layer, source in enumerate(self.model.sources) if source == own]
+            if f"kept.{own}.key" in self._outputs:
+                readers.append(f"kept.{own}")
+            for part, array in (("key", cache.key), ("value", cache.value)):
+                where = ("cpu", 0, array.dtype, array.shape, array.ctypes.data)
+                binding.bind_input(f"past.{own}.{part}", *where)
+                for reader in readers:
+                    binding.bind_output(f"{reader}.{part}", *where)
+        logits = np.empty((kept, self.model.vocab_size), np.float32)
+        hidden = np.empty((kept, self.model.hidden_size), np.float32)
+        for name, array in (("logits", logits), ("hidden", hidden)):
+            binding.bind_output(name, "cpu", 0, array.dtype, (1, *array.shape), array.ctypes.data)
+        call = Call(binding, inputs, logits, hidden)
+        if tokens == 1:
+            self._calls[tokens, kept] = call
+        return call
+
+    def _arrays(self, tokens: int, kept: int) -> dict[str, NDArray[Any]]:
+        own, dim = self.model.own_kv_layers, self.model.per_layer_dim
+        arrays: dict[str, NDArray[Any]] = {
+            "inputs_embeds": np.empty((1, tokens, self.model.hidden_size), np.float32),
+            "per_layer_inputs": np.empty((1, tokens, own * dim), np.float32),
+            "per_layer_inputs_kept": np.empty((1, kept, (self.model.layers - own) * dim), np.float32),
+            "positions": np.arange(tokens, dtype=np.int64)[None],  # rows of the rotary tables
+            "positions_kept": np.arange(tokens - kept, tokens, dtype=np.int64)[None],
+            "kept": np.arange(tokens - kept, tokens, dtype=np.int64),
+        }
+        for kind in ("full", "sliding"):
+            arrays[f"{kind}.last"], arrays[f"{kind}.total"] = np.empty(1, np.int32), np.empty((), np.int32)
+        return arrays
+
+    def _fill(self, inputs: dict[str, NDArray[Any]], ids: Ids, kept: int) -> None:
+        tokens, own = len(ids), self.model.own_kv_layers
+        inputs["inputs_embeds"][0] = self.tables["tokens"].rows(ids)[:, 0]
+        if "per_layer" in self.tables:
+            table = self.tables["per_layer"]
+            inputs["per_layer_inputs"][0] = table.rows(ids, slice(0, own)).reshape(tokens, -1)
+            if own < self.model.layers:
+                inputs["per_layer_inputs_kept"][0] = table.rows(ids[-kept:], slice(own, None)).reshape(kept, -1)
+        for rotary in self._rotary.values():
+            rotary.fill(np.arange(self.position, self.position + tokens))
+        for cache in self.caches:
+            total = cache.length + tokens
+            inputs[f"{cache.spec.kind}.last"][:], inputs[f"{cache.spec.kind}.total"][...] = total - 1, total
+
+    def _run(self, call: Call) -> None:
+        try:
+            self._session.run_with_iobinding(call.binding, self._options)
+        except Exception as error:  # onnxruntime's own exceptions derive from Exception
+            if self._options.terminate:
+                self.resume()
+                raise Cancelled from error
+            raise GemmaError(f"onnxruntime: {error}", "check the bundle with `gemma-edge verify`") from error
+
+
+def open_tables(bundle: Bundle) -> dict[str, RowTable]:
+    return {name: RowTable(bundle.path(table.file), table.multiplier) for name, table in bundle.manifest.tables.items()}
+
+
+def open_head(bundle: Bundle, tables: dict[str, RowTable]) -> Head | None:
+    """The second stage of the head, if the bundle has one."""
+    model = bundle.manifest.model
+    return Head(tables["tokens"], model.rescored, model.softcap) if model.rescored else None
+
+
+def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, RowTable]) -> None:
+    """Raises GemmaError unless graph and row files have the sizes that the manifest gives."""
+    model = bundle.manifest.model
+    last = {tensor.name: tensor.shape[-1:] for tensor in [*session.get_inputs(), *session.get_outputs()]}
+    widths = {
+        "inputs_embeds": model.hidden_size,
+        "per_layer_inputs": model.own_kv_layers * model.per_layer_dim,
+        "per_layer_inputs_kept": (model.layers - model.own_kv_layers) * model.per_layer_dim,
+        "logits": model.vocab_size,
+        "hidden": model.hidden_size,
+    }
+    wrong = [name for name, width in widths.items() if width and last.get(name) != [width]]
+    if wrong:
+        raise GemmaError(
+            f"{bundle.folder}: {', '.join(wrong)} are not of the sizes in bundle.json", "export the bundle again"
+        )
+    check_tables(bundle, tables)
+
+
+def check_tables(bundle: Bundle, tables: dict[str, RowTable]) -> None:
+    """Raises GemmaError unless the row files have the sizes that the manifest gives."""
+    model = bundle.manifest.model
+    per_layer = {"per_layer": [model.layers, model.per_layer_dim]} if model.per_layer_dim else {}
+    rows = {name: [table.format.layers, table.format.dim] for name, table in tables.items()}
+    if rows != {"tokens": [1, model.hidden_size], **per_layer}:
+        raise GemmaError(
+            f"{bundle.folder}: the row files are not of the sizes in bundle.json", "export the bundle again"
+        )
+
+
+def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.InferenceSession:
+    artifact = bundle.manifest.artifacts.get("onnx")
+    if artifact is None:
+        made = ", ".join(bundle.manifest.artifacts) or "nothing"
+        raise GemmaError(f"{bundle.folder}: no ONNX artifact, only {made}", "export it again with --to onnx")
+    bundle.path(artifact.data)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    # A per-run memory plan would keep the largest chunk's activations for the life of the session.
+    options.enable_mem_pattern = False
+    if not artifact.kleidiai:
+        options.add_session_config_entry(PLAIN_ARM, "1")
+    path = bundle.path(artifact.file)
+    with plain_attention(whole=any(cache.dtype == "int8" for cache in bundle.manifest.model.caches)):
+        return load_beside(lambda: opened(str(path), options), beside)[0]
+
+
+@contextmanager
+def plain_attention(*, whole: bool) -> Iterator[None]:
+    """onnxruntime computes all scores of a call at once, instead of tile by tile, in sessions opened meanwhile.
+
+    With int8 caches a step is a tenth faster.  Only the environment tells it, when its operators are made.
+    """
+    if not whole or TILES in os.environ:
+        yield
+        return
+    os.environ[TILES] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[TILES]
+
+
+def opened(path: str, options: ort.SessionOptions) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions derive from Exception
+        raise GemmaError(f"{path}: onnxruntime refuses it: {error}", "export the bundle again") from error

@@ -1,0 +1,34 @@
+"""llguidance, which makes grammars into masks, and its reading of patterns; loaded when it is first needed."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ..errors import GemmaError
+
+# Text that has to come, such as "<eos>" of a choice, is otherwise made of the control token of that name.
+AS_TEXT = '%llguidance {"no_forcing": true}\n'
+
+
+def load_llguidance() -> Any:
+    """Raises GemmaError if it is not installed."""
+    try:
+        import llguidance
+    except ModuleNotFoundError as error:
+        raise GemmaError(
+            "structured answers need the package llguidance, which is not installed",
+            "pip install 'gemma-edge[structured]'",
+        ) from error
+    return llguidance
+
+
+@functools.cache
+def bytes_as_tokens() -> Any:
+    """A tokenizer whose token n is the byte n."""
+    return load_llguidance().LLTokenizer("byte")
+
+
+def terminal_matcher(terminal: str) -> Any:
+    """A matcher of bytes for a terminal of Lark; `is_error` tells whether the terminal is one."""
+    return load_llguidance().LLMatcher(bytes_as_tokens(), f"start: S\nS: {terminal}\n", log_level=0)

@@ -1,0 +1,51 @@
+"""Whose turn it is in a session: the newest answer's, read by one thread at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from ..errors import GemmaError
+
+T = TypeVar("T")
+
+
+class AnswerTurn:
+    """Answers have numbers; the highest has the turn, and whoever takes another ends it."""
+
+    def __init__(self) -> None:
+        self._inside = threading.Lock()
+        self._number = 0
+
+    @contextmanager
+    def taken(self) -> Iterator[int]:
+        """A new turn, while nobody else is inside.  Raises GemmaError while another thread is."""
+        with self.inside():
+            self._number += 1
+            yield self._number
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Raises GemmaError while another thread is inside."""
+        if not self._inside.acquire(blocking=False):
+            raise GemmaError("another thread reads an answer of this session", "open a session for each thread")
+        try:
+            yield
+        finally:
+            self._inside.release()
+
+    def events(self, events: Iterator[T], number: int) -> Iterator[T]:
+        """The events of the answer of this number.  Raises GemmaError once another has the turn."""
+        while True:
+            with self.inside():
+                if number != self._number:
+                    raise GemmaError(
+                        "the answer ended when another began", "read an answer to its end, or open a second session"
+                    )
+                try:
+                    event = next(events)
+                except StopIteration:
+                    return
+            yield event

@@ -1,0 +1,194 @@
+"""A session as one file: its tokens, the rows of its caches, and the ends of its turns (FORMAT.md, "Saved sessions").
+
+Nothing in the file is trusted: its size follows from the manifest and a few numbers, and its last
+bytes are a hash of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.bundle import MANIFEST, Bundle, sha256
+from ..bundle.manifest import Cache, Model
+from ..engine.cache import SLACK, TURNS, Rows, Saved
+from ..engine.chunk import CHUNK
+from ..engine.onnx import Decoder, State
+from ..errors import GemmaError
+
+MAGIC, VERSION = b"GEMSESS1", 2
+HEADER = struct.Struct("<8sIII32s")  # magic, version, tokens, rows of a window, hash of bundle.json
+COUNT = struct.Struct("<I")  # of ends of turns; a file of version 1 has neither this number nor ends
+END = struct.Struct("<II")  # tokens up to the end of a turn, rows of a window there
+DIGEST = 32
+DAMAGED = "the copy may be incomplete or damaged; start a new session"
+
+Shape = tuple[tuple[int, ...], str]
+Pair = tuple[Rows, Rows]  # keys and values (1, kv_heads, rows, head_dim)
+
+
+@dataclass(frozen=True)
+class SavedSession:
+    """ids: tokens that were read; pairs: keys and values of every cache; ends: of turns, to come back to."""
+
+    ids: list[int]
+    pairs: list[Pair]
+    ends: list[State]
+
+
+def write_session(path: Path, bundle: Bundle, ids: Sequence[int], ends: Sequence[State], decoder: Decoder) -> None:
+    """Raises GemmaError for a session in the middle of an answer that was given up."""
+    if len(ids) != decoder.position:
+        raise GemmaError("the session was interrupted while it read", "ask it something first, then save it")
+    part = path.with_name(f".{path.name}.part")
+    digest = hashlib.sha256()
+    with part.open("wb") as file:
+        for piece in pieces(bundle, ids, ends, decoder):
+            digest.update(piece)
+            file.write(piece)
+        file.write(digest.digest())
+    os.replace(part, path)
+
+
+def pieces(bundle: Bundle, ids: Sequence[int], ends: Sequence[State], decoder: Decoder) -> Iterator[bytes]:
+    """What the file holds, an array at a time: a long session is not held twice."""
+    windows = [cache.length for cache in decoder.caches if cache.spec.kind == "sliding"]
+    key = bytes.fromhex(sha256(bundle.folder / MANIFEST))
+    yield HEADER.pack(MAGIC, VERSION, len(ids), max(windows, default=0), key)
+    yield COUNT.pack(len(ends))
+    for end in ends:
+        yield END.pack(end.position, max((len_of(saved) for saved in end.caches), default=0))
+    yield np.array(ids, "<i4").tobytes()
+    for cache in decoder.caches:
+        for array in (cache.key, cache.value):
+            yield array[:, :, : cache.length].tobytes()
+    for saved in (saved for end in ends for saved in end.caches):
+        for copied in (saved.key, saved.value):
+            yield b"" if copied is None else copied.tobytes()
+
+
+def len_of(saved: Saved) -> int:
+    """Rows that are copied: those of a window."""
+    return 0 if saved.key is None else saved.length
+
+
+class HashedFile:
+    """Reads what is there, and hashes it."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file, self._digest = path, file, hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        raw = self._file.read(size)
+        if len(raw) != size:
+            raise GemmaError(f"{self._path}: not a saved session, it has {self._file.tell()} bytes", DAMAGED)
+        self._digest.update(raw)
+        return raw
+
+    def array(self, shape: Shape) -> NDArray[Any]:
+        return np.frombuffer(self.read(nbytes(shape)), shape[1]).reshape(shape[0])
+
+    def pairs(self, shapes: Sequence[Shape]) -> list[Pair]:
+        return [(self.array(shape), self.array(shape)) for shape in shapes]
+
+    def check_size(self, rest: int) -> None:
+        expected, size = self._file.tell() + rest + DIGEST, os.fstat(self._file.fileno()).st_size
+        if size != expected:
+            raise GemmaError(f"{self._path}: {size} bytes, {expected} were saved", DAMAGED)
+
+    def check_hash(self) -> None:
+        if self._file.read(DIGEST) != self._digest.digest():
+            raise GemmaError(f"{self._path}: its hash does not hold", DAMAGED)
+
+
+def read_session(path: Path, bundle: Bundle, context: int) -> SavedSession:
+    """Raises GemmaError unless the file is whole, of this bundle, and not longer than `context`."""
+    caches = bundle.manifest.model.caches
+    windows = [cache for cache in caches if cache.kind == "sliding"]
+    with path.open("rb") as opened:
+        file = HashedFile(path, opened)
+        version, tokens, window = read_header(path, file.read(HEADER.size), bundle, context)
+        turns = read_turns(path, file, bundle.manifest.model, tokens) if version > 1 else []
+        now = [shape(cache, tokens, window) for cache in caches]
+        then = [[shape(cache, position, rows) for cache in windows] for position, rows in turns]
+        file.check_size(4 * tokens + 2 * sum(map(nbytes, [*now, *(one for shapes in then for one in shapes)])))
+        ids = file.array(((tokens,), "<i4"))
+        pairs = file.pairs(now)
+        ends = [state(caches, turn[0], file.pairs(shapes)) for turn, shapes in zip(turns, then, strict=True)]
+        file.check_hash()
+    if tokens and not (ids.min() >= 0 and ids.max() < bundle.manifest.model.vocab_size):
+        raise GemmaError(f"{path}: a token that the bundle does not have", DAMAGED)
+    return SavedSession([int(token) for token in ids], pairs, ends)
+
+
+def read_header(path: Path, head: bytes, bundle: Bundle, context: int) -> tuple[int, int, int]:
+    """Version, tokens, and rows of every window."""
+    magic, version, tokens, window, key = HEADER.unpack(head)
+    if magic != MAGIC:
+        raise GemmaError(f"{path}: not a saved session", "give a file that Session.save wrote")
+    if not 1 <= version <= VERSION:
+        raise GemmaError(
+            f"{path}: a session of format {version}, this gemma-edge reads 1 to {VERSION}", "start a new one"
+        )
+    if key != bytes.fromhex(sha256(bundle.folder / MANIFEST)):
+        raise GemmaError(
+            f"{path}: a session of another bundle than {bundle.folder}", "open the bundle it was saved with"
+        )
+    if tokens > context:
+        raise GemmaError(f"{path}: {tokens} tokens, the context is {context}", "open the session with a longer context")
+    check_window(path, bundle.manifest.model, tokens, window)
+    return version, tokens, window
+
+
+def read_turns(path: Path, file: HashedFile, model: Model, tokens: int) -> list[tuple[int, int]]:
+    """Tokens up to the end of every turn, and rows of a window there."""
+    (count,) = COUNT.unpack(file.read(COUNT.size))
+    if count > TURNS:
+        raise GemmaError(f"{path}: {count} ends of turns, there are {TURNS} at most", DAMAGED)
+    turns = [END.unpack(file.read(END.size)) for _ in range(count)]
+    before = 0
+    for position, rows in turns:
+        if not before < position <= tokens:
+            raise GemmaError(f"{path}: a turn of {position} tokens, after {before} and of {tokens}", DAMAGED)
+        check_window(path, model, position, rows)
+        before = position
+    return turns
+
+
+def check_window(path: Path, model: Model, tokens: int, window: int) -> None:
+    """Raises GemmaError unless a window of so many rows can be there after so many tokens."""
+    sliding = any(cache.kind == "sliding" for cache in model.caches)
+    least = min(tokens, model.window - 1) if sliding else 0
+    most = min(tokens, model.window + max(CHUNK, SLACK)) if sliding else 0
+    if not least <= window <= most:
+        raise GemmaError(f"{path}: windows of {window} rows, not {least} to {most}", DAMAGED)
+
+
+def shape(cache: Cache, tokens: int, window: int) -> Shape:
+    rows = window if cache.kind == "sliding" else tokens
+    return (1, cache.kv_heads, rows, cache.head_dim), {"float32": "<f4", "int8": "|i1"}[cache.dtype]
+
+
+def nbytes(shape: Shape) -> int:
+    return int(np.prod(shape[0], dtype=np.int64)) * np.dtype(shape[1]).itemsize
+
+
+def state(caches: Sequence[Cache], position: int, windows: Sequence[Pair]) -> State:
+    """The end of a turn: a full layer has its rows still, a sliding one gets them back."""
+    pairs = iter(windows)
+    return State(
+        position, tuple(restored(next(pairs)) if cache.kind == "sliding" else Saved(position) for cache in caches)
+    )
+
+
+def restored(pair: Pair) -> Saved:
+    key, value = pair
+    return Saved(key.shape[2], key, value)

@@ -1,0 +1,158 @@
+"""Answers of a given form: a grammar says, token by token, what may come next.
+
+llguidance makes the masks, in a thread of its own, while the model runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as Pieces
+
+from ..bundle.bundle import Bundle
+from ..calls.grammar import call_grammar
+from ..calls.tool_schema import Declaration
+from ..errors import GemmaError
+from ..language.control_tokens import ControlTokens
+from ..schema.guidance import AS_TEXT, load_llguidance
+from ..schema.json_form import json_grammar
+
+Ids = NDArray[np.int64]  # of the tokens that a mask allows, ascending
+
+
+@dataclass(frozen=True)
+class JsonSchema:
+    """An answer in JSON that the schema describes."""
+
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Regex:
+    """An answer that the pattern matches as a whole."""
+
+    pattern: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some answers."""
+
+    choices: Sequence[str]
+
+
+ResponseFormat = JsonSchema | Regex | Choice
+
+
+class Matcher:
+    """Where an answer is in its grammar.  `started` once a token was taken."""
+
+    def __init__(self, matcher: Any, tokens: int, vocab: int, pool: ThreadPoolExecutor) -> None:
+        """The tokenizer has `tokens`, the model `vocab`: what it has no logit for is never allowed."""
+        self._matcher, self._vocab, self._pool = matcher, vocab, pool
+        self._bits = np.zeros(-(-tokens // 32), np.int32)
+        self.started = False
+        self._mask: Future[Ids] = pool.submit(self._compute)
+
+    def allowed(self) -> Ids:
+        """The tokens that may come next, ascending; those that end the answer once it is complete."""
+        return self._mask.result()
+
+    def take(self, token: int) -> None:
+        """Go on behind a token that was allowed, and begin the next mask."""
+        self._mask.result()
+        self.started = True
+        self._mask = self._pool.submit(self._advance, token)
+
+    def _advance(self, token: int) -> Ids:
+        self._matcher.consume_token(token)
+        return self._compute()
+
+    def _compute(self) -> Ids:
+        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
+        if self._matcher.is_error():
+            raise GemmaError(f"the response format: {self._matcher.get_error():.300}", "ask for a simpler one")
+        allowed = np.flatnonzero(np.unpackbits(self._bits.view(np.uint8), count=self._vocab, bitorder="little"))
+        if not len(allowed):
+            raise GemmaError("the response format: no token of the model goes on from here", "ask for another one")
+        return allowed
+
+
+class Grammars:
+    """Grammars over the tokens of a bundle; llguidance is loaded when the first is asked for."""
+
+    def __init__(self, bundle: Bundle, pieces: Pieces) -> None:
+        """`pieces` is the bundle's tokenizer, as it is loaded."""
+        self._bundle, self._pieces = bundle, pieces
+        self._tokens: Any = None
+        self._pool = ThreadPoolExecutor(1, "mask")
+
+    def response(self, asked: ResponseFormat) -> Matcher:
+        """Raises GemmaError for a format that has no grammar, or if llguidance is not installed."""
+        return self.matcher(self.compiled(asked))
+
+    def calls(
+        self, declared: Sequence[Declaration], strict: Collection[str], control: ControlTokens
+    ) -> Callable[[], Matcher]:
+        """Makes the matcher of a call, from behind its first token to its last.
+
+        Tools whose schemas have no grammar may have any arguments, unless they are in `strict`: then a
+        GemmaError names the tool and the keyword.
+        """
+        free = {tool["function"]["name"] for tool in declared if not self._holds(tool, strict, control)}
+        grammar = call_grammar(declared, control.call_end, control.quote, free)
+        return lambda: self.matcher(grammar)
+
+    def _holds(self, tool: Declaration, strict: Collection[str], control: ControlTokens) -> bool:
+        name = tool["function"]["name"]
+        try:
+            self._checked(call_grammar([tool], control.call_end, control.quote), f"calls of {name}")
+        except GemmaError:
+            if name in strict:
+                raise
+            return False
+        return True
+
+    def compiled(self, asked: ResponseFormat) -> str:
+        guidance = load_llguidance()
+        if isinstance(asked, Regex):
+            return f"{AS_TEXT}start: /{guidance.regex_to_lark(asked.pattern, '')}/\n"
+        if isinstance(asked, Choice):
+            if not asked.choices or not all(asked.choices):
+                raise GemmaError(f"the choices {list(asked.choices)!r:.80} are not answers", "give some, none empty")
+            return f"{AS_TEXT}start: " + " | ".join(json.dumps(choice) for choice in asked.choices)
+        return json_grammar(asked.schema)
+
+    def matcher(self, grammar: str) -> Matcher:
+        vocab = self._bundle.manifest.model.vocab_size
+        matcher = self._checked(grammar, "the response format")
+        return Matcher(matcher, self._tokens.vocab_size, vocab, self._pool)
+
+    def _checked(self, grammar: str, what: str) -> Any:
+        guidance = load_llguidance()
+        if self._tokens is None:
+            self._tokens = self._read_tokens(guidance)
+        matcher = guidance.LLMatcher(self._tokens, grammar, log_level=0)
+        if matcher.is_error():
+            raise GemmaError(f"{what}: {matcher.get_error():.300}", "leave out what is not supported")
+        return matcher
+
+    def _read_tokens(self, guidance: Any) -> Any:
+        manifest = self._bundle.manifest
+        path = self._bundle.path(manifest.tokenizer)
+        try:
+            size = max(token_count(self._pieces), manifest.model.vocab_size)
+            return guidance.LLTokenizer(str(path), size, manifest.generation.stop)
+        except ValueError as error:
+            raise GemmaError(f"{path}: llguidance refuses it: {error}", "export the bundle again") from error
+
+
+def token_count(pieces: Pieces) -> int:
+    """One more than the last id; Gemma 3 270M's tokenizer has one that its model has no row for."""
+    return max([pieces.get_vocab_size(with_added_tokens=False) - 1, *pieces.get_added_tokens_decoder()]) + 1
