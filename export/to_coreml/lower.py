@@ -321,7 +321,7 @@ def translated(of: Translation, node: Node) -> Any:
     if found is None:
         raise GemmaError(
             f"the graph has an operator {node.target}, which Core ML lowering does not know",
-            "add it to export/mil_operators.py",
+            "add it to export/to_coreml/operators.py",
         )
     return found(of, node)
 

@@ -121,7 +121,7 @@ def census(path: Path, config: GemmaConfig) -> dict[str, int]:
             )
         if kind not in (DELEGATE, OUTSIDE):
             raise GemmaError(
-                f"XNNPACK does not take {name}", "write it in another form in export/executorch_operators.py"
+                f"XNNPACK does not take {name}", "write it in another form in export/to_executorch/operators.py"
             )
     return dict(sorted(counted.items()))
 

@@ -174,7 +174,7 @@ def translation(node: Node) -> Callable[..., Any]:
     if found is None:
         raise GemmaError(
             f"the graph has an operator {node.target}, which ExecuTorch lowering does not know",
-            "add it to export/executorch_methods.py",
+            "add it to export/to_executorch/methods.py",
         )
     return found
 

@@ -339,7 +339,7 @@ def translation(translations: Translations, node: Node) -> Callable[[Lowering, N
     if found is None:
         raise GemmaError(
             f"the graph has an operator {node.target}, which ONNX lowering does not know",
-            "add it to export/onnx_operators.py",
+            "add it to export/to_onnx/operators.py",
         )
     return found
 
