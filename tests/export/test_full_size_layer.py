@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from export import calibrate as room
+from export.calibrate import layers as room
 from export.calibrate.store import Key, Store
 from export.reference import FloatSource, load_layer
 from export.synth.shapes import named_shape
