@@ -28,8 +28,8 @@ from runtime.bundle.bundle import Bundle  # noqa: E402
 from runtime.bundle.manifest import Manifest  # noqa: E402
 from runtime.bundle.splitmix import SplitMix64  # noqa: E402
 from runtime.bundle.vocabulary import AWKWARD  # noqa: E402
+from runtime.engine.contract import open_tables  # noqa: E402
 from runtime.engine.memory_plan import longest_context, plan  # noqa: E402
-from runtime.engine.onnx import open_tables  # noqa: E402
 from runtime.engine.rotary import rotary_table  # noqa: E402
 from runtime.engine.sampler import Sampler, Sampling  # noqa: E402
 from runtime.language.events import Text, Thought, Token  # noqa: E402
