@@ -1,7 +1,7 @@
 """The bytes of a bundle that no processor changes, as they were: a change of these was meant, or is a mistake.
 
-`make golden` writes them, tests/golden/bundle_bytes.json, again.  Scales of caches, parity.json and golden.json are measured, and are not here; the
-graphs hold the scales.
+`make golden` writes them, tests/golden/bundle_bytes.json, again.  Scales of caches, parity.json and golden.json are
+measured, and are not here; the graphs hold the scales.
 """
 
 from __future__ import annotations
