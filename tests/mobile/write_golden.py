@@ -256,7 +256,7 @@ def plans(manifest: Manifest) -> Iterator[dict[str, Any]]:
 def templates(tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
     """source: of a template, with variables; text: what it renders, or refused: true."""
     constructs = (ROOT / "tests" / "runtime" / "constructs.jinja").read_text(encoding="utf-8")
-    generated = (ROOT / "export" / "released" / "chat_template.jinja").read_text(encoding="utf-8")
+    generated = (ROOT / "export" / "synth" / "released" / "chat_template.jinja").read_text(encoding="utf-8")
     named = {"bundle": (tokenizer.template, CONVERSATIONS), "constructs": (constructs, CONSTRUCTS)}
     named["generated"] = (generated, CONVERSATIONS)
     for family, (source, conversations) in named.items():
