@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime.bundle.bundle import Bundle
+from runtime.engine.contract import Decodes
 from runtime.engine.engine import open_decoder
-from runtime.engine.onnx import Decoder, Decodes
+from runtime.engine.onnx import Decoder
 from runtime.errors import GemmaError
 
 Lower = Callable[..., Any]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # run as a script, this folder comes first, and it has an `export` too
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]  # run as a script, this folder comes first, and it has an `export` too
+
+from bundle_bytes import GOLDEN as BYTES  # noqa: E402
+from bundle_bytes import of_every_recipe  # noqa: E402
 
 from runtime.cli.main import COMMANDS, main  # noqa: E402
 
@@ -27,6 +31,7 @@ def help_text(*words: str) -> str:
 # File below tests/golden -> what it must hold.
 ANSWERS: dict[str, Callable[[], str]] = {
     "help/gemma-edge.txt": help_text,
+    BYTES.name: lambda: json.dumps(of_every_recipe(), indent=1) + "\n",
     **{f"help/{command}.txt": partial(help_text, command) for command in COMMANDS},
 }
 

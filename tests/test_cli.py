@@ -16,8 +16,8 @@ from rewrite_golden import ANSWERS, GOLDEN
 
 from runtime.bundle.bundle import describe, read_manifest, seal
 from runtime.cli import main as cli
-from runtime.engine.golden import Goldens
 from runtime.language.tokenizer import Tokenizer
+from runtime.measure.golden import Goldens
 from runtime.session.session import Session
 
 RUN_KEYS = ["prompt_ids", "ids", "text", "stop", "prefill_tok_s", "decode_tok_s", "ttft_s"]

@@ -160,6 +160,16 @@ def test_the_runtime_is_thin():
     assert {(file, package) for file, package in absolute("runtime") if package in HEAVY} == set()
 
 
+@pytest.mark.parametrize(
+    ("engine", "other"), [("executorch", "onnxruntime"), ("contract", "onnxruntime"), ("onnx", "executorch")]
+)
+def test_an_engine_is_imported_without_the_other(engine, other):
+    """An application that runs one need not have the other."""
+    code = f"import sys, runtime.engine.{engine}; print({other!r} in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert printed.stdout == "False\n"
+
+
 def test_quantize_needs_numpy_and_torch_only():
     packages = {package for _, package in absolute("quantize")}
     assert packages - sys.stdlib_module_names == {"numpy", "torch"}

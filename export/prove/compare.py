@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from quantize.recipe import Gate, Recipe
 from runtime.bundle.parity import Greedy, Parity, Report
 from runtime.engine.chunk import CHUNK
-from runtime.engine.golden import Goldens, record
-from runtime.engine.onnx import Decodes
+from runtime.engine.contract import Decodes
 from runtime.errors import GateMissed, GemmaError
+from runtime.measure.golden import Goldens, record
 
 Floats = NDArray[np.float32]
 BEYOND = 7  # tokens after two windows

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from runtime.bundle.parity import Greedy
-from runtime.engine.onnx import Decodes
+from runtime.engine.contract import Decodes
 
 from ..reference import Source, hidden_states, logits
 

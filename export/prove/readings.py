@@ -15,8 +15,8 @@ from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.parity import Parity
 from runtime.bundle.row_table import RowTable
+from runtime.engine.contract import open_head, open_tables
 from runtime.engine.head import Head
-from runtime.engine.onnx import open_head, open_tables
 from runtime.machine.resident_memory import give_back
 
 from ..model.config import GemmaConfig

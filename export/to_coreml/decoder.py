@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.onnx import Step, open_head, open_tables
+from runtime.engine.contract import Step, open_head, open_tables
 from runtime.engine.rotary import rotary_table
 from runtime.errors import GemmaError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from ..bundle.bundle import Bundle
 from ..bundle.vocabulary import Vocabulary, check_equal
 from ..engine.engine import first_engine, open_decoder
-from ..engine.golden import Check, Goldens, check
 from ..errors import GemmaError
 from ..language.tokenizer import read_pieces
+from ..measure.golden import Check, Goldens, check
 from ..progress import Progress
 from .notices import print_notices
 

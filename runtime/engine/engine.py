@@ -1,34 +1,15 @@
-"""What runs a bundle: an engine by its artifact's name, and the surface that all of them have."""
+"""What runs a bundle: an engine by its artifact's name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
-from ..bundle.row_table import RowTable
 from ..errors import GemmaError
+from .contract import Engine
 from .executorch import ExecutorchDecoder
-from .onnx import Decoder, Decodes
-
-
-class Mark(Protocol):
-    """What `save` returns, for `restore` of the same engine."""
-
-    @property
-    def position(self) -> int: ...
-
-
-class Engine(Decodes, Protocol):
-    """Token ids in, logits out; `position` tokens are in the caches.  Decoder describes each."""
-
-    threads: int
-    tables: dict[str, RowTable]
-
-    def cancel(self) -> None: ...
-    def resume(self) -> None: ...
-
+from .onnx import Decoder
 
 ENGINES: dict[str, Callable[[Bundle, int, Callable[[], object]], Engine]] = {
     "onnx": Decoder,

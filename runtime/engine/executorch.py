@@ -1,4 +1,4 @@
-"""The lowered graph in ExecuTorch: as decoder.py, over a program of two methods that own their caches."""
+"""The lowered graph in ExecuTorch: as onnx.py, over a program of two methods that own their caches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..bundle.bundle import Bundle
 from ..errors import GemmaError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside
-from .onnx import Cancelled, Ids, Step, check_tables, open_head, open_tables
+from .contract import Cancelled, Ids, Step, check_tables, open_head, open_tables
 from .rotary import frequencies, rotary_rows
 from .slots import Positions, Slots
 

@@ -6,14 +6,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import Model
 from ..bundle.row_table import RowTable
 from ..errors import GemmaError
 from ..machine.idle_cores import idle_cores
@@ -21,17 +20,11 @@ from ..machine.load_beside import load_beside
 from ..machine.mapped_weights import let_go
 from .cache import STEP, FullCache, Rows, Saved, WindowCache
 from .chunk import CHUNK, chunks
-from .head import Head
+from .contract import Cancelled, Floats, Ids, Step, check_tables, open_head, open_tables
 from .rotary import RotaryRows
 
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
 PLAIN_ARM = "mlas.disable_kleidiai"
 TILES = "ORT_GQA_DISABLE_FLASH_ATTENTION"
-
-
-class Cancelled(Exception):
-    """The running call was stopped from another thread."""
 
 
 @dataclass
@@ -45,35 +38,9 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a call gives for the kept positions; overwritten by the next call of the same shape.
-
-    logits: (kept, vocab) float32, hidden: (kept, hidden) float32 after the final norm
-    """
-
-    logits: Floats
-    hidden: Floats
-
-
-@dataclass(frozen=True)
 class State:
     position: int
     caches: tuple[Saved, ...]
-
-
-class Decodes(Protocol):
-    """What reads tokens and answers with logits: the decoder below, or one of another engine."""
-
-    model: Model
-    position: int
-    head: Head | None  # the second stage; None: logits are the graph's
-
-    def reset(self) -> None: ...
-    def prefill(self, ids: Ids, kept: int = 1) -> Step: ...
-    def forward(self, ids: Ids, kept: int = 1) -> Step: ...
-    def save(self) -> Any: ...
-    def restore(self, state: Any) -> None: ...
-    def rewind(self, position: int) -> bool: ...
 
 
 class Decoder:
@@ -253,16 +220,6 @@ class Decoder:
             raise GemmaError(f"onnxruntime: {error}", "check the bundle with `gemma-edge verify`") from error
 
 
-def open_tables(bundle: Bundle) -> dict[str, RowTable]:
-    return {name: RowTable(bundle.path(table.file), table.multiplier) for name, table in bundle.manifest.tables.items()}
-
-
-def open_head(bundle: Bundle, tables: dict[str, RowTable]) -> Head | None:
-    """The second stage of the head, if the bundle has one."""
-    model = bundle.manifest.model
-    return Head(tables["tokens"], model.rescored, model.softcap) if model.rescored else None
-
-
 def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, RowTable]) -> None:
     """Raises GemmaError unless graph and row files have the sizes that the manifest gives."""
     model = bundle.manifest.model
@@ -280,17 +237,6 @@ def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, R
             f"{bundle.folder}: {', '.join(wrong)} are not of the sizes in bundle.json", "export the bundle again"
         )
     check_tables(bundle, tables)
-
-
-def check_tables(bundle: Bundle, tables: dict[str, RowTable]) -> None:
-    """Raises GemmaError unless the row files have the sizes that the manifest gives."""
-    model = bundle.manifest.model
-    per_layer = {"per_layer": [model.layers, model.per_layer_dim]} if model.per_layer_dim else {}
-    rows = {name: [table.format.layers, table.format.dim] for name, table in tables.items()}
-    if rows != {"tokens": [1, model.hidden_size], **per_layer}:
-        raise GemmaError(
-            f"{bundle.folder}: the row files are not of the sizes in bundle.json", "export the bundle again"
-        )
 
 
 def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.InferenceSession:

@@ -13,7 +13,8 @@ import numpy as np
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
 from ..engine.cache import WIDTHS
-from ..engine.engine import DEFAULT, Engine, open_decoder
+from ..engine.contract import Engine
+from ..engine.engine import DEFAULT, open_decoder
 from ..engine.memory_plan import plan
 from ..machine.bandwidth import read_bandwidth
 from ..machine.resident_memory import peak_rss

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..engine.cache import TURNS
-from ..engine.engine import Engine, Mark
+from ..engine.contract import Engine, Mark
 
 
 class PrefixCache:

@@ -14,8 +14,9 @@ import numpy as np
 from ..bundle.bundle import Bundle
 from ..calls.tool_schema import Tool, chosen_tools, declarations, read_call, strict_tools
 from ..engine.chunk import chunks
-from ..engine.engine import DEFAULT, Engine, open_decoder
-from ..engine.onnx import Cancelled, Decoder, Floats, State
+from ..engine.contract import Cancelled, Engine, Floats
+from ..engine.engine import DEFAULT, open_decoder
+from ..engine.onnx import Decoder, State
 from ..engine.sampler import Sampler, Sampling
 from ..errors import ContextExceeded, GemmaError
 from ..language.control_tokens import ControlTokens

@@ -18,7 +18,7 @@ from export.to_coreml.decoder import CoreMLDecoder, mask
 from export.weights.linears import quantize_weights
 from quantize.recipe import RECIPES
 from runtime.bundle.bundle import Bundle
-from runtime.engine.onnx import open_head, open_tables
+from runtime.engine.contract import open_head, open_tables
 from runtime.errors import GemmaError
 
 RECIPE = {"e2b": "int4-datafree", "e4b": "int8", "31b": "int4-datafree", "gemma3": "float"}

@@ -15,8 +15,8 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.golden import Goldens, check, record
 from runtime.engine.onnx import Decoder
+from runtime.measure.golden import Goldens, check, record
 
 
 def opened(folder: Path, *, plain: bool) -> Bundle:

@@ -28,8 +28,8 @@ from runtime.bundle.bundle import Bundle  # noqa: E402
 from runtime.bundle.manifest import Manifest  # noqa: E402
 from runtime.bundle.splitmix import SplitMix64  # noqa: E402
 from runtime.bundle.vocabulary import AWKWARD  # noqa: E402
+from runtime.engine.contract import open_tables  # noqa: E402
 from runtime.engine.memory_plan import longest_context, plan  # noqa: E402
-from runtime.engine.onnx import open_tables  # noqa: E402
 from runtime.engine.rotary import rotary_table  # noqa: E402
 from runtime.engine.sampler import Sampler, Sampling  # noqa: E402
 from runtime.language.events import Text, Thought, Token  # noqa: E402
@@ -256,7 +256,7 @@ def plans(manifest: Manifest) -> Iterator[dict[str, Any]]:
 def templates(tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
     """source: of a template, with variables; text: what it renders, or refused: true."""
     constructs = (ROOT / "tests" / "runtime" / "constructs.jinja").read_text(encoding="utf-8")
-    generated = (ROOT / "export" / "released" / "chat_template.jinja").read_text(encoding="utf-8")
+    generated = (ROOT / "export" / "synth" / "released" / "chat_template.jinja").read_text(encoding="utf-8")
     named = {"bundle": (tokenizer.template, CONVERSATIONS), "constructs": (constructs, CONSTRUCTS)}
     named["generated"] = (generated, CONVERSATIONS)
     for family, (source, conversations) in named.items():

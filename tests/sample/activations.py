@@ -27,7 +27,7 @@ from export.pipeline import export_bundle
 from export.targets import runners
 from quantize.recipe import RECIPES, RELEASED
 from runtime.bundle.bundle import Bundle
-from runtime.engine.onnx import Decodes
+from runtime.engine.contract import Decodes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

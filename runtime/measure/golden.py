@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.contract import Decodes
+from ..engine.sampler import best
 from ..errors import GemmaError
-from .onnx import Decodes
-from .sampler import best
 
 TOP = 8
 
