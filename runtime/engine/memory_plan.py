@@ -1,6 +1,6 @@
 """How much memory a bundle takes at its peak, for a context length, before it is loaded.
 
-The parts are what decoder.py and cache.py allocate, row by row; what onnxruntime allocates is in the
+The parts are what onnx.py and cache.py allocate, row by row; what onnxruntime allocates is in the
 manifest, computed by the exporter from the graph's own tensors.
 """
 
