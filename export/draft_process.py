@@ -17,7 +17,7 @@ from typing import Any
 from runtime.bundle.bundle import Workplace, created
 from runtime.bundle.parity import Reports
 from runtime.errors import GemmaError
-from runtime.machine.resident_memory import keep_little, peak_rss, resident
+from runtime.machine.resident_memory import peak_rss, resident, return_blocks_early
 
 from .calibrate.store import folder_of, removed, stored
 from .prove.call_scripts import Script
@@ -96,7 +96,7 @@ def work(
 ) -> None:
     """In the other process: answer with a draft, or with what went wrong."""
     threading.Thread(target=end_with_parent, daemon=True).start()
-    keep_little()
+    return_blocks_early()
     try:
         answer: Draft | BaseException = draft_of(request, place, destination, scripts)
     except (GemmaError, OSError) as error:

@@ -21,7 +21,7 @@ from runtime.bundle.bundle import Workplace, check_destination, created
 from runtime.bundle.parity import Reports
 from runtime.errors import GemmaError
 from runtime.language.tokenizer import Tokenizer
-from runtime.machine.resident_memory import give_back
+from runtime.machine.resident_memory import trim_heap
 from runtime.progress import Progress
 
 from .calibrate.cost import projected_seconds
@@ -104,7 +104,7 @@ def drafted(
     if store:
         calibrated, how = calibration(model, speaker, side.generation.stop, recipe, text, store)
     del speaker
-    give_back()
+    trim_heap()
     with Progress("quantizing", weights.work(config)) as progress:
         units = store.units if store else place.scratch
         quantized, losses = weights.quantize_weights(checkpoint, recipe, units, progress.advance, calibrated)
@@ -121,7 +121,7 @@ def drafted(
     graph = capture(config)
     artifacts = {name: lower(graph, quantized, folder) for name, lower in lowerings.items()}
     del graph
-    give_back()
+    trim_heap()
     manifest = m.Manifest(
         format="gemma-edge",
         version=[m.MAJOR, m.MINOR],
@@ -172,7 +172,7 @@ def passage_for(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> tuple[NDArray
     side, pieces = read_side_files(checkpoint)
     ids = passage(checkpoint.config, side.generation.bos, pieces)
     del pieces
-    give_back()
+    trim_heap()
     check_released(checkpoint, recipe)
     side.print_notes()
     return ids, side

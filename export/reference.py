@@ -19,7 +19,7 @@ from runtime.engine.rotary import rotary_table
 
 from .checkpoint.checkpoint import Checkpoint
 from .model.config import GemmaConfig, LayerConfig
-from .model.decoder import KV, Decoder, Layer, PerLayerInputs, RMSNorm, softcapped
+from .model.decoder import KV, Layer, PerLayerInputs, RMSNorm, TextDecoder, softcapped
 from .model.tensors import HEAD
 from .weights.linears import Unit, Weights, gathered, piece_rows, units
 
@@ -237,9 +237,9 @@ def logits(source: Source, hidden: NDArray[Any]) -> Floats:
     return found
 
 
-def whole(source: Source) -> Decoder:
+def whole(source: Source) -> TextDecoder:
     """The whole model in memory: for small ones, and for tests."""
     with torch.device("meta"):
-        model = Decoder(source.config)
+        model = TextDecoder(source.config)
     load(model, source, "")
     return model.eval()

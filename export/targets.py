@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.contract import Decodes
-from runtime.engine.engine import open_decoder
-from runtime.engine.onnx import Decoder
+from runtime.engine.contract import Reads
+from runtime.engine.engine import open_engine
+from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 
 Lower = Callable[..., Any]
@@ -37,7 +37,7 @@ class Runner:
     """
 
     name: str
-    open: Callable[[Bundle], Decodes]
+    open: Callable[[Bundle], Reads]
     exact: bool = False
     half: bool = False
     slow: bool = False
@@ -74,15 +74,15 @@ def load_reader(name: str) -> Any:
 def runners(name: str) -> list[Runner]:
     """The ways to run an artifact; goldens are what the last one answers."""
     if name == "coreml":
-        decoder = load(name, "decoder").CoreMLDecoder
+        decoder = load(name, "engine").CoreMLEngine
         return [
             Runner("coreml float32", partial(decoder, precision="float32"), exact=True, slow=True),
             Runner("coreml float16", partial(decoder, precision="float16"), half=True, slow=True),
         ]
     if name == "onnx":
         exact = load(name, "exact").open_exact
-        return [Runner("onnx exact", exact, exact=True, small=True), Runner(name, Decoder)]
-    return [Runner(name, partial(open_decoder, name))]
+        return [Runner("onnx exact", exact, exact=True, small=True), Runner(name, OnnxEngine)]
+    return [Runner(name, partial(open_engine, name))]
 
 
 def load(name: str, module: str) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from .config import GemmaConfig
-from .decoder import Decoder
+from .decoder import TextDecoder
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Graph:
 
 def capture(config: GemmaConfig) -> Graph:
     with torch.device("meta"):
-        model = Decoder(config)
+        model = TextDecoder(config)
         arguments = example(config)
     program = torch.export.export(model, (), arguments, dynamic_shapes=dynamic(config), strict=False)
     share_roundings(program.graph)

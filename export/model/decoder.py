@@ -181,7 +181,7 @@ class PerLayerInputs(nn.Module):
         return slices
 
 
-class Decoder(nn.Module):
+class TextDecoder(nn.Module):
     """Embeddings and rows in; logits, normed hidden states and presents out."""
 
     def __init__(self, config: GemmaConfig) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from runtime.bundle.bundle import Bundle
 from runtime.errors import GemmaError
 from runtime.measure.evaluation import Divergence
-from runtime.measure.perplexity import Windows, perplexity, surprises
+from runtime.measure.perplexity import Windows, nats, perplexity
 from runtime.progress import Progress
 
 from ..checkpoint.checkpoint import Checkpoint
@@ -108,7 +108,7 @@ class Meter:
         self.kl[at] = kl(expected, found)
         self.variation[at] = total_variation(expected, found)
         self.agreed[at] = expected.argmax(-1) == found.argmax(-1)
-        self.nats[at] = surprises(expected, windows.following(window, windows.first + index, len(found)))
+        self.nats[at] = nats(expected, windows.following(window, windows.first + index, len(found)))
 
     def divergence(self) -> Divergence:
         return Divergence(

@@ -17,7 +17,7 @@ from runtime.bundle.parity import Parity
 from runtime.bundle.row_table import RowTable
 from runtime.engine.contract import open_head, open_tables
 from runtime.engine.head import Head
-from runtime.machine.resident_memory import give_back
+from runtime.machine.resident_memory import trim_heap
 
 from ..model.config import GemmaConfig
 from ..reference import FloatSource, QuantizedSource, Source, hidden_states, hidden_states_twice, logits
@@ -68,7 +68,7 @@ class Reader:
             for first in sorted(first for other, first in wanted if other == bits):
                 reading = self.reading(f"{bits}.{first}", sources(bits, first), hidden)
                 found[bits, first] = replace(reading, noise=noise)
-        give_back()
+        trim_heap()
         return found
 
     def hidden(self, source: QuantizedSource) -> tuple[Floats, Parity | None]:

@@ -16,10 +16,10 @@ from runtime.bundle.bundle import Bundle, describe, seal
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.parity import AcceptedLoss, CallReport, Rehearsal, Report, Reports
 from runtime.engine.engine import ENGINES
-from runtime.engine.executorch import ExecutorchDecoder
-from runtime.engine.onnx import Decoder
+from runtime.engine.executorch import ExecutorchEngine
+from runtime.engine.onnx import OnnxEngine
 from runtime.language.tokenizer import Tokenizer
-from runtime.machine.resident_memory import give_back, peak_rss
+from runtime.machine.resident_memory import peak_rss, trim_heap
 from runtime.progress import Progress
 from runtime.session.session import Session
 
@@ -103,7 +103,7 @@ def prove(
             runner, key = way.runner, way.key(manifest, config.cache_bits)
             against = {"float": draft.readings[FLOAT], "quantized": draft.readings[key]}
             progress.advance(1)
-            give_back()
+            trim_heap()
             decoder = runner.open(bundle)
             decoder.head = None if runner.exact else decoder.head
             prompts = places(runner, manifest, config.window, len(ids))
@@ -116,7 +116,7 @@ def prove(
             missed += judge(report, asked, exact=runner.exact, half=runner.half, limit=limit)
             if way == golden:
                 (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
-                if isinstance(decoder, Decoder | ExecutorchDecoder):
+                if isinstance(decoder, OnnxEngine | ExecutorchEngine):
                     session = Session(bundle, decoder=decoder)
                     rehearsal = rehearse(session)
                     answers = list(answered(session, scripts))

@@ -64,7 +64,9 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
     path = package / DATA / "weights" / "weight.bin"
     with WeightWriter(path) as writer:
         stored = StoredWeights(writer, graph.config, weights)
-        decoders = {name: Decoder(graph, stored, tokens) for name, tokens in (("prefill", TOKENS), ("decode", 1))}
+        decoders = {
+            name: CoreMLFunction(graph, stored, tokens) for name, tokens in (("prefill", TOKENS), ("decode", 1))
+        }
         stored.check_all_used(set.intersection(*(decoder.translation.used for decoder in decoders.values())))
     check_size(path, weights, [4 * one.shape[0] for one in stored.matrices.values() if one.factor])
     program = mil.Program(version=1, functions={name: one.function for name, one in decoders.items()})
@@ -215,7 +217,7 @@ def check_size(path: Path, weights: Weights, factors: Sequence[int] = ()) -> Non
 # ---- the functions ----
 
 
-class Decoder:
+class CoreMLFunction:
     """One function that reads `tokens` tokens and answers one."""
 
     def __init__(self, graph: Graph, stored: StoredWeights, tokens: int) -> None:
@@ -387,7 +389,7 @@ def kind_of(operation: mil.Operation, made: dict[str, mil.Operation]) -> str:
     return kind
 
 
-def specification(program: mil.Program, decoders: dict[str, Decoder]) -> Model_pb2.Model:
+def specification(program: mil.Program, decoders: dict[str, CoreMLFunction]) -> Model_pb2.Model:
     model = Model_pb2.Model(specificationVersion=SPECIFICATION, mlProgram=program)
     for name, one in decoders.items():
         model.description.functions.append(

@@ -11,12 +11,12 @@ import onnx
 
 from runtime.bundle.bundle import Bundle, describe
 from runtime.bundle.manifest import Manifest
-from runtime.engine.onnx import Decoder
+from runtime.engine.onnx import OnnxEngine
 
 FLOAT32 = 1  # MatMulNBits' accuracy_level
 
 
-def open_exact(bundle: Bundle) -> Decoder:
+def open_exact(bundle: Bundle) -> OnnxEngine:
     """A decoder of the same files, but for the graph's attribute; they are linked beside the bundle while it opens."""
     artifact = bundle.manifest.artifacts["onnx"]
     with TemporaryDirectory(dir=bundle.folder.parent) as scratch:
@@ -26,7 +26,7 @@ def open_exact(bundle: Bundle) -> Decoder:
             os.link(bundle.path(name), place / name)
         graph = onnx.load(bundle.path(artifact.file), load_external_data=False)
         (place / artifact.file).write_bytes(exact(graph).SerializeToString())
-        return Decoder(Bundle(place, msgspec.structs.replace(bundle.manifest, files=describe(place, hashed=False))))
+        return OnnxEngine(Bundle(place, msgspec.structs.replace(bundle.manifest, files=describe(place, hashed=False))))
 
 
 def used(manifest: Manifest) -> list[str]:

@@ -33,7 +33,7 @@ class Unit:
 
 
 def units(config: GemmaConfig) -> list[Unit]:
-    """All parameters of model.Decoder, in the checkpoint's terms."""
+    """All parameters of model.TextDecoder, in the checkpoint's terms."""
     found = []
     for tensor, shape in needed(config).items():
         label = tensor.removesuffix(".weight")

@@ -11,7 +11,7 @@ import msgspec
 
 from ..bundle.bundle import Bundle
 from ..bundle.sizes import sizes
-from ..engine.onnx import Decoder
+from ..engine.onnx import OnnxEngine
 from ..errors import GemmaError
 from ..language.tokenizer import Tokenizer
 from ..machine.idle_cores import idle_cores
@@ -177,7 +177,7 @@ def export_module(name: str, checkpoint: str) -> Any:
 def figures(bundle: Bundle, windows: Windows, meter: Meter | None, threads: int) -> Figures:
     """Raises GemmaError if the bundle does not run."""
     manifest = bundle.manifest
-    decoder = Decoder(bundle, threads)
+    decoder = OnnxEngine(bundle, threads)
     with Progress(f"scoring {manifest.recipe.name}", windows.count) as progress:
         perplexity = score(decoder, windows, meter.see if meter else ignore, progress.advance)
     size = sizes(manifest)

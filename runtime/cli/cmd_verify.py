@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..bundle.bundle import Bundle
 from ..bundle.vocabulary import Vocabulary, check_equal
-from ..engine.engine import first_engine, open_decoder
+from ..engine.engine import first_engine, open_engine
 from ..errors import GemmaError
 from ..language.tokenizer import read_pieces
 from ..measure.golden import Check, Goldens, check
@@ -55,7 +55,7 @@ def vocabulary_lines(bundle: Bundle) -> int:
 
 
 def repeat(bundle: Bundle, goldens: Goldens, threads: int) -> list[Check]:
-    decoder = open_decoder(first_engine(bundle.manifest), bundle, threads)
+    decoder = open_engine(first_engine(bundle.manifest), bundle, threads)
     with Progress("golden answers", len(goldens.prompts)) as progress:
         checks = []
         for golden in goldens.prompts:

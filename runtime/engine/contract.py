@@ -36,7 +36,7 @@ class Step:
     hidden: Floats
 
 
-class Decodes(Protocol):
+class Reads(Protocol):
     """What reads tokens and answers with logits."""
 
     model: Model
@@ -58,8 +58,8 @@ class Mark(Protocol):
     def position(self) -> int: ...
 
 
-class Engine(Decodes, Protocol):
-    """Token ids in, logits out; `position` tokens are in the caches.  Decoder describes each."""
+class Engine(Reads, Protocol):
+    """Token ids in, logits out; `position` tokens are in the caches.  OnnxEngine describes each."""
 
     threads: int
     tables: dict[str, RowTable]

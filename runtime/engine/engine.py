@@ -8,17 +8,17 @@ from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
 from ..errors import GemmaError
 from .contract import Engine
-from .executorch import ExecutorchDecoder
-from .onnx import Decoder
+from .executorch import ExecutorchEngine
+from .onnx import OnnxEngine
 
 ENGINES: dict[str, Callable[[Bundle, int, Callable[[], object]], Engine]] = {
-    "onnx": Decoder,
-    "executorch": ExecutorchDecoder,
+    "onnx": OnnxEngine,
+    "executorch": ExecutorchEngine,
 }
 DEFAULT = "onnx"
 
 
-def open_decoder(engine: str, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None) -> Engine:
+def open_engine(engine: str, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None) -> Engine:
     """`beside` is called while the engine loads.  Raises GemmaError if the bundle has no such artifact."""
     return ENGINES[engine](bundle, threads, beside)
 

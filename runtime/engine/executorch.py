@@ -33,7 +33,7 @@ class State:
     caches: dict[str, Any]
 
 
-class ExecutorchDecoder:
+class ExecutorchEngine:
     """Feeds a bundle's ExecuTorch artifact.  `position` tokens are in the caches."""
 
     def __init__(self, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None) -> None:

@@ -17,7 +17,7 @@ from ..bundle.row_table import RowTable
 from ..errors import GemmaError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside
-from ..machine.mapped_weights import let_go
+from ..machine.mapped_weights import drop_clean_pages
 from .cache import STEP, FullCache, Rows, Saved, WindowCache
 from .chunk import CHUNK, chunks
 from .contract import Cancelled, Floats, Ids, Step, check_tables, open_head, open_tables
@@ -43,7 +43,7 @@ class State:
     caches: tuple[Saved, ...]
 
 
-class Decoder:
+class OnnxEngine:
     """Feeds a bundle's ONNX artifact.  `position` tokens are in the caches."""
 
     def __init__(self, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None) -> None:
@@ -57,7 +57,7 @@ class Decoder:
         self.model = manifest.model
         self.threads = threads or idle_cores()
         self._session = load(bundle, self.threads, beside)
-        let_go(bundle.path(manifest.artifacts["onnx"].data))
+        drop_clean_pages(bundle.path(manifest.artifacts["onnx"].data))
         self._options = ort.RunOptions()
         self._inputs = {tensor.name for tensor in manifest.artifacts["onnx"].inputs}
         self._outputs = {tensor.name for tensor in manifest.artifacts["onnx"].outputs}

@@ -17,7 +17,7 @@ SMAPS = Path("/proc/self/smaps")
 ADDRESSES = re.compile(r"([0-9a-f]+)-([0-9a-f]+) ")
 
 
-def let_go(path: Path) -> int:
+def drop_clean_pages(path: Path) -> int:
     """Give back resident pages of a mapped file; returns bytes.  Does nothing but on Linux."""
     if sys.platform != "linux":
         return 0

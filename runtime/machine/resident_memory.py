@@ -30,7 +30,7 @@ def peak_rss() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def keep_little() -> None:
+def return_blocks_early() -> None:
     """From now on blocks of a megabyte go back to the system as soon as they are freed.
 
     By itself glibc learns to keep blocks of up to 32 MB, and between those that are in use they are lost.
@@ -39,7 +39,7 @@ def keep_little() -> None:
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Return freed memory to the system: glibc keeps what lies below something that is in use.
 
     Half a gigabyte after a layer of E2B in floats; half a millisecond after an answer.  Elsewhere nothing is done.

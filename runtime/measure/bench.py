@@ -14,7 +14,7 @@ from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
 from ..engine.cache import WIDTHS
 from ..engine.contract import Engine
-from ..engine.engine import DEFAULT, open_decoder
+from ..engine.engine import DEFAULT, open_engine
 from ..engine.memory_plan import plan
 from ..machine.bandwidth import read_bandwidth
 from ..machine.resident_memory import peak_rss
@@ -78,7 +78,7 @@ def measure(
     """
     begun = time.perf_counter()
     bundle = Bundle.open(folder)
-    decoder = open_decoder(engine, bundle, settings.threads)
+    decoder = open_engine(engine, bundle, settings.threads)
     load_s = time.perf_counter() - begun
     found = [measure_at(decoder, bundle.manifest, settings, context, progress, engine) for context in sorted(contexts)]
     counters = [table.counters for table in decoder.tables.values()]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.chunk import CHUNK
-from ..engine.onnx import Decoder
+from ..engine.onnx import OnnxEngine
 from ..errors import GemmaError
 
 Floats = NDArray[np.float32]
@@ -59,14 +59,14 @@ def cut(ids: list[int], bos: int, tokens: int, limit: int) -> Windows:
     return Windows(windows)
 
 
-def surprises(logits: Floats, following: Ids) -> NDArray[np.float64]:
+def nats(logits: Floats, following: Ids) -> NDArray[np.float64]:
     """Nats of the tokens that came, (n,); row by row, because a copy of logits (n, vocab) can be large."""
-    nats = np.empty(len(logits))
+    lost = np.empty(len(logits))
     for index, (row, token) in enumerate(zip(logits, following, strict=True)):
         largest = float(row.max())
         total = float(np.exp(row - largest).sum(dtype=np.float64))
-        nats[index] = math.log(total) + largest - float(row[token])
-    return nats
+        lost[index] = math.log(total) + largest - float(row[token])
+    return lost
 
 
 def perplexity(nats: float) -> float:
@@ -74,7 +74,7 @@ def perplexity(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
-def scored_logits(decoder: Decoder, windows: Windows, window: int) -> Iterator[tuple[int, Floats]]:
+def scored_logits(decoder: OnnxEngine, windows: Windows, window: int) -> Iterator[tuple[int, Floats]]:
     """(position of the first row, logits (n, vocab)) of all scored positions, a chunk at a time."""
     decoder.reset()
     first, end = windows.first, windows.tokens - 1
@@ -91,7 +91,7 @@ def ignore(window: int, position: int, logits: Floats) -> None:
 
 
 def score(
-    decoder: Decoder, windows: Windows, see: See = ignore, progress: Callable[[float], None] = lambda done: None
+    decoder: OnnxEngine, windows: Windows, see: See = ignore, progress: Callable[[float], None] = lambda done: None
 ) -> float:
     """Perplexity of an artifact as it runs; `see` is shown the scored logits, which it must not keep.
 
@@ -100,13 +100,13 @@ def score(
     total = 0.0
     for window in range(windows.count):
         for position, logits in scored_logits(decoder, windows, window):
-            nats = float(surprises(logits, windows.following(window, position, len(logits))).sum())
-            if not math.isfinite(nats):
+            lost = float(nats(logits, windows.following(window, position, len(logits))).sum())
+            if not math.isfinite(lost):
                 raise GemmaError(
                     f"window {window}: logits from position {position} on are NaN or Inf",
                     "check the bundle with `gemma-edge verify`",
                 )
-            total += nats
+            total += lost
             see(window, position, logits)
         progress(1)
     return perplexity(total / (windows.count * windows.scored))

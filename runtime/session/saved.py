@@ -21,7 +21,7 @@ from ..bundle.bundle import MANIFEST, Bundle, sha256
 from ..bundle.manifest import Cache, Model
 from ..engine.cache import SLACK, TURNS, Rows, Saved
 from ..engine.chunk import CHUNK
-from ..engine.onnx import Decoder, State
+from ..engine.onnx import OnnxEngine, State
 from ..errors import GemmaError
 
 MAGIC, VERSION = b"GEMSESS1", 2
@@ -44,7 +44,7 @@ class SavedSession:
     ends: list[State]
 
 
-def write_session(path: Path, bundle: Bundle, ids: Sequence[int], ends: Sequence[State], decoder: Decoder) -> None:
+def write_session(path: Path, bundle: Bundle, ids: Sequence[int], ends: Sequence[State], decoder: OnnxEngine) -> None:
     """Raises GemmaError for a session in the middle of an answer that was given up."""
     if len(ids) != decoder.position:
         raise GemmaError("the session was interrupted while it read", "ask it something first, then save it")
@@ -58,7 +58,7 @@ def write_session(path: Path, bundle: Bundle, ids: Sequence[int], ends: Sequence
     os.replace(part, path)
 
 
-def pieces(bundle: Bundle, ids: Sequence[int], ends: Sequence[State], decoder: Decoder) -> Iterator[bytes]:
+def pieces(bundle: Bundle, ids: Sequence[int], ends: Sequence[State], decoder: OnnxEngine) -> Iterator[bytes]:
     """What the file holds, an array at a time: a long session is not held twice."""
     windows = [cache.length for cache in decoder.caches if cache.spec.kind == "sliding"]
     key = bytes.fromhex(sha256(bundle.folder / MANIFEST))

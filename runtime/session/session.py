@@ -15,14 +15,14 @@ from ..bundle.bundle import Bundle
 from ..calls.tool_schema import Tool, chosen_tools, declarations, read_call, strict_tools
 from ..engine.chunk import chunks
 from ..engine.contract import Cancelled, Engine, Floats
-from ..engine.engine import DEFAULT, open_decoder
-from ..engine.onnx import Decoder, State
+from ..engine.engine import DEFAULT, open_engine
+from ..engine.onnx import OnnxEngine, State
 from ..engine.sampler import Sampler, Sampling
 from ..errors import ContextExceeded, GemmaError
 from ..language.control_tokens import ControlTokens
 from ..language.events import End, Event, Stop, Token
 from ..language.tokenizer import Message, Tokenizer
-from ..machine.resident_memory import give_back
+from ..machine.resident_memory import trim_heap
 from .answer_reader import AnswerReader
 from .answer_turn import AnswerTurn
 from .prefix_cache import PrefixCache
@@ -67,7 +67,7 @@ class Session:
         self.trust_control_tokens = trust_control_tokens
         if decoder:
             self._load_tokenizer()
-        self.decoder = decoder or open_decoder(engine, bundle, threads, self._load_tokenizer)
+        self.decoder = decoder or open_engine(engine, bundle, threads, self._load_tokenizer)
         self.context = min(context or self.decoder.model.context, self.decoder.model.context)
         self.cache = PrefixCache(self.decoder)
         self._cancelled = threading.Event()
@@ -228,9 +228,9 @@ class Session:
             decoder.fill(len(saved.ids), saved.pairs)
             self.cache.ids, self.cache.ends = saved.ids, [*saved.ends]
 
-    def _open_caches(self) -> Decoder:
+    def _open_caches(self) -> OnnxEngine:
         """The decoder, if it keeps its caches itself."""
-        if not isinstance(self.decoder, Decoder):
+        if not isinstance(self.decoder, OnnxEngine):
             raise GemmaError("sessions are saved and loaded with the engine onnx only", "leave --engine out")
         return self.decoder
 
@@ -295,7 +295,7 @@ class Session:
                 spent += time.perf_counter() - begun
         except Cancelled:
             stop = "cancelled"
-        give_back()
+        trim_heap()
         yield End(
             stop=stop,
             prompt_tokens=len(prompt),

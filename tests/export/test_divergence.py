@@ -14,7 +14,7 @@ from export.prove import divergence as module
 from export.prove.divergence import Meter, Reading, by_position, read, total_variation
 from export.reference import FloatSource, hidden_states
 from runtime.bundle.bundle import Bundle
-from runtime.engine.onnx import Decoder
+from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 from runtime.measure.evaluation import Divergence
 from runtime.measure.perplexity import Windows, cut, score
@@ -40,7 +40,7 @@ def measured(bundle, checkpoint, windows):
 
 def measure(bundle: Bundle, checkpoint: Path, windows: Windows) -> tuple[float, Divergence]:
     meter = read(str(checkpoint), [bundle], windows, 0).meter()
-    return score(Decoder(bundle, threads=1), windows, meter.see), meter.divergence()
+    return score(OnnxEngine(bundle, threads=1), windows, meter.see), meter.divergence()
 
 
 def test_the_float_bundle_is_its_own_checkpoint(measured):

@@ -8,7 +8,7 @@ import tiny
 import torch
 
 from export.checkpoint.checkpoint import Checkpoint
-from export.model.decoder import Decoder
+from export.model.decoder import TextDecoder
 from export.reference import FloatSource, hidden_states, logits, tables, whole
 from runtime.bundle.manifest import Rope
 
@@ -16,7 +16,7 @@ LENGTH = 3 * tiny.WINDOW + 40
 TOLERANCE = 1e-4
 
 
-def run(model: Decoder, source: FloatSource, ids: np.ndarray, pasts: list, kept: int) -> tuple[torch.Tensor, list]:
+def run(model: TextDecoder, source: FloatSource, ids: np.ndarray, pasts: list, kept: int) -> tuple[torch.Tensor, list]:
     """One call of the decoder: ids (S,) after the pasts, logits (kept, vocab) and the presents."""
     config = model.config
     at, count = pasts[0][0].shape[2], len(ids)
@@ -39,7 +39,7 @@ def run(model: Decoder, source: FloatSource, ids: np.ndarray, pasts: list, kept:
     return out[0], presents
 
 
-def nothing(model: Decoder) -> list:
+def nothing(model: TextDecoder) -> list:
     own = [layer for layer in model.config.layers if layer.owns_kv]
     return [(torch.zeros(1, one.kv_heads, 0, one.head_dim),) * 2 for one in own]
 

@@ -28,7 +28,7 @@ from quantize.recipe import RECIPES
 from runtime.bundle.bundle import Bundle, describe, seal
 from runtime.bundle.parity import Reports
 from runtime.cli.main import main
-from runtime.engine.onnx import Decoder
+from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 
 CACHE_ATTRIBUTES = {"k_quant_type", "v_quant_type", "kv_cache_bit_width"}  # 1.29 has them
@@ -271,7 +271,7 @@ def test_references_take_their_values_from_different_places(checkpoint, lowered)
 def test_a_prompt_that_begins_where_another_ended_gives_the_same_logits(bundle, monkeypatch, prompt):
     monkeypatch.setattr(verify, "CHUNK", 16)
     ids = np.random.default_rng(0).integers(3, 384, 80)
-    shared, alone = Decoder(Bundle.open(bundle("e2b", "float"))), Decoder(Bundle.open(bundle("e2b", "float")))
+    shared, alone = OnnxEngine(Bundle.open(bundle("e2b", "float"))), OnnxEngine(Bundle.open(bundle("e2b", "float")))
     whole, nothing = {0: shared.save()}, {0: alone.save()}
     for earlier in (16, 15, 32):
         list(artifact_logits(shared, ids, earlier, whole))

@@ -15,7 +15,7 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.onnx import Decoder
+from runtime.engine.onnx import OnnxEngine
 from runtime.measure.golden import Goldens, check, record
 
 
@@ -30,7 +30,7 @@ def opened(folder: Path, *, plain: bool) -> Bundle:
 def main() -> None:
     folder, plain = Path(sys.argv[1]), "--plain" in sys.argv[2:]
     bundle = opened(folder, plain=plain)
-    decoder = Decoder(bundle, threads=1)
+    decoder = OnnxEngine(bundle, threads=1)
     goldens = msgspec.json.decode(bundle.path(bundle.manifest.golden).read_bytes(), type=Goldens)
     worst, equal, steps = 0.0, 0, 0
     for golden in goldens.prompts:

@@ -20,7 +20,7 @@ from coremltools.proto import Model_pb2
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from export.to_coreml.decoder import CoreMLDecoder  # noqa: E402
+from export.to_coreml.engine import CoreMLEngine  # noqa: E402
 from runtime.bundle.bundle import Bundle  # noqa: E402
 
 DTYPES = {65568: "float32", 65552: "float16", 131104: "int32"}  # MLMultiArrayDataType
@@ -55,7 +55,7 @@ def array(found: Any) -> dict[str, Any]:
 
 
 def calls(bundle: Bundle) -> Iterator[dict[str, Any]]:
-    decoder = CoreMLDecoder(bundle)
+    decoder = CoreMLEngine(bundle)
     for position, tokens in CALLS:
         decoder.position = position
         fed = decoder._feeds(np.arange(tokens) + 5)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.onnx import Decoder
+from runtime.engine.onnx import OnnxEngine
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -27,12 +27,12 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def prompt(decoder: Decoder, ids: np.ndarray) -> float:
+def prompt(decoder: OnnxEngine, ids: np.ndarray) -> float:
     decoder.reset()
     return seconds(lambda: decoder.prefill(ids))
 
 
-def in_turn(decoders: list[Decoder], ids: np.ndarray, prompts: int, steps: int) -> dict[str, np.ndarray]:
+def in_turn(decoders: list[OnnxEngine], ids: np.ndarray, prompts: int, steps: int) -> dict[str, np.ndarray]:
     """Seconds (n, 2) of prompts and of steps."""
     return {
         "prefill": np.array([[prompt(one, ids) for one in decoders] for _ in range(prompts)]),
@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=8, metavar="N", help="prompts of each (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=100, metavar="N", help="steps of each (default: %(default)s)")
     args = parser.parse_args()
-    decoders = [Decoder(Bundle.open(folder), args.threads) for folder in args.bundles]
+    decoders = [OnnxEngine(Bundle.open(folder), args.threads) for folder in args.bundles]
     vocabulary = min(one.model.vocab_size for one in decoders)
     ids = np.random.default_rng(0).integers(3, vocabulary, max(args.prompt_tokens, args.steps))
     figures = {}

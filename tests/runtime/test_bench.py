@@ -12,7 +12,7 @@ import pytest
 from runtime.bundle.bundle import Bundle
 from runtime.cli import cmd_bench
 from runtime.cli import main as cli
-from runtime.engine.onnx import Decoder
+from runtime.engine.onnx import OnnxEngine
 from runtime.machine import bandwidth
 from runtime.machine.bandwidth import read_bandwidth
 from runtime.machine.resident_memory import peak_rss
@@ -104,7 +104,7 @@ def test_the_last_line_is_one_object_with_a_page_too(bundle, tmp_path, capsys):
 
 @pytest.mark.parametrize("tokens", [5, 150])
 def test_a_decoder_comes_back_to_where_it_was_saved(bundle, tokens):
-    decoder = Decoder(Bundle.open(bundle("e2b")), 1)
+    decoder = OnnxEngine(Bundle.open(bundle("e2b")), 1)
     decoder.prefill(np.arange(tokens) % 300)
     saved = decoder.save()
     first = [decoder.forward(np.array([token])).logits.copy() for token in range(80)]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from runtime.machine.mapped_weights import let_go, unchanged
+from runtime.machine.mapped_weights import drop_clean_pages, unchanged
 
 PAGES = 64
 SMAPS = """\
@@ -42,7 +42,7 @@ def test_pages_go_unless_they_were_written(tmp_path, written):
         assert mapped[:].count(b"a") == len(mapped)
         if written:
             mapped[5] = ord("b")
-        freed = let_go(path)
+        freed = drop_clean_pages(path)
         assert freed == (0 if written else len(mapped))
         assert mapped[5] == ord("b" if written else "a")
         assert mapped[-1] == ord("a")

@@ -18,7 +18,7 @@ from runtime.engine import context_length
 from runtime.engine.cache import STEP
 from runtime.engine.chunk import CHUNK
 from runtime.engine.memory_plan import check_room, longest_context, plan, scores
-from runtime.engine.onnx import Decoder
+from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 from runtime.machine.available_memory import available, group_rooms
 
@@ -32,7 +32,7 @@ def manifest(bundle) -> Manifest:
 
 @pytest.mark.parametrize("tokens", [1, CHUNK, 1500])
 def test_the_parts_are_what_is_allocated(bundle, manifest, tokens):
-    decoder = Decoder(Bundle.open(bundle("sample", "int4-datafree")), 1)
+    decoder = OnnxEngine(Bundle.open(bundle("sample", "int4-datafree")), 1)
     decoder.prefill(np.zeros(tokens, np.int64))
     found = plan(manifest, tokens)
     assert found.caches == sum(cache.key.nbytes + cache.value.nbytes for cache in decoder.caches)
@@ -71,8 +71,8 @@ from pathlib import Path
 import numpy as np
 from runtime.machine.resident_memory import peak_rss
 from runtime.bundle.bundle import Bundle
-from runtime.engine.onnx import Decoder
-decoder = Decoder(Bundle.open(Path(sys.argv[1])), 2)
+from runtime.engine.onnx import OnnxEngine
+decoder = OnnxEngine(Bundle.open(Path(sys.argv[1])), 2)
 decoder.prefill(np.arange(int(sys.argv[2])))
 print(peak_rss())
 """

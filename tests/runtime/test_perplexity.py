@@ -10,10 +10,10 @@ import tiny
 import torch
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.onnx import Decoder
+from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 from runtime.measure import perplexity as module
-from runtime.measure.perplexity import Windows, cut, perplexity, score, scored_logits, surprises
+from runtime.measure.perplexity import Windows, cut, nats, perplexity, score, scored_logits
 
 TOKENS = 64
 
@@ -35,7 +35,7 @@ def transformers_perplexity(name: str, windows: Windows) -> float:
 
 @pytest.mark.parametrize("name", ["e2b", "gemma3"])
 def test_the_float_bundle_has_the_perplexity_of_transformers(bundle, windows, name):
-    decoder = Decoder(Bundle.open(bundle(name)), threads=1)
+    decoder = OnnxEngine(Bundle.open(bundle(name)), threads=1)
     assert score(decoder, windows) == pytest.approx(transformers_perplexity(name, windows), rel=1e-4)
 
 
@@ -54,7 +54,7 @@ def test_the_second_half_is_scored_but_for_its_last_token(tokens, scored):
 
 def test_surprise_is_that_of_the_token_that_came():
     logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]], np.float32))
-    assert surprises(logits, np.array([1, 2])) == pytest.approx([math.log(4), math.log(1.25)], rel=1e-6)
+    assert nats(logits, np.array([1, 2])) == pytest.approx([math.log(4), math.log(1.25)], rel=1e-6)
 
 
 def test_perplexity_of_more_nats_than_a_float_holds_is_infinite():
@@ -64,7 +64,7 @@ def test_perplexity_of_more_nats_than_a_float_holds_is_infinite():
 
 @pytest.mark.parametrize("chunk", [7, 32, 50, 63])
 def test_windows_longer_than_a_chunk_are_read_in_chunks(bundle, windows, monkeypatch, chunk):
-    decoder = Decoder(Bundle.open(bundle("e2b")), threads=1)
+    decoder = OnnxEngine(Bundle.open(bundle("e2b")), threads=1)
     ((position, whole),) = list(scored_logits(decoder, windows, 1))
     monkeypatch.setattr(module, "CHUNK", chunk)
     pieces = [(at, logits.copy()) for at, logits in scored_logits(decoder, windows, 1)]
@@ -74,7 +74,7 @@ def test_windows_longer_than_a_chunk_are_read_in_chunks(bundle, windows, monkeyp
 
 
 def test_logits_that_are_not_numbers_are_refused(bundle, windows, monkeypatch):
-    decoder = Decoder(Bundle.open(bundle("e2b")), threads=1)
+    decoder = OnnxEngine(Bundle.open(bundle("e2b")), threads=1)
     forward = decoder.forward
 
     def broken(ids, kept):

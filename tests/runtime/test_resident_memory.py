@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.machine.resident_memory import give_back, peak_rss, resident
+from runtime.machine.resident_memory import peak_rss, resident, trim_heap
 
 BYTES = 64 << 20
 ROOT = Path(__file__).parents[2]
@@ -25,8 +25,8 @@ def test_what_is_held_counts_and_what_is_freed_does_not():
 
 KEEPS = """
 import numpy as np
-from runtime.machine.resident_memory import keep_little, resident
-if KEEP: keep_little()
+from runtime.machine.resident_memory import return_blocks_early, resident
+if KEEP: return_blocks_early()
 np.ones(30 << 20, np.uint8)  # freed at once: glibc now keeps blocks of this size
 held = []
 for _ in range(20):
@@ -51,6 +51,6 @@ def test_small_pieces_that_are_freed_go_back():
     last = bytearray(10_000)
     full = resident()
     del pieces
-    give_back()
+    trim_heap()
     assert full - resident() > 20_000_000
     assert len(last) == 10_000

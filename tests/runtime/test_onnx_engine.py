@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from runtime.bundle.bundle import Bundle
 from runtime.engine import chunk as chunk_module
 from runtime.engine import onnx as decoder_module
-from runtime.engine.onnx import Decoder
+from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 
 RELATIVE = 1e-3
@@ -24,7 +24,7 @@ LENGTH = 120  # fifteen windows
 
 @pytest.fixture(scope="module", params=list(tiny.CONFIGS))
 def pair(request, bundle):
-    return tiny.reference(request.param), Decoder(Bundle.open(bundle(request.param)), threads=1)
+    return tiny.reference(request.param), OnnxEngine(Bundle.open(bundle(request.param)), threads=1)
 
 
 def expected_logits(model, ids: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def read(decoder: Decoder, ids: np.ndarray, chunks: list[int]) -> list[tuple[int, np.ndarray]]:
+def read(decoder: OnnxEngine, ids: np.ndarray, chunks: list[int]) -> list[tuple[int, np.ndarray]]:
     """(position, its logits) for every position, reading in chunks."""
     decoder.reset()
     found, at = [], 0
@@ -143,9 +143,9 @@ def test_int8_caches_are_read_without_tiles(bundle, monkeypatch):
 
     monkeypatch.setattr(decoder_module, "opened", watched)
     for folder in folders:
-        Decoder(Bundle.open(folder), threads=1)
+        OnnxEngine(Bundle.open(folder), threads=1)
     monkeypatch.setenv(decoder_module.TILES, "0")
-    Decoder(Bundle.open(folders[0]), threads=1)
+    OnnxEngine(Bundle.open(folders[0]), threads=1)
     assert seen == ["1", None, "0"]
     assert os.environ[decoder_module.TILES] == "0"
 
@@ -164,5 +164,5 @@ def test_a_bundle_may_do_without_kleidiai(bundle, monkeypatch, kleidiai, entry):
         return opened(path, options)
 
     monkeypatch.setattr(decoder_module, "opened", watched)
-    Decoder(opened_bundle, threads=1)
+    OnnxEngine(opened_bundle, threads=1)
     assert seen == [entry]

@@ -30,7 +30,7 @@ class State:
     states: States
 
 
-class CoreMLDecoder:
+class CoreMLEngine:
     """Feeds a bundle's Core ML artifact.  `position` tokens are in the states."""
 
     def __init__(self, bundle: Bundle, precision: Precision = "float32") -> None:
