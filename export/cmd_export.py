@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.recipe is not None:
         named_recipe(args.recipe)
     if args.output is None and not args.dry_run:
-        raise GemmaError("no place for the bundle", "name it with -o BUNDLE")
+        raise GemmaError("no output given", "add -o BUNDLE")
     names = tuple(name.strip() for name in args.to.split(","))
     request = Request(args.checkpoint, names, args.recipe, args.calibrate)
     scripts = read_scripts(args.calls) if args.calls else []

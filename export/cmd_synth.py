@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     shape = named_shape(args.shape)
     if args.seed < 0:
-        raise GemmaError(f"--seed {args.seed}: not a number from 0 up")
+        raise GemmaError(f"--seed must be 0 or more, not {args.seed}")
     from .synth.write import check_place, shards, synthesize
 
     check_place(args.folder, replace=args.force)

@@ -77,8 +77,8 @@ def of_another_process(request: Request, place: Workplace, destination: Path, sc
 def ended(source: str, code: int) -> GemmaError:
     if code < 0:
         return GemmaError(
-            f"{source}: the export was ended by the system (signal {-code})",
-            "it may have been short of memory: close other programs and export again",
+            f"{source}: the system ended the export (signal {-code})",
+            "memory may have run out: close other programs and export again",
         )
     return GemmaError(f"{source}: the export ended with exit code {code}", "report this as a bug, with the lines above")
 

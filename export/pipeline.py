@@ -182,8 +182,8 @@ def check_released(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> None:
     """Raises GemmaError if a recipe wants integers that the checkpoint does not have, or if its head is damaged."""
     if recipe.released and not checkpoint.is_packed and not checkpoint.on_grid:
         raise GemmaError(
-            f"{checkpoint.folder}: recipe {recipe.name} is for a release of integers, and this one has floats",
-            "choose another with --recipe",
+            f"{checkpoint.folder} holds floats, but the recipe {recipe.name} needs a release of integers",
+            "choose another recipe with --recipe",
         )
     checkpoint.check_head()
 

@@ -94,7 +94,8 @@ def load(name: str, module: str) -> Any:
         package = (error.name or "").partition(".")[0]
         extra = EXTRAS.get(package, "export")
         raise GemmaError(
-            f"target {name} needs the package {package}, which is not installed", f"pip install 'gemma-edge[{extra}]'"
+            f"the target {name} needs the package {package}, which is not installed",
+            f"pip install 'gemma-edge[{extra}]'",
         ) from error
 
 

@@ -269,8 +269,8 @@ TEMPLATES = [
 ]
 LYING_VOCABULARIES = [
     (0, b"GEMROWS1", "not a compact vocabulary"),
-    (12, b"\xff" * 4, "do not hold"),
-    (40, b"\xff" * 4, "leads nowhere"),
+    (12, b"\xff" * 4, "which is wrong for"),
+    (40, b"\xff" * 4, "corrupt vocabulary"),
 ]
 HEADERS: list[Callable[[RowFormat], bytes]] = [
     lambda form: b"GEMROWS2".ljust(START, b"\0"),

@@ -176,7 +176,7 @@ def test_run_stops_at_the_context_limit(answer):
         (["hi", "--threads", "-2"], ["threads -2"]),
         (["hi", "--image", "a.png"], ["--image a.png", "text only"]),
         (["hi", "--audio", "a.wav"], ["--audio a.wav", "text only"]),
-        (["hi", "--chat"], ["--chat and "]),
+        (["hi", "--chat"], ["--chat cannot be combined"]),
         (["hi", "--raw", "--system", "x"], ["--raw and --system"]),
         (["hi", "--raw", "--json-schema", "x"], ["--raw and --json-schema"]),
     ],
@@ -191,7 +191,10 @@ def test_run_refuses(gemma_edge, folder, words, named, output):
     [
         (["missing.json"], "missing.json: No such file"),
         ([__file__], "not JSON"),
-        ([str(GOLDEN.parent / "sample" / "checkpoint" / "config.json"), "--json"], "--json and --json-schema"),
+        (
+            [str(GOLDEN.parent / "sample" / "checkpoint" / "config.json"), "--json"],
+            "--json cannot be combined with --json-schema",
+        ),
     ],
 )
 def test_run_refuses_schemas(gemma_edge, folder, words, named):

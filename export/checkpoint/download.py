@@ -36,7 +36,8 @@ def download(hub_id: str) -> Path:
         from huggingface_hub.errors import GatedRepoError
     except ModuleNotFoundError as error:
         raise GemmaError(
-            f"{hub_id}: no such folder, and huggingface_hub is not installed", "pip install 'gemma-edge[hub]'"
+            f"there is no folder {hub_id}, and to download it, huggingface_hub is not installed",
+            "pip install 'gemma-edge[hub]'",
         ) from error
     try:
         return fetched(HfApi(), hub_id)
@@ -44,14 +45,14 @@ def download(hub_id: str) -> Path:
         raise
     except GatedRepoError as error:
         raise GemmaError(
-            f"{hub_id}: no such folder, and on the hub it is gated",
+            f"there is no folder {hub_id}, and on the hub it is gated",
             f"accept its terms at {HfApi().endpoint}/{hub_id}, then log in with: hf auth login",
         ) from error
     except Exception as error:  # the hub's, the network's and the system's errors have no common class
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GemmaError(
-            f"{hub_id}: no such folder, and the hub says: {reason}",
-            "check the id and the network; a broken download goes on where it stopped",
+            f"there is no folder {hub_id}, and the hub says: {reason}",
+            "check the id and the network; a broken download continues where it stopped",
         ) from error
 
 

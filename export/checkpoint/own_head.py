@@ -27,7 +27,9 @@ def with_named_head(found: Mapping[str, Stored], config: GemmaConfig, where: str
     for released, entry in found.items():
         name = SPELLINGS[config.family].sub("", released, count=1) if "lm_head." in released else released
         if name in named:
-            raise GemmaError(f"{where}: {name} is there twice, as {named[name].released} and as {released}", "keep one")
+            raise GemmaError(
+                f"{where}: {name} is stored twice, as {named[name].released} and as {released}", "keep one of the two"
+            )
         named[name] = entry
     return named
 

@@ -97,11 +97,14 @@ def join(found: Mapping[str, Stored], bits: ReleasedBits, shapes: Mapping[str, S
     """
     longest = max(found, key=len, default="")
     if len(longest) > LONGEST:
-        raise GemmaError(f"{where}: a tensor's name has {len(longest)} characters", "download the checkpoint again")
+        raise GemmaError(
+            f"{where}: the name of a tensor has {len(longest)} characters, which is too long",
+            "download the checkpoint again",
+        )
     idle = bits.idle(name.rpartition(".")[0] for name in found)
     if idle:
         raise GemmaError(
-            f"{where}: module_quant_configs in config.json has {idle[0]!r}, which fits none of the tensors",
+            f"{where}: module_quant_configs in config.json has {idle[0]!r}, which matches no tensor",
             "check that config.json belongs to these weights",
         )
     joined: dict[str, Stored] = {}
@@ -121,7 +124,7 @@ def packed(name: str, codes: Stored, scales: Stored, bits: int, shape: Shape) ->
     kind = "I8" if bits == 8 else "U8"
     if codes.dtype != kind or len(codes.shape) != 2:
         raise GemmaError(
-            f"{codes.origin}: {codes.dtype} {list(codes.shape)} does not hold rows of int{bits}, which are {kind}",
+            f"{codes.origin} is {codes.dtype} {list(codes.shape)}, but rows of int{bits} are {kind}",
             "check that config.json belongs to these weights",
         )
     inputs = codes.shape[1] * 8 // bits
@@ -130,7 +133,8 @@ def packed(name: str, codes: Stored, scales: Stored, bits: int, shape: Shape) ->
     sound = scales.dtype in DTYPES and len(scales.shape) == 2 and scales.shape[0] == codes.shape[0]
     if not sound or not scales.shape[1] or inputs % scales.shape[1]:
         raise GemmaError(
-            f"{scales.origin}: {scales.dtype} {list(scales.shape)} are not scales of {codes.shape[0]} rows of {inputs}",
+            f"{scales.origin} is {scales.dtype} {list(scales.shape)}, "
+            f"which does not hold the scales of {codes.shape[0]} rows of {inputs}",
             "download the file again",
         )
     return PackedEntry(name, codes, scales, bits, inputs)
@@ -171,8 +175,8 @@ def scales_of(module: str, found: Mapping[str, Stored], where: str) -> Activatio
     for part in ACTIVATIONS:
         if f"{module}.{part}" not in found:
             raise GemmaError(
-                f"{where}: {module} has no {part}, which other linears have",
-                "the checkpoint is not whole; download it again",
+                f"{where}: {module} has no {part}, though other linears have it",
+                "the checkpoint is incomplete; download it again",
             )
     return ActivationScales(*(one_scale(found[f"{module}.{part}"]) for part in ACTIVATIONS))
 
@@ -181,10 +185,12 @@ def one_scale(entry: Stored) -> float:
     """Raises GemmaError for what is not one number, 0 or one that integers of 8 bits can be multiplied by."""
     if entry.shape not in ((), (1,)) or entry.dtype not in DTYPES:
         raise GemmaError(
-            f"{entry.origin}: {entry.dtype} {list(entry.shape)} is not one scale", "download the checkpoint again"
+            f"{entry.origin} must be one scale, not {entry.dtype} {list(entry.shape)}", "download the checkpoint again"
         )
     with entry.opened() as view:
         scale = float(widened(view[:])[0])
     if scale != 0 and not SMALLEST <= scale <= LARGEST:
-        raise GemmaError(f"{entry.origin}: {scale} is not a scale", "the checkpoint is damaged; download it again")
+        raise GemmaError(
+            f"{entry.origin} is {scale}, which is not a valid scale", "the checkpoint is damaged; download it again"
+        )
     return scale

@@ -57,11 +57,11 @@ def read_scripts(path: Path) -> list[Script]:
     except OSError as error:
         raise GemmaError(f"--calls {path}: {error.strerror or error}", "give a file of JSON lines") from error
     except UnicodeDecodeError as error:
-        raise GemmaError(f"--calls {path}: not UTF-8: {error}", "convert it, for example with iconv") from error
+        raise GemmaError(f"--calls {path} is not UTF-8: {error}", "convert it, for example with iconv") from error
     places = (f"--calls {path}, line {number}" for number in range(1, len(lines) + 1))
     scripts = [script(place, line) for place, line in zip(places, lines, strict=True) if line.strip(BLANKS)]
     if not scripts:
-        raise GemmaError(f"--calls {path}: no conversations", HINT)
+        raise GemmaError(f"--calls {path} holds no conversations", HINT)
     return scripts
 
 
@@ -69,10 +69,10 @@ def script(place: str, line: str) -> Script:
     try:
         given = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise GemmaError(f"{place}: not JSON: {error}", HINT) from error
+        raise GemmaError(f"{place} is not JSON: {error}", HINT) from error
     messages, tools = (given.get(name) if isinstance(given, dict) else None for name in ("messages", "tools"))
     if not isinstance(messages, list) or not isinstance(tools, list) or not tools:
-        raise GemmaError(f"{place}: no messages and tools in it", HINT)
+        raise GemmaError(f"{place}: the object needs the fields messages and tools", HINT)
     with named(place):
         checked(messages)
         declarations(tools)
@@ -93,7 +93,8 @@ def answering(targets: Collection[str]) -> str:
     first = next((name for name in ENGINES if name in targets), None)
     if first is None:
         raise GemmaError(
-            f"--calls: nothing here runs {', '.join(targets)}", f"export for one of {', '.join(ENGINES)} too"
+            f"--calls compares running bundles, and nothing here runs {', '.join(targets)}",
+            f"export for one of {', '.join(ENGINES)} too",
         )
     return first
 
@@ -104,13 +105,14 @@ def check_scripts(scripts: Sequence[Script], tokenizer: Tokenizer, context: int,
     Raises GemmaError for a model that knows no calls, and by its place for a script that can not be asked.
     """
     if scripts and not knows_calls(tokenizer):
-        raise GemmaError(f"--calls: {model} knows no tool calls, there is nothing to compare", "leave --calls out")
+        raise GemmaError(f"--calls: {model} cannot call tools, so there is nothing to compare", "leave --calls out")
     for each in scripts:
         with named(each.place):
             length = len(prompt_of(tokenizer, each.messages, declarations(each.tools)))
         if length > context:
             raise ContextExceeded(
-                f"{each.place}: a prompt of {length} tokens: the context is {context}", "shorten the conversation"
+                f"{each.place}: the prompt has {length} tokens, but the context is {context}",
+                "shorten the conversation",
             )
 
 

@@ -24,4 +24,6 @@ def check_scales(folder: Path, config: GemmaConfig, target: str, file: str) -> N
             )
     missing = sorted(set(config.activation_scales) - labels)
     if missing:
-        raise GemmaError(f"{folder}: no linear in the artifact for the ranges of {missing[:5]}", "report this as a bug")
+        raise GemmaError(
+            f"{folder}: the artifact has no linear for the ranges of {missing[:5]}", "report this as a bug"
+        )

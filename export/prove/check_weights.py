@@ -25,7 +25,10 @@ def check_weights(folder: Path, weights: Weights, target: str = "onnx", file: st
             for parameter in parameters:
                 expected = weights.get(parameter)
                 if not isinstance(expected, Quantized):
-                    raise GemmaError(f"{folder}: the artifact has {parameter} as integers", "report this as a bug")
+                    raise GemmaError(
+                        f"{folder}: the artifact has {parameter} as integers, which nobody quantized",
+                        "report this as a bug",
+                    )
                 a, b = max(start, offset), min(start + len(piece), offset + expected.rows)
                 if a < b:
                     seen[parameter] += b - a
@@ -33,10 +36,11 @@ def check_weights(folder: Path, weights: Weights, target: str = "onnx", file: st
                     decided = replace(decided, scales=reader.kept_scales(np.asarray(decided.scales)))
                     if not np.array_equal(decided.dequantize(), piece[a - start : b - start]):
                         raise GemmaError(
-                            f"{folder}: {parameter} in the artifact is not what was quantized", "report this as a bug"
+                            f"{folder}: {parameter} in the artifact differs from what was quantized",
+                            "report this as a bug",
                         )
                 offset += expected.rows
     integers = {name: one for name, one in weights.items() if isinstance(one, Quantized)}
     missing = [name for name, expected in integers.items() if seen[name] != expected.rows]
     if missing:
-        raise GemmaError(f"{folder}: not in the artifact as integers: {missing[:5]}", "report this as a bug")
+        raise GemmaError(f"{folder}: the artifact lacks the integers of {missing[:5]}", "report this as a bug")

@@ -38,7 +38,9 @@ class CoreMLEngine:
         artifact = bundle.manifest.artifacts.get("coreml")
         if artifact is None:
             made = ", ".join(bundle.manifest.artifacts) or "nothing"
-            raise GemmaError(f"{bundle.folder}: no Core ML artifact, only {made}", "export it again with --to coreml")
+            raise GemmaError(
+                f"{bundle.folder} has no Core ML artifact; it has {made}", "export it again with --to coreml"
+            )
         self.model = bundle.manifest.model
         self.tables = open_tables(bundle)
         self.head = open_head(bundle, self.tables)
@@ -84,7 +86,7 @@ class CoreMLEngine:
         """
         if self.position + len(ids) > self.context:
             raise GemmaError(
-                f"{self.position + len(ids)} tokens: the artifact's context is {self.context}",
+                f"{self.position + len(ids)} tokens are more than the artifact's context, {self.context}",
                 "start a new conversation, or shorten the prompt",
             )
         alone = len(ids) - kept + 1  # tokens of which the last is the first that is kept
@@ -114,7 +116,7 @@ class CoreMLEngine:
         logits, hidden = found["logits"][0], found["hidden"][0]
         if not np.isfinite(logits).all():
             raise GemmaError(
-                f"the Core ML artifact answers with logits that are not finite, at position {self.position - 1}",
+                f"the Core ML artifact gives logits that are not finite, at position {self.position - 1}",
                 "float16 is too narrow for this model; use another target",
             )
         return logits, hidden

@@ -103,7 +103,7 @@ class Program:
         found = (states if end.state else feeds).get(end.name)
         if found is None or found.shape != end.shape:
             given = "nothing" if found is None else f"{found.shape}"
-            raise refused(end.name, f"is fed {given}, and the program takes {end.shape}")
+            raise refused(end.name, f"is fed {given}, but the program takes {end.shape}")
         return end.name if end.state else found.astype(end.dtype).astype(self.held(end.dtype), copy=False)
 
     def _results(self, operation: Operation, values: dict[str, Any], states: States) -> Sequence[Array]:
@@ -124,13 +124,13 @@ class Program:
     def _write(self, states: States, where: str, input: str, data: Array) -> Sequence[Array]:
         """What was read from a state before stays what it was: no array is written in place."""
         if states[input].shape != data.shape or states[input].dtype != data.dtype:
-            raise refused(where, f"writes {data.dtype} {data.shape} to a state {states[input].shape}")
+            raise refused(where, f"writes {data.dtype} {data.shape} to a state of {states[input].shape}")
         states[input] = data
         return []
 
     def _declared(self, operation: Operation, end: Value, result: Array) -> Array:
         if result.shape != end.shape:
-            raise refused(operation.where, f"makes {result.shape}, and declares {end.shape}")
+            raise refused(operation.where, f"computes {result.shape}, but declares {end.shape}")
         with np.errstate(over="ignore"):
             return result.astype(self.held(end.dtype), copy=False)
 
@@ -165,7 +165,7 @@ def computed(kind: str, where: str, arguments: dict[str, Any]) -> Sequence[Array
     try:
         found = OPERATIONS[kind](**arguments)
     except (ValueError, IndexError, TypeError) as error:
-        raise refused(where, f"can not be computed: {error}") from error
+        raise refused(where, f"cannot be computed: {error}") from error
     return found if isinstance(found, tuple) else [found]
 
 
@@ -188,19 +188,19 @@ def function_of(package: Package, name: str) -> Function:
             operations.append(operation_of(one, where, made))
         made |= {end.name for end in one.outputs}
     if not set(block.outputs) <= made:
-        raise refused(f"{package.path}: {name}", "has an output that is not made")
+        raise refused(f"{package.path}: {name}", "has an output that nothing computes")
     return Function(ends, constants, tuple(operations), tuple(block.outputs))
 
 
 def operation_of(one: mil.Operation, where: str, made: set[str]) -> Operation:
     if one.type not in PARAMETERS:
-        raise refused(where, "is an operator that is not evaluated")
+        raise refused(where, "is an operator that the evaluator does not know")
     if set(one.inputs) != PARAMETERS[one.type]:
-        raise refused(where, f"has arguments {sorted(one.inputs)}, and not {sorted(PARAMETERS[one.type])}")
+        raise refused(where, f"has arguments {sorted(one.inputs)}, not {sorted(PARAMETERS[one.type])}")
     arguments = {key: tuple(binding.name for binding in value.arguments) for key, value in one.inputs.items()}
     missing = {name for names in arguments.values() for name in names or ("",)} - made
     if missing:
-        raise refused(where, f"reads {sorted(missing)}, which is not made before it")
+        raise refused(where, f"reads {sorted(missing)}, which nothing computes before it")
     return Operation(one.type, where, arguments, tuple(value_of(end) for end in one.outputs))
 
 

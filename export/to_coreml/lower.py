@@ -165,7 +165,7 @@ class StoredWeights:
         moved = float(np.abs(kept[decided != 0] / sized - 1).max()) if sized.size else 0.0
         if not moved <= WORST_SCALE:
             raise GemmaError(
-                f"{name}: a scale moves by {moved:.2g} of itself as float16, which is what Core ML holds",
+                f"{name}: Core ML stores scales as float16, which moves one of them by {moved:.2g} of its value",
                 "choose another recipe, or another target",
             )
         return moved
@@ -211,7 +211,9 @@ def check_size(path: Path, weights: Weights, factors: Sequence[int] = ()) -> Non
     most += 4 * sum(rows)  # rows: of zeros that linears add
     found = path.stat().st_size
     if not expected <= found <= most:
-        raise GemmaError(f"{path}: {found:,} bytes, where integers and scales are {expected:,}", "report this as a bug")
+        raise GemmaError(
+            f"{path} has {found:,} bytes, but integers and scales take {expected:,}", "report this as a bug"
+        )
 
 
 # ---- the functions ----
@@ -322,7 +324,7 @@ def translated(of: Translation, node: Node) -> Any:
     found = TRANSLATIONS.get(node.target)
     if found is None:
         raise GemmaError(
-            f"the graph has an operator {node.target}, which Core ML lowering does not know",
+            f"the graph has the operator {node.target}, which the Core ML lowering does not know",
             "add it to export/to_coreml/operators.py",
         )
     return found(of, node)
@@ -376,16 +378,20 @@ def census(program: mil.Program) -> dict[str, int]:
 def kind_of(operation: mil.Operation, made: dict[str, mil.Operation]) -> str:
     kind = str(operation.type)
     if kind not in OPERATORS:
-        raise GemmaError(f"the program has an operator {kind}, which was not meant", "report this as a bug")
+        raise GemmaError(f"unexpected operator {kind} in the Core ML program", "report this as a bug")
     if kind == "linear":
         weight = made[operation.inputs["weight"].arguments[0].name]
         if not weight.type.startswith("constexpr_") and weight.attributes["val"].WhichOneof("value") != "blobFileValue":
-            raise GemmaError(f"{operation.outputs[0].name}: its weight is not stored", "report this as a bug")
+            raise GemmaError(
+                f"{operation.outputs[0].name}: the weight is not stored as integers", "report this as a bug"
+            )
         return f"{kind} of {weight.type}"
     if kind == "gelu":
         mode = made[operation.inputs["mode"].arguments[0].name].attributes["val"].immediateValue.tensor.strings.values
         if list(mode) != ["TANH_APPROXIMATION"]:
-            raise GemmaError(f"{operation.outputs[0].name}: a GELU of mode {list(mode)}", "report this as a bug")
+            raise GemmaError(
+                f"{operation.outputs[0].name}: unexpected GELU of mode {list(mode)}", "report this as a bug"
+            )
     return kind
 
 

@@ -26,7 +26,7 @@ def typed(kind: mil.ValueType, where: str) -> tuple[str, Shape]:
     if kind.WhichOneof("type") == "stateType":
         kind = kind.stateType.wrappedType
     if kind.WhichOneof("type") != "tensorType" or kind.tensorType.dataType not in DTYPES:
-        raise refused(where, "is of a type that is not read")
+        raise refused(where, "has a type that this reader does not know")
     found = kind.tensorType
     if any(one.WhichOneof("dimension") != "constant" for one in found.dimensions) or found.rank != len(
         found.dimensions

@@ -47,7 +47,7 @@ def stored_integers(model: Path) -> dict[str, Weight]:
             if operation.type in NAMES:
                 parameter = parameter_of(operation.outputs[0].name)
                 if asked(found.setdefault(parameter, operation)) != asked(operation):
-                    raise refused(f"{model}: {parameter}", "is not the same in all functions")
+                    raise refused(f"{model}: {parameter}", "differs between functions")
     weights = {parameter: stored_weight(package, operation, parameter) for parameter, operation in found.items()}
     for parameter, weight in weights.items():
         check_tables(weight, f"{model}: {parameter}")
@@ -64,7 +64,7 @@ def check_tables(weight: Weight, where: str) -> None:
     if weight.dtype == "uint2":
         tables = weight.factors
         if not np.array_equal(tables, tables[..., 3:] * np.arange(-2, 2, dtype=np.float32)):
-            raise refused(where, "has a table that is not of a scale")
+            raise refused(where, "has a table that is not a scale")
 
 
 def stored_scales(model: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:

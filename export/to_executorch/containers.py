@@ -163,10 +163,10 @@ def check_scales(scales: Floats, name: str) -> None:
     """Raises GemmaError for scales that XNNPACK can not hold as they are."""
     size = np.abs(scales)
     if not np.isfinite(size).all() or ((size > 0) & (size < np.finfo(np.float32).tiny)).any():
-        raise GemmaError(f"{name}: a scale is not a normal number, which XNNPACK asks for", "choose another target")
+        raise GemmaError(f"{name}: a scale is not a normal float, but XNNPACK requires that", "choose another target")
     if scales.shape[1] > 1 and (scales.view(np.uint32) & 0xFFFF).any():
         raise GemmaError(
-            f"{name}: scales of blocks are not bfloat16 values, and XNNPACK holds no others",
+            f"{name}: the scales of blocks are not bfloat16 values, but XNNPACK stores only those",
             "choose a recipe that decides the scales, or another target",
         )
 

@@ -117,11 +117,11 @@ def census(path: Path, config: GemmaConfig) -> dict[str, int]:
         method, kind = name.split(maxsplit=1)
         if kind == DELEGATE and count > config.own_kv_layers + 1:
             raise GemmaError(
-                f"{method}: {count} parts for XNNPACK, where one a cache is enough", "report this as a bug"
+                f"{method} has {count} XNNPACK parts, more than one for each cache", "report this as a bug"
             )
         if kind not in (DELEGATE, OUTSIDE):
             raise GemmaError(
-                f"XNNPACK does not take {name}", "write it in another form in export/to_executorch/operators.py"
+                f"XNNPACK does not support {name}", "write it in another form in export/to_executorch/operators.py"
             )
     return dict(sorted(counted.items()))
 
@@ -135,7 +135,7 @@ def check_size(path: Path, expected: int, config: GemmaConfig) -> None:
     """Raises GemmaError for a file that is larger than its weights: some are there twice, or as floats."""
     size, layers = path.stat().st_size, len(config.layers) + config.own_kv_layers
     if size > SPILL * expected + layers * GRAPH_BYTES:
-        raise GemmaError(f"{path}: {size:,} bytes for {expected:,} of weights", "report this as a bug")
+        raise GemmaError(f"{path} has {size:,} bytes for {expected:,} bytes of weights", "report this as a bug")
 
 
 def kinds(containers: Mapping[str, Container]) -> dict[str, int]:

@@ -173,7 +173,7 @@ def translation(node: Node) -> Callable[..., Any]:
     found = TRANSLATIONS.get(node.target)
     if found is None:
         raise GemmaError(
-            f"the graph has an operator {node.target}, which ExecuTorch lowering does not know",
+            f"the graph has the operator {node.target}, which the ExecuTorch lowering does not know",
             "add it to export/to_executorch/methods.py",
         )
     return found

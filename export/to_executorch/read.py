@@ -72,7 +72,7 @@ def stored_weights(path: Path) -> Iterator[tuple[list[str], Pieces]]:
             parameter, _, first = name.partition(FROM_ROW)
             yield [parameter], values(path, name, parts, int(first or 0))
     except (Broken, ValueError) as error:
-        raise GemmaError(f"{path}: not a sound ExecuTorch file: {error}", "export the bundle again") from error
+        raise GemmaError(f"{path} is not a valid ExecuTorch file: {error}", "export the bundle again") from error
 
 
 def values(path: Path, name: str, parts: dict[str, Matrix], first: int) -> Pieces:
@@ -87,7 +87,7 @@ def values(path: Path, name: str, parts: dict[str, Matrix], first: int) -> Piece
         if "high" in parts:
             high = parts["high"]
             if high.scales is None or not np.array_equal(high.scales[rows], scales * np.float32(1 << HALF)):
-                raise GemmaError(f"{path}: {name}: scales of its halves do not agree", "report this as a bug")
+                raise GemmaError(f"{path}: the two halves of {name} have different scales", "report this as a bug")
             codes += high.codes(rows).astype(np.float32) * (1 << HALF)
         if STATIC in parts:
             codes = without_ends(name, codes)
@@ -111,7 +111,7 @@ def stored_scales(path: Path, config: GemmaConfig) -> Iterator[tuple[str, Activa
         for graph in file.graphs():
             yield from Neighbours(file, graph).linears()
     except (Broken, ValueError, KeyError, IndexError) as error:
-        raise GemmaError(f"{path}: not a sound ExecuTorch file: {error}", "export the bundle again") from error
+        raise GemmaError(f"{path} is not a valid ExecuTorch file: {error}", "export the bundle again") from error
 
 
 class Neighbours:
@@ -209,7 +209,7 @@ def offsets(path: Path, name: str, stored: Floats, scales: Floats) -> Floats:
     """Whole numbers (n, G).  Raises GemmaError if what is stored are not scales times such."""
     found: Floats = np.rint(stored / scales)
     if not np.array_equal(found * scales, stored):
-        raise GemmaError(f"{path}: {name}: an offset is no multiple of its scale", "report this as a bug")
+        raise GemmaError(f"{path}: {name} has an offset that is not a multiple of its scale", "report this as a bug")
     return found
 
 

@@ -338,7 +338,7 @@ def translation(translations: Translations, node: Node) -> Callable[[Lowering, N
     found = translations.get(node.target)
     if found is None:
         raise GemmaError(
-            f"the graph has an operator {node.target}, which ONNX lowering does not know",
+            f"the graph has the operator {node.target}, which the ONNX lowering does not know",
             "add it to export/to_onnx/operators.py",
         )
     return found

@@ -78,7 +78,7 @@ def gelu_tanh(to: Lowering, node: Node) -> None:
 def reshape_as_captured(to: Lowering, node: Node) -> None:
     shape = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
     if shape.count(-1) > 1:
-        raise GemmaError(f"{node.name}: a shape of two unknown sizes can not be lowered to ONNX")
+        raise GemmaError(f"{node.name}: a shape with two unknown sizes cannot be lowered to ONNX")
     to.reshape(to.value(arguments(node)[0]), shape, to.name(node))
 
 

@@ -61,7 +61,8 @@ def row_format(checkpoint: Checkpoint, rows: Rows, recipe: Recipe) -> RowFormat:
     form = RowFormat(vocab, rows.layers, rows.dim, scheme.bits, scheme.groups(rows.dim))
     if form.width != scheme.width(rows.dim):
         raise GemmaError(
-            f"rows.{rows.name}: {rows.dim} values do not divide into blocks of {scheme.block}", "choose another recipe"
+            f"rows.{rows.name}: {rows.dim} values cannot be divided into blocks of {scheme.block}",
+            "choose another recipe",
         )
     return form
 
@@ -77,7 +78,7 @@ def released(checkpoint: Checkpoint, rows: Rows, recipe: Recipe) -> PackedEntry 
     scales = packed.scales.shape[1]
     if (scales > 1 and scales % rows.layers) or rows.dim * packed.bits % 8:
         raise GemmaError(
-            f"{packed.scales.origin}: {scales} scales a row do not divide among {rows.layers} layers",
+            f"{packed.scales.origin}: {scales} scales for each row cannot be divided among {rows.layers} layers",
             "choose another recipe with --recipe",
         )
     return packed

@@ -42,7 +42,7 @@ class Bundle:
         Raises GemmaError if it is not a bundle, damaged, of a later format, or hostile.
         """
         if not (folder / MANIFEST).is_file():
-            raise GemmaError(f"{folder}: not a bundle, it has no {MANIFEST}", not_a_bundle_hint(folder))
+            raise GemmaError(f"{folder} is not a bundle: it has no {MANIFEST}", not_a_bundle_hint(folder))
         bundle = cls(folder, read_manifest(folder))
         bundle.check_names()
         for name, entry in bundle.manifest.files.items():
@@ -70,14 +70,16 @@ class Bundle:
         if not path.is_file():
             raise GemmaError(f"{path}: missing", FETCH_AGAIN)
         if not path.parent.resolve().is_relative_to(self.folder.resolve()):
-            raise GemmaError(f"{path}: leads out of the bundle", "folders of a bundle are no links")
+            raise GemmaError(f"{path}: a link leads out of the bundle", "replace the link by a real folder")
         if path.is_symlink() and path.resolve().name != entry.sha256:
             hashed = True  # the hub's cache names a file by its hash; of any other only the contents tell
         found = path.stat().st_size
         if found != entry.size:
-            raise GemmaError(f"{path}: {found} bytes, the manifest says {entry.size}", FETCH_AGAIN)
+            raise GemmaError(f"{path} has {found} bytes, but the manifest says {entry.size}", FETCH_AGAIN)
         if hashed and (digest := sha256(path)) != entry.sha256:
-            raise GemmaError(f"{path}: SHA-256 {digest[:16]}…, the manifest says {entry.sha256[:16]}…", FETCH_AGAIN)
+            raise GemmaError(
+                f"{path} has the SHA-256 {digest[:16]}…, but the manifest says {entry.sha256[:16]}…", FETCH_AGAIN
+            )
 
     def check_hashes(self, progress: Callable[[str, int], None] = lambda name, size: None) -> None:
         """Hash every file.  Raises GemmaError at the first that differs."""
@@ -101,7 +103,7 @@ def read_manifest(folder: Path) -> Manifest:
     known = decode(raw, Version, path)
     if known.format == "gemma-edge" and known.version and known.version[0] > MAJOR:
         version = ".".join(map(str, known.version))
-        raise GemmaError(f"{path}: format {version}, this gemma-edge reads {MAJOR}.x", "upgrade gemma-edge")
+        raise GemmaError(f"{path} has the format {version}, but this gemma-edge reads {MAJOR}.x", "upgrade gemma-edge")
     if not seal.is_file() or seal.read_bytes() != seal_of(raw):
         raise GemmaError(f"{path}: does not match {SEAL}", FETCH_AGAIN)
     return decode(raw, Manifest, path)
@@ -178,10 +180,11 @@ def check_destination(destination: Path, *, replace: bool) -> None:
     if not (destination.exists() or destination.is_symlink()):
         return
     if not replace:
-        raise GemmaError(f"{destination}: exists already", "choose another -o, or replace it with --force")
+        raise GemmaError(f"{destination} already exists", "choose another place with -o, or replace it with --force")
     if destination.is_symlink() or not (destination / MANIFEST).is_file():
         raise GemmaError(
-            f"{destination}: exists and is not a bundle", "--force replaces bundles only; choose another -o"
+            f"{destination} already exists and is not a bundle",
+            "choose another place with -o; --force replaces only bundles",
         )
 
 

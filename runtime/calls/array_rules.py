@@ -73,7 +73,8 @@ def unique(rules: Rules, items: Sequence[Sequence[Part]], least: float, most: fl
     values = listed(rules.parts, items[0]) if len(items) == 1 else None
     if values is None or len(values) > UNIQUE:
         raise GemmaError(
-            f"the keyword uniqueItems can not be held but for items of an enum, up to {UNIQUE} of them", "leave it out"
+            f"the keyword uniqueItems is supported only for items of an enum with at most {UNIQUE} values",
+            "leave it out",
         )
     most = min(most, len(values))
     if least > most:

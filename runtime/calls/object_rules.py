@@ -71,7 +71,7 @@ def sequence(rules: Rules, pairs: Sequence[tuple[bool, str]], free: str, least: 
     top = int(min(most, len(pairs))) if counted else min(len(pairs), 1)
     states = [run(free, least - count if counted else 0, most - count, begun=count > 0) for count in range(top + 1)]
     if counted and free and least - top > 1:
-        raise GemmaError("the keyword minProperties can not be held where names are free", "leave it out")
+        raise GemmaError("the keyword minProperties is not supported where other names are allowed", "leave it out")
     if counted and free:
         states = [state if least - count <= 1 else "" for count, state in enumerate(states)]
     for needed, pair in reversed(pairs):
@@ -118,7 +118,7 @@ def names_terminal(rules: Rules, schema: Any) -> str:
     conditions = [part for part in parts if isinstance(part, Condition)]
     known = {"type", "pattern", "minLength", "maxLength", "format", "title", "description"}
     if any(isinstance(part, Choice) or part.keywords.keys() - known for part in parts):
-        raise GemmaError("the keyword propertyNames can not be held but with pattern and lengths", "simplify it")
+        raise GemmaError("the keyword propertyNames is supported only with a pattern and lengths", "simplify it")
     return rules.text(conditions)
 
 

@@ -95,7 +95,7 @@ def bundle_folder(args: argparse.Namespace) -> Path:
     """The bundle that was named, or one of generated weights."""
     if args.shape is None:
         if args.recipe is not None:
-            raise GemmaError(f"--recipe {args.recipe}: a bundle has its recipe already", "leave it out, or use --shape")
+            raise GemmaError(f"--recipe {args.recipe} needs --shape: a bundle already has its recipe", "leave it out")
         folder: Path = args.bundle
         return folder
     return made_apart(args.shape, args.recipe)
@@ -108,7 +108,7 @@ def made_apart(shape: str, recipe: str | None) -> Path:
             return pool.submit(synth_bundle, shape, recipe).result()
         except BrokenProcessPool as error:
             raise GemmaError(
-                f"--shape {shape}: making the bundle was ended by the system", "free some memory"
+                f"--shape {shape}: the system ended the process that makes the bundle", "free some memory"
             ) from error
 
 
@@ -130,9 +130,11 @@ def numbers(given: str) -> list[int]:
     try:
         found = sorted({int(part) for part in given.split(",")})
     except ValueError as error:
-        raise GemmaError(f"--context {given}: not numbers with commas between", "for example 0,1024,8192") from error
+        raise GemmaError(
+            f"--context must be numbers with commas between them, not {given}", "for example 0,1024,8192"
+        ) from error
     if found[0] < 0:
-        raise GemmaError(f"--context {given}: not numbers from 0 up", "for example 0,1024,8192")
+        raise GemmaError(f"--context must be 0 or more, not {given}", "for example 0,1024,8192")
     return found
 
 
@@ -140,16 +142,16 @@ def check_numbers(settings: Settings) -> None:
     """Raises GemmaError for settings that no bundle can be run with."""
     for name in ("prompt_tokens", "new_tokens", "repeat"):
         if getattr(settings, name) < 1:
-            raise GemmaError(f"--{name.replace('_', '-')} {getattr(settings, name)}: not a number from 1 up")
+            raise GemmaError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(settings, name)}")
     if settings.threads < 0:
-        raise GemmaError(f"--threads {settings.threads}: not a number from 0 up")
+        raise GemmaError(f"--threads must be 0 or more, not {settings.threads}")
 
 
 def check_context(settings: Settings, context: int, bundle: Bundle, engine: str) -> None:
     """Raises GemmaError for more tokens than the model can read, or than memory holds."""
     needed, most = context + settings.prompt_tokens + settings.new_tokens, longest(bundle.manifest, engine)
     if needed > most:
-        raise GemmaError(f"{needed} tokens: the model's context is {most}", "ask for fewer")
+        raise GemmaError(f"this run needs {needed} tokens, but the model's context is {most}", "ask for fewer")
     if engine == "onnx":
         check_room(bundle.manifest, needed, available())
 

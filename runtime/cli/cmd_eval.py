@@ -83,22 +83,20 @@ def run(args: argparse.Namespace) -> int:
 def check_numbers(args: argparse.Namespace) -> None:
     """Raises GemmaError for options that can not be run."""
     if args.windows < 1:
-        raise GemmaError(f"--windows {args.windows}: not a number from 1 up", "leave it out to read 40")
+        raise GemmaError(f"--windows must be at least 1, not {args.windows}", "leave it out to read 40")
     if args.window_tokens < LEAST_WINDOW:
-        raise GemmaError(
-            f"--window-tokens {args.window_tokens}: a window has {LEAST_WINDOW} tokens or more", "512 is usual"
-        )
+        raise GemmaError(f"--window-tokens must be at least {LEAST_WINDOW}, not {args.window_tokens}", "512 is usual")
     if args.threads < 0:
-        raise GemmaError(f"--threads {args.threads}: not a number from 0 up", "0 takes the cores that are idle")
+        raise GemmaError(f"--threads must be 0 or more, not {args.threads}", "0 takes the cores that are idle")
 
 
 def check_words(args: argparse.Namespace) -> None:
     """Raises GemmaError for words that do not go together."""
     if (args.text is None) == (args.calls is None):
-        raise GemmaError("eval reads a --text, or --calls", "give one of the two")
+        raise GemmaError("eval needs either --text or --calls", "give one of the two")
     if args.calls and (args.html or not args.against):
         raise GemmaError(
-            "--calls compares with a checkpoint, and makes no page", "give --against CHECKPOINT, no --html"
+            "--calls needs --against and cannot be combined with --html", "add --against CHECKPOINT, leave out --html"
         )
 
 
@@ -122,7 +120,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise GemmaError(f"--text {path}: {error.strerror or error}", "give a UTF-8 text file") from error
     except UnicodeDecodeError as error:
-        raise GemmaError(f"--text {path}: not UTF-8: {error}", "convert it, for example with iconv") from error
+        raise GemmaError(f"--text {path} is not UTF-8: {error}", "convert it, for example with iconv") from error
 
 
 def common_windows(bundles: list[Bundle], path: Path, tokens: int, limit: int) -> Windows:
@@ -134,7 +132,7 @@ def common_windows(bundles: list[Bundle], path: Path, tokens: int, limit: int) -
     for bundle in bundles:
         if tokens > bundle.manifest.model.context:
             raise GemmaError(
-                f"--window-tokens {tokens}: the context of {bundle.folder} is {bundle.manifest.model.context}",
+                f"--window-tokens {tokens} is over the context of {bundle.folder}, {bundle.manifest.model.context}",
                 "ask for shorter windows",
             )
     text = read_text(path)
@@ -142,7 +140,7 @@ def common_windows(bundles: list[Bundle], path: Path, tokens: int, limit: int) -
     for bundle, windows in zip(bundles[1:], others, strict=True):
         if windows.ids.tolist() != first.ids.tolist():
             raise GemmaError(
-                f"{bundle.folder}: reads {path} as other tokens than {bundles[0].folder}, the figures do not compare",
+                f"{bundle.folder} and {bundles[0].folder} read {path} as different tokens, and so do not compare",
                 "evaluate bundles of different tokenizers one by one",
             )
     return first
@@ -153,7 +151,7 @@ def text_windows(bundle: Bundle, text: str, path: Path, tokens: int, limit: int)
     ids = tokenizer.encode(text, bos=True)
     if len(ids) < tokens:
         raise GemmaError(
-            f"--text {path}: {len(ids)} tokens, one window is {tokens}",
+            f"--text {path} has only {len(ids)} tokens, but one window needs {tokens}",
             "give a longer text, or shorter windows with --window-tokens",
         )
     return cut(ids, tokenizer.bos, tokens, limit)

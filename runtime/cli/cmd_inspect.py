@@ -36,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
     if (Path(args.path) / MANIFEST).is_file():
         facts = bundle_facts(Bundle.open(Path(args.path)), args.context)
     elif args.context is not None:
-        raise GemmaError(f"--context {args.context}: {args.path} is not a bundle", "leave it out, or export a bundle")
+        raise GemmaError(
+            f"--context {args.context} needs a bundle, and {args.path} is not one", "leave it out, or export a bundle"
+        )
     else:
         facts = checkpoint_facts(args.path)
     print(json.dumps(facts) if args.json else text(facts))
@@ -49,7 +51,7 @@ def checkpoint_facts(source: str) -> dict[str, Any]:
         module = import_module("export.inspect_checkpoint")
     except ModuleNotFoundError as error:
         raise GemmaError(
-            f"{source}: not a bundle, and reading a checkpoint needs the package {error.name}",
+            f"{source} is not a bundle, and reading a checkpoint needs the package {error.name}",
             "pip install 'gemma-edge[export]'",
         ) from error
     facts: dict[str, Any] = module.facts(source)
@@ -102,7 +104,7 @@ def peaks(manifest: Manifest) -> dict[str, int]:
 
 def memory_plan(manifest: Manifest, context: int) -> dict[str, int]:
     if not 1 <= context <= manifest.model.context:
-        raise GemmaError(f"--context {context}: not a number from 1 to {manifest.model.context}")
+        raise GemmaError(f"--context must be 1 to {manifest.model.context}, not {context}")
     found = plan(manifest, context, text=True)
     return {**asdict(found), "peak": found.peak, "available": available()}
 

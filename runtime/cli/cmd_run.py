@@ -88,14 +88,17 @@ def check_words(args: argparse.Namespace) -> None:
     """Raises GemmaError for words that do not go together, or that no bundle can do."""
     for name in ("image", "audio"):
         if getattr(args, name) is not None:
-            raise GemmaError(f"--{name} {getattr(args, name)}: bundles read text only so far", "leave it out")
+            raise GemmaError(f"--{name} {getattr(args, name)}: bundles read only text so far", "leave it out")
     others = {"--raw": args.raw, "--json": args.json, "a PROMPT": args.prompt is not None}
     for name in [name for name, given in others.items() if given and args.chat]:
-        raise GemmaError(f"--chat and {name}: a chat asks for its messages itself", "give one of the two")
+        raise GemmaError(f"--chat cannot be combined with {name}: a chat asks for its messages", "give one of the two")
     for name in [name for name in ("system", "json_schema") if args.raw and getattr(args, name) is not None]:
-        raise GemmaError(f"--raw and --{name.replace('_', '-')}: a raw prompt has no turns", "give one of the two")
+        raise GemmaError(
+            f"--raw cannot be combined with --{name.replace('_', '-')}: a raw prompt has no turns",
+            "give one of the two",
+        )
     if args.json and args.json_schema:
-        raise GemmaError("--json and --json-schema: the one line of JSON is of free answers", "give one of the two")
+        raise GemmaError("--json cannot be combined with --json-schema", "give one of the two")
 
 
 def read_schema(path: Path) -> JsonSchema:
@@ -105,9 +108,9 @@ def read_schema(path: Path) -> JsonSchema:
     except OSError as error:
         raise GemmaError(f"{path}: {error.strerror}", "give a file with a JSON schema") from error
     except (ValueError, RecursionError) as error:
-        raise GemmaError(f"{path}: not JSON: {error}", "give a file with a JSON schema") from error
+        raise GemmaError(f"{path} is not JSON: {error}", "give a file with a JSON schema") from error
     if not isinstance(schema, dict):
-        raise GemmaError(f"{path}: not a JSON schema, which is an object", "give a file with a JSON schema")
+        raise GemmaError(f"{path} is not a JSON schema: it must hold an object", "give a file with a JSON schema")
     return JsonSchema(schema)
 
 
@@ -117,7 +120,7 @@ def read_prompt(given: str | None) -> str:
         prompt = sys.stdin.read() if given is None else given
         prompt.encode()  # in some locales Python lets foreign bytes through
     except UnicodeError as error:
-        raise GemmaError(f"the prompt is not UTF-8: {error}", "convert it with iconv") from error
+        raise GemmaError(f"the prompt is not UTF-8: {error}", "convert it, for example with iconv") from error
     if not prompt.strip():
         raise GemmaError("the prompt is empty", "give a PROMPT, or text on standard input")
     return prompt

@@ -89,9 +89,9 @@ def checked_limits(args: argparse.Namespace) -> Limits:
     """Raises GemmaError for limits that let nothing through."""
     for name, value in {"max-tokens": args.max_tokens, "seconds": args.seconds, "max-body": args.max_body}.items():
         if not 0 < value < float("inf"):
-            raise GemmaError(f"--{name} {value}: not a number above 0", "leave it out")
+            raise GemmaError(f"--{name} must be more than 0, not {value}", "leave it out")
     if args.waiting < 0:
-        raise GemmaError(f"--waiting {args.waiting}: not a number from 0 up", "leave it out")
+        raise GemmaError(f"--queue must be 0 or more, not {args.waiting}", "leave it out")
     return Limits(args.waiting, args.max_tokens, args.seconds, args.max_body * 1024)
 
 
@@ -100,16 +100,18 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         address = ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError as error:
-        raise GemmaError(f"--host {host}: not an IP address", "give 127.0.0.1, or ::1") from error
+        raise GemmaError(f"--host must be an IP address, not {host}", "give 127.0.0.1, or ::1") from error
     if not 0 <= port < 65536:
-        raise GemmaError(f"--port {port}: not a number from 0 to 65535", "0 takes a free one")
+        raise GemmaError(f"--port must be 0 to 65535, not {port}", "0 takes a free one")
     made = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((str(address), port))
     except OSError as error:
         made.close()
-        raise GemmaError(f"{host} port {port}: {error.strerror}", "give another --port; 0 takes a free one") from error
+        raise GemmaError(
+            f"cannot listen on {host} port {port}: {error.strerror}", "give another --port; 0 takes a free one"
+        ) from error
     return made
 
 

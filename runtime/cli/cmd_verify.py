@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     if not all(one.passes(goldens.tolerance) for one in checks):
         worst = max(one.worst for one in checks)
         raise GemmaError(
-            f"{args.bundle}: golden answers differ by {worst:.3g}, tolerance {goldens.tolerance:.3g}",
-            "this onnxruntime or processor computes something else; export the bundle again on this machine",
+            f"{args.bundle}: golden answers differ by {worst:.3g}, and the tolerance is {goldens.tolerance:.3g}",
+            "this onnxruntime or this processor computes something else; export the bundle again on this machine",
         )
     return 0
 

@@ -15,7 +15,9 @@ def chosen_context(manifest: Manifest, asked: int | None, engine: str = DEFAULT)
     """Raises GemmaError for a context that the model does not have, or that memory does not hold."""
     most, room = longest(manifest, engine), available()  # what this process has already counts twice: a margin
     if asked is not None and not 1 <= asked <= most:
-        raise GemmaError(f"--context {asked}: not a number from 1 to {most}", "leave it out for what fits the memory")
+        raise GemmaError(
+            f"the context must be 1 to {most} tokens, not {asked}", "leave it out to take what fits the memory"
+        )
     if engine != DEFAULT:
         return asked or most  # its caches are of one size, whatever the context
     context = min(most, max(1, longest_context(manifest, room, text=True))) if asked is None else asked

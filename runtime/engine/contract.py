@@ -85,5 +85,5 @@ def check_tables(bundle: Bundle, tables: dict[str, RowTable]) -> None:
     rows = {name: [table.format.layers, table.format.dim] for name, table in tables.items()}
     if rows != {"tokens": [1, model.hidden_size], **per_layer}:
         raise GemmaError(
-            f"{bundle.folder}: the row files are not of the sizes in bundle.json", "export the bundle again"
+            f"{bundle.folder}: the row files do not have the sizes that bundle.json gives", "export the bundle again"
         )

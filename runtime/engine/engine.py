@@ -28,7 +28,7 @@ def first_engine(manifest: Manifest) -> str:
     found = next((name for name in ENGINES if name in manifest.artifacts), None)
     if found is None:
         made = ", ".join(manifest.artifacts) or "nothing"
-        raise GemmaError(f"no artifact that runs here, only {made}", f"export it with --to {DEFAULT}")
+        raise GemmaError(f"the bundle has no artifact that runs here; it has {made}", f"export it with --to {DEFAULT}")
     return found
 
 

@@ -43,12 +43,12 @@ class ExecutorchEngine:
         program, or its parts do not fit.
         """
         if threads < 0:
-            raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
+            raise GemmaError(f"threads must be 0 or more, not {threads}", "0 takes the cores that are idle")
         artifact = bundle.manifest.artifacts.get("executorch")
         if artifact is None:
             made = ", ".join(bundle.manifest.artifacts) or "nothing"
             raise GemmaError(
-                f"{bundle.folder}: no ExecuTorch artifact, only {made}", "export it again with --to executorch"
+                f"{bundle.folder} has no ExecuTorch artifact; it has {made}", "export it again with --to executorch"
             )
         model = bundle.manifest.model
         self.model = msgspec.structs.replace(model, context=min(model.context, artifact.context or model.context))
@@ -79,7 +79,7 @@ class ExecutorchEngine:
         try:
             return call()
         except (RuntimeError, ValueError, KeyError, MemoryError) as error:
-            raise GemmaError(f"{self._path}: ExecuTorch refuses it: {error}", "export the bundle again") from error
+            raise GemmaError(f"{self._path}: ExecuTorch cannot load it: {error}", "export the bundle again") from error
 
     def _check_fit(self, bundle: Bundle) -> None:
         """Raises GemmaError unless the program's inputs and outputs are those of the manifest, and of its sizes."""
@@ -100,7 +100,7 @@ class ExecutorchEngine:
             wrong.append(self._path.name)
         if wrong or self.tokens < 1:
             raise GemmaError(
-                f"{bundle.folder}: {', '.join(wrong) or 'prefill'} are not of the sizes in bundle.json",
+                f"{bundle.folder}: {', '.join(wrong) or 'prefill'} do not have the sizes that bundle.json gives",
                 "export the bundle again",
             )
 
@@ -171,7 +171,7 @@ class ExecutorchEngine:
         """
         if self.position + len(ids) > self.model.context:
             raise GemmaError(
-                f"{self.position + len(ids)} tokens: the context of this artifact is {self.model.context}",
+                f"{self.position + len(ids)} tokens are more than the context of this artifact, {self.model.context}",
                 "start a new conversation, or shorten the prompt",
             )
         before = ids[: len(ids) - kept]
@@ -228,7 +228,7 @@ class ExecutorchEngine:
         try:
             return self._methods[name].execute([self._torch.from_numpy(one) for one in inputs])
         except RuntimeError as error:
-            raise GemmaError(f"ExecuTorch: {error}", "check the bundle with `gemma-edge verify`") from error
+            raise GemmaError(f"ExecuTorch failed: {error}", "check the bundle with `gemma-edge verify`") from error
 
 
 PARTS = ("key", "value")

@@ -56,7 +56,8 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
     model, artifact = manifest.model, manifest.artifacts.get("onnx")
     if artifact is None:
         raise GemmaError(
-            f"no ONNX artifact, only {', '.join(manifest.artifacts) or 'nothing'}", "export it with --to onnx"
+            f"the bundle has no ONNX artifact; it has {', '.join(manifest.artifacts) or 'nothing'}",
+            "export it with --to onnx",
         )
     reached = min(context, model.context)
     rows = -(-reached // STEP) * STEP
@@ -129,5 +130,5 @@ def check_room(manifest: Manifest, context: int, room: int, *, text: bool = Fals
         else "free some memory, or export with fewer bits"
     )
     raise GemmaError(
-        f"a context of {context} tokens needs {needed / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are available", hint
+        f"a context of {context} tokens needs {needed / 1e6:,.0f} MB, but only {room / 1e6:,.0f} MB are available", hint
     )

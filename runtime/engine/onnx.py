@@ -52,7 +52,7 @@ class OnnxEngine:
         Raises GemmaError if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit.
         """
         if threads < 0:
-            raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
+            raise GemmaError(f"threads must be 0 or more, not {threads}", "0 takes the cores that are idle")
         manifest = bundle.manifest
         self.model = manifest.model
         self.threads = threads or idle_cores()
@@ -131,7 +131,7 @@ class OnnxEngine:
         tokens = len(ids)
         if self.position + tokens > self.model.context:
             raise GemmaError(
-                f"{self.position + tokens} tokens: the model's context is {self.model.context}",
+                f"{self.position + tokens} tokens are more than the model's context, {self.model.context}",
                 "start a new conversation, or shorten the prompt",
             )
         self._make_room(tokens)
@@ -217,7 +217,7 @@ class OnnxEngine:
             if self._options.terminate:
                 self.resume()
                 raise Cancelled from error
-            raise GemmaError(f"onnxruntime: {error}", "check the bundle with `gemma-edge verify`") from error
+            raise GemmaError(f"onnxruntime failed: {error}", "check the bundle with `gemma-edge verify`") from error
 
 
 def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, RowTable]) -> None:
@@ -234,7 +234,8 @@ def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, R
     wrong = [name for name, width in widths.items() if width and last.get(name) != [width]]
     if wrong:
         raise GemmaError(
-            f"{bundle.folder}: {', '.join(wrong)} are not of the sizes in bundle.json", "export the bundle again"
+            f"{bundle.folder}: {', '.join(wrong)} do not have the sizes that bundle.json gives",
+            "export the bundle again",
         )
     check_tables(bundle, tables)
 
@@ -243,7 +244,7 @@ def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.Infe
     artifact = bundle.manifest.artifacts.get("onnx")
     if artifact is None:
         made = ", ".join(bundle.manifest.artifacts) or "nothing"
-        raise GemmaError(f"{bundle.folder}: no ONNX artifact, only {made}", "export it again with --to onnx")
+        raise GemmaError(f"{bundle.folder} has no ONNX artifact; it has {made}", "export it again with --to onnx")
     bundle.path(artifact.data)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -277,4 +278,4 @@ def opened(path: str, options: ort.SessionOptions) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions derive from Exception
-        raise GemmaError(f"{path}: onnxruntime refuses it: {error}", "export the bundle again") from error
+        raise GemmaError(f"{path}: onnxruntime cannot load it: {error}", "export the bundle again") from error

@@ -32,12 +32,13 @@ class Sampling:
         """Raises GemmaError for a value out of range."""
         if not 0 <= self.temperature < float("inf"):
             raise GemmaError(
-                f"temperature {self.temperature}: not a number from 0 up", "0 is greedy, 1 the model's own"
+                f"temperature must be 0 or more, not {self.temperature}",
+                "0 always takes the best token, 1 samples from the model unchanged",
             )
         if self.top_k < 0:
-            raise GemmaError(f"top-k {self.top_k}: not a number from 0 up", "0 keeps every token")
+            raise GemmaError(f"top-k must be 0 or more, not {self.top_k}", "0 keeps every token")
         if not 0 < self.top_p <= 1:
-            raise GemmaError(f"top-p {self.top_p}: not in (0, 1]", "1 keeps every token")
+            raise GemmaError(f"top-p must be above 0 and at most 1, not {self.top_p}", "1 keeps every token")
 
 
 class Sampler:

@@ -68,14 +68,16 @@ class Tokenizer:
         Raises GemmaError if the bundle has no template or the template refuses the messages.
         """
         if not self.template:
-            raise GemmaError(f"{self.folder}: this model has no chat template", "give the prompt as it is with --raw")
+            raise GemmaError(f"{self.folder}: this model has no chat template", "give the prompt unchanged, with --raw")
         try:
             in_parts = any(isinstance(message.get("content"), list) for message in messages)
             if in_parts and not self._walks_over_parts:
                 messages = [joined(message) for message in messages]
             return self._rendered(messages, options)
         except Exception as error:  # a template is a program, and can fail like one
-            raise GemmaError(f"chat template: {error}", "check the roles and the content of the messages") from error
+            raise GemmaError(
+                f"the chat template failed: {error}", "check the roles and the content of the messages"
+            ) from error
 
     def chat(self, messages: Sequence[Message], *, trust_control_tokens: bool = False, **options: Any) -> list[int]:
         """Messages to token ids, ready for an answer.
@@ -87,7 +89,7 @@ class Tokenizer:
         try:
             literal = self.special.literal(list(messages)), self.special.literal(options)
         except RecursionError as error:
-            raise GemmaError("messages or tools with values too deep inside each other", "make them flatter") from error
+            raise GemmaError("messages or tools are nested too deeply", "make them flatter") from error
         return self.encode(self.render(literal[0], **literal[1]), bos=False)
 
     def reads(self, name: str) -> bool:
@@ -128,7 +130,7 @@ def read_template(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise GemmaError(f"{path}: not UTF-8: {error}", "download the file again") from error
+        raise GemmaError(f"{path} is not UTF-8: {error}", "download the file again") from error
 
 
 @lru_cache(8)

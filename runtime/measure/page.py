@@ -48,9 +48,11 @@ def html_table(rows: Sequence[Sequence[str]]) -> str:
 def check_page(path: Path) -> None:
     """Raises GemmaError, before the long part, for a page that has no place."""
     if path.is_dir():
-        raise GemmaError(f"--html {path}: a folder", "give the name of a file")
+        raise GemmaError(f"--html {path} is a folder", "give the name of a file")
     if not path.parent.is_dir():
-        raise GemmaError(f"--html {path}: there is no folder {path.parent}", "make it first, or choose another place")
+        raise GemmaError(
+            f"--html {path}: there is no folder {path.parent}", "create the folder first, or choose another place"
+        )
 
 
 def write(path: Path, text: str) -> None:
@@ -61,4 +63,6 @@ def write(path: Path, text: str) -> None:
         os.replace(beside, path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise GemmaError(f"--html {path}: {error.strerror or error}", "choose another place") from error
+        raise GemmaError(
+            f"--html {path} cannot be written: {error.strerror or error}", "choose another place"
+        ) from error

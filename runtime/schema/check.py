@@ -52,7 +52,7 @@ def check_words(schema: Mapping[str, Any], where: str, what: str) -> None:
             raise GemmaError(f"{place}pattern: {pattern!r:.80} does not compile", "correct the pattern")
     for keyword in TOLD_LATER:
         if keyword in schema:
-            raise GemmaError(f"{place}{keyword} is not supported", "use $ref")
+            raise GemmaError(f"{place}{keyword} is not supported", "use $ref instead")
 
 
 def written_schemas(schema: Any, what: str) -> Iterator[tuple[list[str], Any]]:
@@ -109,7 +109,7 @@ def metaschema() -> Any:
         from jsonschema_specifications import REGISTRY
     except ModuleNotFoundError as error:
         raise GemmaError(
-            "a JSON schema is checked with the package jsonschema, which is not installed",
+            "checking a JSON schema needs the package jsonschema, which is not installed",
             "pip install 'gemma-edge[structured]'",
         ) from error
     whole = Draft202012Validator.META_SCHEMA

@@ -118,7 +118,7 @@ def check_held(kind: str, conditions: Sequence[Condition]) -> None:
     for condition in conditions:
         for keyword in (*NOT_HELD[""], *NOT_HELD.get(kind, ())):
             if keyword in condition.keywords:
-                raise GemmaError(f"the keyword {keyword} can not be held", "leave it out, or strict")
+                raise GemmaError(f"the keyword {keyword} is not supported", "leave out the keyword, or strict")
 
 
 def finite(parts: Parts, kind: str, conditions: Sequence[Condition]) -> list[Any] | None:
@@ -188,7 +188,9 @@ def number_range(kind: str, conditions: Sequence[Condition]) -> tuple[float, flo
         for word in (word for word in EDGES if word in condition.keywords):
             edge = condition.keywords[word]
             if kind == "integer" and abs(edge) > EXACT:
-                raise GemmaError(f"the keyword {word} {edge} can not be held: it is beyond 2^53", "give a smaller one")
+                raise GemmaError(
+                    f"the keyword {word} {edge} is not supported: it is beyond 2^53", "give a smaller number"
+                )
             if word.endswith("inimum"):
                 low = max(low, inside(kind, edge, 1, open_end=word in OPEN))
             else:

@@ -28,7 +28,7 @@ def response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
     if kind not in ("json_object", "json_schema") or not isinstance(schema, Mapping):
         raise Refusal(
             400,
-            f"response_format of the type {kind!r:.40}, without a schema or unknown",
+            f"response_format of the type {kind!r:.40} is unknown, or has no schema",
             'give {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}, json_object or text',
             code="unsupported_parameter",
             param="response_format",

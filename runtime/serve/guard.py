@@ -47,11 +47,14 @@ class Allowed:
         """Raises GemmaError for what no browser sends."""
         for host in hosts:
             if not re.fullmatch(NAME, host):
-                raise GemmaError(f"--allow-host {host}: not the name of a host", "give it alone: host.docker.internal")
+                raise GemmaError(
+                    f"--allow-host must be the name of a host, not {host}", "for example host.docker.internal"
+                )
         for origin in origins:
             if not ORIGIN.fullmatch(origin):
                 raise GemmaError(
-                    f"--allow-origin {origin}: not the origin of a page", "give scheme and host: http://localhost:3000"
+                    f"--allow-origin must be the origin of a page, not {origin}",
+                    "give scheme and host, for example http://localhost:3000",
                 )
         return cls(loopback, frozenset(host.lower() for host in hosts), frozenset(origins))
 
@@ -99,7 +102,7 @@ class Guard:
         if origin is not None and not self._allowed.may_ask(origin, host):
             return Refusal(
                 403,
-                f"a page of {origin!r:.80} may not ask",
+                f"pages of {origin!r:.80} may not use this server",
                 "open the page that this server serves, or start it with --allow-origin ORIGIN",
             )
         return None

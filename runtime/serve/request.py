@@ -85,7 +85,11 @@ def asked(raw: bytes, model: str, defaults: Sampling, most: int) -> Asked:
     body = decoded(raw)
     if body.model != model:
         raise Refusal(
-            404, f"there is no model {body.model!r:.80}", f"it is {model!r}", code="model_not_found", param="model"
+            404,
+            f"there is no model {body.model!r:.80}",
+            f"this server has the model {model!r}",
+            code="model_not_found",
+            param="model",
         )
     tools = [known_tool(index, tool) for index, tool in enumerate(body.tools)]
     thinks, budget = thinking(body)
@@ -111,7 +115,7 @@ def decoded(raw: bytes) -> Body:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, f"the body is not JSON: {error}", "send an object") from error
     if not isinstance(found, dict):
-        raise Refusal(400, "the body is not an object of JSON", 'send {"model": ..., "messages": [...]}')
+        raise Refusal(400, "the body is not a JSON object", 'send {"model": ..., "messages": [...]}')
     given = {name: value for name, value in found.items() if value is not None}
     check_neutral({name: value for name, value in given.items() if name not in Body.__struct_fields__})
     if "stream_options" in given and not given.get("stream"):

@@ -30,7 +30,7 @@ class AnswerTurn:
     def inside(self) -> Iterator[None]:
         """Raises GemmaError while another thread is inside."""
         if not self._inside.acquire(blocking=False):
-            raise GemmaError("another thread reads an answer of this session", "open a session for each thread")
+            raise GemmaError("another thread is reading an answer of this session", "open a session for each thread")
         try:
             yield
         finally:
@@ -42,7 +42,7 @@ class AnswerTurn:
             with self.inside():
                 if number != self._number:
                     raise GemmaError(
-                        "the answer ended when another began", "read an answer to its end, or open a second session"
+                        "this answer ended when another began", "read an answer to its end, or open a second session"
                     )
                 try:
                     event = next(events)

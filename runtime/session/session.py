@@ -182,7 +182,7 @@ class Session:
     def answer(self, prepared: Prepared) -> Iterator[Event]:
         """Raises GemmaError for an answer that was given already, or while another thread reads one."""
         if prepared.begun:
-            raise GemmaError("this answer was given already", "prepare it once more")
+            raise GemmaError("this answer was already given", "prepare it again")
         tokens = self._generate(prepared.prompt, prepared.steering, prepared.limit)
         events = self._turn.events(self._events(tokens, prepared.reader, prepared.steering), self._begin())
         prepared.begun = True
@@ -190,11 +190,16 @@ class Session:
 
     def _check_abilities(self, declared: Sequence[object], thinking: bool, budget: int | None) -> None:
         if declared and not self.control.can_call:
-            raise GemmaError(f"{self.bundle.folder}: this model knows no tool calls", "leave the tools out")
+            raise GemmaError(
+                f"{self.bundle.folder}: this model cannot call tools (it has no tokens for calls)",
+                "leave the tools out",
+            )
         if thinking and not self.control.can_think:
-            raise GemmaError(f"{self.bundle.folder}: this model knows no thoughts", "leave thinking out")
+            raise GemmaError(
+                f"{self.bundle.folder}: this model cannot think first (it has no thought channel)", "leave thinking out"
+            )
         if budget is not None and (budget < 0 or not thinking):
-            raise GemmaError(f"thinking budget {budget}: not a number from 0 up, with thinking on", "leave it out")
+            raise GemmaError(f"a thinking budget must be 0 or more, with thinking on, not {budget}", "leave it out")
 
     def _events(self, answer: Iterator[Token | End], reader: AnswerReader, steering: Steering) -> Iterator[Event]:
         for event in answer:
@@ -231,7 +236,7 @@ class Session:
     def _open_caches(self) -> OnnxEngine:
         """The decoder, if it keeps its caches itself."""
         if not isinstance(self.decoder, OnnxEngine):
-            raise GemmaError("sessions are saved and loaded with the engine onnx only", "leave --engine out")
+            raise GemmaError("only sessions with the engine onnx can be saved and loaded", "leave --engine out")
         return self.decoder
 
     def generate(
@@ -261,10 +266,10 @@ class Session:
             raise GemmaError("the prompt is empty", "give at least one token")
         if len(prompt) > self.context:
             raise ContextExceeded(
-                f"a prompt of {len(prompt)} tokens: the context is {self.context}", "shorten the prompt"
+                f"the prompt has {len(prompt)} tokens, but the context is {self.context}", "shorten the prompt"
             )
         if max_new_tokens is not None and max_new_tokens < 1:
-            raise GemmaError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")
+            raise GemmaError(f"max new tokens must be at least 1, not {max_new_tokens}", "leave it out for no limit")
 
     def _generate(self, prompt: list[int], choose: Callable[[Floats], int], limit: int | None) -> Iterator[Token | End]:
         stream = self.tokenizer.stream()

@@ -180,8 +180,8 @@ UP = f"{PREFIX}layers.0.mlp.up_proj"
         (lambda t: t[f"{UP}.weight_scale"][5].fill_(float("nan")), "1 scales are zero, NaN or Inf"),
         (lambda t: t.update({f"{UP}.weight": t[f"{UP}.weight"][:, :-1].contiguous()}), "up_proj.weight [96, 62]"),
         (lambda t: t.update({f"{UP}.weight": t[f"{UP}.weight"].view(torch.int8)}), "I8 [96, 32] does not hold rows"),
-        (lambda t: t.update({f"{UP}.weight_scale": torch.ones(95, 1)}), "are not scales of 96 rows"),
-        (lambda t: t.update({f"{UP}.weight_scale": torch.ones(96, 3)}), "are not scales of 96 rows"),
+        (lambda t: t.update({f"{UP}.weight_scale": torch.ones(95, 1)}), "does not hold the scales of 96 rows"),
+        (lambda t: t.update({f"{UP}.weight_scale": torch.ones(96, 3)}), "does not hold the scales of 96 rows"),
         (lambda t: t.pop(f"{UP}.weight_scale"), "of an unsupported dtype: layers.0.mlp.up_proj.weight U8"),
         (lambda t: t[f"{PREFIX}layers.1.self_attn.k_cache_scale"].fill_(float("inf")), "inf is not a scale"),
     ],
@@ -216,7 +216,7 @@ def test_it_is_the_default_for_a_release_of_integers_only(generated, checkpoint,
         assert main(["export", str(folder), "--dry-run"]) == 0
         assert recipe in capsys.readouterr().out
     assert main(["export", str(checkpoint("e2b")), "--recipe", RELEASED, "-o", str(tmp_path / "x.bundle")]) == 1
-    assert "is for a release of integers" in capsys.readouterr().err
+    assert "needs a release of integers" in capsys.readouterr().err
 
 
 def test_inspect_says_the_bits_of_each_part(generated):

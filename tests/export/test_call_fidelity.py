@@ -103,16 +103,22 @@ def test_answers_read_together_are_as_answers_read_alone(source, answers, monkey
     ("lines", "message"),
     [
         ("", "no conversations"),
-        ("{", "line 1: not JSON"),
-        ("[]", "line 1: no messages and tools"),
-        ('{"messages": [], "tools": [{"name": "f"}]}', "line 1: no messages"),
-        ('{"messages": [{"role": "user", "content": "x"}], "tools": []}', "line 1: no messages and tools"),
+        ("{", "line 1 is not JSON"),
+        ("[]", "line 1: the object needs the fields messages and tools"),
+        ('{"messages": [], "tools": [{"name": "f"}]}', "line 1: there are no messages"),
+        (
+            '{"messages": [{"role": "user", "content": "x"}], "tools": []}',
+            "line 1: the object needs the fields messages and tools",
+        ),
         ('{"messages": [{"role": "bard", "content": "x"}], "tools": [{"name": "f"}]}', "line 1: message 0: the role"),
         ('\n{"messages": [{"role": "user", "content": "x"}], "tools": [{"name": ""}]}', "line 2: .* is not a tool"),
-        ('{"messages": "hi", "tools": [{"name": "f"}]}', "line 1: no messages and tools"),
-        ('{"messages": [{"role": "user", "content": "x"}], "tools": {"name": "f"}}', "line 1: no messages and tools"),
+        ('{"messages": "hi", "tools": [{"name": "f"}]}', "line 1: the object needs the fields messages and tools"),
+        (
+            '{"messages": [{"role": "user", "content": "x"}], "tools": {"name": "f"}}',
+            "line 1: the object needs the fields messages and tools",
+        ),
         ('{"messages": ["hi"], "tools": [{"name": "f"}]}', "line 1: message 0: 'hi' is not an object"),
-        ('{"messages": [5], "tools": [{"name": "f"}]}', "line 1: message 0: 5 is not an object"),
+        ('{"messages": [5], "tools": [{"name": "f"}]}', "line 1: message 0 must be an object, not 5"),
         ('{"messages": [{"content": "x"}], "tools": [{"name": "f"}]}', "line 1: message 0: the role None"),
         ('{"messages": [{"role": "user", "content": "x"}], "tools": ["lookup"]}', "line 1: 'lookup' is not a tool"),
         ('{"messages": [{"role": "user", "content": "x"}], "tools": [7]}', "line 1: 7 is not a tool"),
@@ -125,7 +131,7 @@ def test_answers_read_together_are_as_answers_read_alone(source, answers, monkey
             ' {"properties": {"a": {"description": "\\udc00"}}}}]}',
             "line 1: tool 0: .*half",
         ),
-        ("\u2028", "line 1: not JSON"),
+        ("\u2028", "line 1 is not JSON"),
     ],
 )
 def test_a_file_that_has_no_conversations_is_refused_by_its_line(lines, message, tmp_path):
@@ -199,7 +205,7 @@ def test_a_prompt_that_fills_the_context_is_taken(longest_text, tmp_path, not_be
 def test_a_prompt_over_the_context_is_refused_before_the_long_part(recipe, longest_text, tmp_path, capsys, not_begun):
     path = written(tmp_path / "x.jsonl", said("short"), said(longest_text), said(f"{longest_text} 7"))
     words = ["export", str(SAMPLE), "-o", str(tmp_path / "x.bundle"), "--recipe", recipe, "--calls", str(path)]
-    sentence = f"error: --calls {path}, line 3: a prompt of 4097 tokens: the context is 4096\n"
+    sentence = f"error: --calls {path}, line 3: the prompt has 4097 tokens, but the context is 4096\n"
     for more in ([], ["--dry-run"]):
         assert main([*words, *more]) == 1
         assert sentence in capsys.readouterr().err
@@ -213,7 +219,7 @@ def test_a_prompt_over_the_context_is_refused_by_the_other_process(longest_text,
     words = ["export", str(SAMPLE), "-o", str(tmp_path / "x.bundle"), "--recipe", "int4-quick", "--calls", str(path)]
     assert main(words) == 1
     errors = capfd.readouterr().err
-    assert f"error: --calls {path}, line 1: a prompt of 4097 tokens: the context is 4096\nhint: " in errors
+    assert f"error: --calls {path}, line 1: the prompt has 4097 tokens, but the context is 4096\nhint: " in errors
     assert "calibrating" not in errors
     assert [one.name for one in tmp_path.iterdir()] == ["x.jsonl"]
 
@@ -222,7 +228,7 @@ def test_eval_refuses_a_prompt_over_the_context_before_any_answer(longest_text, 
     monkeypatch.setattr(call_fidelity, "answered", lambda *_: pytest.fail("it was asked"))
     path = written(tmp_path / "x.jsonl", said("short"), said(f"{longest_text} 7"))
     assert main(["eval", str(bundle("sample", "int8")), "--against", str(SAMPLE), "--calls", str(path)]) == 1
-    assert f"error: --calls {path}, line 2: a prompt of 4097 tokens" in capsys.readouterr().err
+    assert f"error: --calls {path}, line 2: the prompt has 4097 tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("target", "package"), [("executorch", "executorch"), ("coreml", "coremltools")])
@@ -276,14 +282,14 @@ def test_a_model_that_knows_no_calls_is_refused_at_the_door(what, dry, tmp_path,
         tokens.write_text(tokens.read_text().replace("<|tool_call>", "<unused48>"))
     words = ["export", str(folder), "-o", str(tmp_path / "x.bundle"), "--calls", str(SCRIPTS), *dry]
     assert main(words) == 1
-    assert f"error: --calls: {folder} knows no tool calls" in capsys.readouterr().err
+    assert f"error: --calls: {folder} cannot call tools" in capsys.readouterr().err
     assert not (tmp_path / "x.bundle").exists()
 
 
 def test_eval_refuses_a_bundle_that_knows_no_calls(bundle, checkpoint, capsys):
     words = ["eval", str(bundle("e2b")), "--against", str(checkpoint("e2b")), "--calls", str(SCRIPTS)]
     assert main(words) == 1
-    assert f"error: --calls: {bundle('e2b')} knows no tool calls" in capsys.readouterr().err
+    assert f"error: --calls: {bundle('e2b')} cannot call tools" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_the_end_of_the_context_is_read_one_by_one_and_then_refused(coreml_bundl
     assert np.isfinite(found).all()
     decoder.forward(ids[250:])
     assert decoder.position == decoder.context == 256
-    with pytest.raises(GemmaError, match="the artifact's context is 256"):
+    with pytest.raises(GemmaError, match="more than the artifact's context, 256"):
         decoder.forward(ids[:1])
 
 

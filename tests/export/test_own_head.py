@@ -380,7 +380,7 @@ def test_a_head_that_is_dropped_is_seen_by_the_proof(own, tmp_path, monkeypatch,
         (lambda t: t.update({HEAD: t[HEAD].to(torch.int32)}), f"of an unsupported dtype: {HEAD} I32"),
         (lambda t: t[HEAD][380].fill_(float("nan")), f"{HEAD}: 64 values are NaN or Inf"),
         (lambda t: t[HEAD][1, 1].fill_(float("inf")), f"{HEAD}: 1 values are NaN or Inf"),
-        (lambda t: t.update({f"model.{HEAD}": t[HEAD].clone()}), f"{HEAD} is there twice"),
+        (lambda t: t.update({f"model.{HEAD}": t[HEAD].clone()}), f"{HEAD} is stored twice"),
         (lambda t: t.update({"lm_head.bias": torch.zeros(tiny.VOCAB)}), "1 unexpected: lm_head.bias"),
     ],
 )

@@ -105,14 +105,14 @@ def test_functions_with_other_integers_are_found(copied):
         first.inputs["data"].arguments[0].value.blobFileValue.offset += 64
 
     spoiled(folder, artifact, change)
-    with pytest.raises(GemmaError, match="is not the same in all functions"):
+    with pytest.raises(GemmaError, match="differs between functions"):
         check_weights(folder, weights, "coreml", artifact.file)
 
 
 def test_a_missing_weight_is_found(copied):
     folder, artifact, weights = copied
     spoiled(folder, artifact, lambda blocks: [b.operations.remove(constexprs(b)[0]) for b in blocks.values()])
-    with pytest.raises(GemmaError, match="not in the artifact as integers"):
+    with pytest.raises(GemmaError, match="the artifact lacks the integers of"):
         check_weights(folder, weights, "coreml", artifact.file)
 
 

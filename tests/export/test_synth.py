@@ -129,7 +129,7 @@ def test_force_replaces_generated_folders_only(generated, tmp_path, capsys):
     assert cli.main(["synth", "gemma3-tiny", str(folder), "--force"]) == 1
     assert hashes(folder) == before
     errors = capsys.readouterr().err
-    assert "exists already" in errors
+    assert "already exists" in errors
     assert "not a generated checkpoint" in errors
 
 

@@ -68,7 +68,7 @@ def test_one_doubled_scale_is_found(lowered, tmp_path, parameter):
     folder, weights = lowered
     shutil.copytree(folder / "onnx", tmp_path / "onnx")
     double_a_scale(tmp_path, parameter)
-    with pytest.raises(GemmaError, match="is not what was quantized"):
+    with pytest.raises(GemmaError, match="differs from what was quantized"):
         check_weights(tmp_path, weights)
 
 
@@ -95,7 +95,7 @@ def test_a_table_in_parts_reads_back_bit_for_bit(parted):
 def test_a_doubled_scale_in_a_later_part_is_found(parted):
     folder, weights = parted
     double_a_scale(folder, "head.weight@256")
-    with pytest.raises(GemmaError, match=r"head\.weight in the artifact is not what was quantized"):
+    with pytest.raises(GemmaError, match=r"head\.weight in the artifact differs from what was quantized"):
         check_weights(folder, weights)
 
 

@@ -173,7 +173,7 @@ def test_run_stops_at_the_context_that_was_asked_for(sample, capsys):
 @pytest.mark.parametrize("asked", ["0", "5000000"])
 def test_run_refuses_a_context_that_the_model_does_not_have(sample, asked, capsys):
     assert cli.main(["run", sample, "hi", "--context", asked]) == 1
-    assert f"--context {asked}: not a number from 1 to 4096" in capsys.readouterr().err
+    assert f"the context must be 1 to 4096 tokens, not {asked}" in capsys.readouterr().err
 
 
 def test_run_refuses_a_context_that_does_not_fit(sample, manifest, monkeypatch, capsys):

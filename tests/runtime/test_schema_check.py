@@ -39,8 +39,8 @@ def references(wide: int, deep: int) -> dict:
         ({"$defs": {"a": {"minItems": -1}}}, r"\$defs/a/minItems: -1"),
         ({"pattern": "("}, "pattern: '\\('"),
         ({"patternProperties": {"a{2,1}": {}}}, "a\\{2,1\\}"),
-        ({"$ref": "#/nowhere"}, "leads to no schema"),
-        ({"$ref": "https://example.com/x"}, "leads out of it"),
+        ({"$ref": "#/nowhere"}, "points to no schema"),
+        ({"$ref": "https://example.com/x"}, "leads out of the schema"),
         ({"$dynamicRef": "#x"}, "dynamicRef is not supported"),
         ({"enum": [{1, 2}]}, "the schema is not JSON"),
         ({"const": float("nan")}, "the schema is not JSON"),
@@ -86,7 +86,7 @@ def test_a_missing_extra_is_named_and_functions_need_none(monkeypatch):
     metaschema.cache_clear()
     monkeypatch.setitem(sys.modules, "jsonschema", None)
     declarations([now])
-    with pytest.raises(GemmaError, match="checked with the package jsonschema, which is not installed") as refused:
+    with pytest.raises(GemmaError, match="needs the package jsonschema, which is not installed") as refused:
         declarations([{"name": "f", "parameters": {"type": "object", "title": "of this test alone"}}])
     assert "gemma-edge[structured]" in refused.value.hint
     monkeypatch.undo()

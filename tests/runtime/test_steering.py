@@ -191,7 +191,7 @@ def test_a_form_waits_for_the_thought(session):
         ({"thinking": True, "thinking_budget": -1}, "thinking budget -1"),
         ({"tools": [{"x": 1}]}, "is not a tool"),
         ({"limit": 0}, "max new tokens 0"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "a tool's response without"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "is a tool's response"),
     ],
 )
 def test_refused_before_anything_runs(session, options, message):
@@ -203,7 +203,7 @@ def test_refused_before_anything_runs(session, options, message):
 
 def test_a_model_without_the_tokens_refuses_tools_and_thoughts(bundle):
     session = Session.open(bundle("e2b"), threads=1)
-    with pytest.raises(GemmaError, match="knows no tool calls"):
+    with pytest.raises(GemmaError, match="cannot call tools"):
         session.chat(ASKED, tools=[LOOKUP])
-    with pytest.raises(GemmaError, match="knows no thoughts"):
+    with pytest.raises(GemmaError, match="cannot think first"):
         session.chat(ASKED, thinking=True)

@@ -161,7 +161,7 @@ class OrtEngine private constructor(
         val missing = inputs - session.inputNames - setOf("")
         if (wrong.isNotEmpty() || missing.isNotEmpty() || !cachesFit(shapes)) {
             val named = (wrong + missing).joinToString().ifEmpty { "the caches" }
-            throw GemmaError("${bundle.folder}: $named are not of the sizes in bundle.json", "export the bundle again")
+            throw GemmaError("${bundle.folder}: $named do not have the sizes that bundle.json gives", "export the bundle again")
         }
     }
 
