@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]  # run as a script, this folder comes first, and it has an `export` too
@@ -21,9 +23,14 @@ from runtime.cli.main import COMMANDS, main  # noqa: E402
 GOLDEN = ROOT / "tests" / "golden"
 
 
+COLUMNS = "80"  # a terminal of this width shows the committed help
+
+
 def help_text(*words: str) -> str:
+    """What `--help` prints in a terminal of 80 columns."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+    terminal = mock.patch.dict(os.environ, COLUMNS=COLUMNS)
+    with terminal, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([*words, "--help"])
     return printed.getvalue()
 

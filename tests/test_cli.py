@@ -75,6 +75,13 @@ def test_help_is_as_committed(name):
     assert ANSWERS[name]() == (GOLDEN / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(("columns", "least", "most"), [("50", 40, 50), ("90", 80, 90), ("300", 90, 100)])
+def test_help_is_as_wide_as_the_terminal_up_to_100_columns(gemma_edge, monkeypatch, columns, least, most):
+    monkeypatch.setenv("COLUMNS", columns)
+    _, out, _ = gemma_edge("verify", "--help")
+    assert least < max(map(len, out.splitlines())) <= most
+
+
 @pytest.mark.parametrize("words", [[], ["fly"], ["fly", "--help-me"], ["run"], ["bench", "x", "--repeat", "many"]])
 def test_wrong_usage_is_2_and_on_standard_error(gemma_edge, words):
     code, out, err = gemma_edge(*words)

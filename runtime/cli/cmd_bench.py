@@ -26,39 +26,56 @@ from ..progress import Progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Measure a bundle on this machine: medians over the repetitions, after one that warms up.\n"
-        "With --shape no checkpoint is needed: a bundle of random weights in a released shape is made\n"
-        "the first time, and kept in $XDG_CACHE_HOME/gemma-edge (~/.cache/gemma-edge)."
+        "Measure how fast a bundle runs on this machine, and how much memory it takes. The figures are "
+        "medians of several repetitions, after one that is not counted.\n"
+        "With --shape you need no checkpoint. The command makes a bundle of random weights in a released "
+        "shape and keeps it in $XDG_CACHE_HOME/gemma-edge (by default ~/.cache/gemma-edge)."
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("bundle", metavar="BUNDLE", type=Path, nargs="?", help="folder that `gemma-edge export` wrote")
     what.add_argument(
-        "--shape", metavar="SHAPE", help="measure random weights in this shape: e2b, e4b (see synth --help)"
+        "bundle", metavar="BUNDLE", type=Path, nargs="?", help="the folder that `gemma-edge export` wrote"
     )
-    what.add_argument("--cached", action="store_true", help="list the bundles that --shape keeps, and their bytes")
-    what.add_argument("--clean", action="store_true", help="remove them")
-    parser.add_argument("--recipe", metavar="NAME", help="of --shape: what is stored how (default: as for export)")
+    what.add_argument(
+        "--shape",
+        metavar="SHAPE",
+        help="measure random weights in this shape, such as e2b or e4b (`gemma-edge synth --help` lists all)",
+    )
+    what.add_argument(
+        "--cached", action="store_true", help="list the bundles that --shape has kept, and their sizes in GB"
+    )
+    what.add_argument("--clean", action="store_true", help="delete the bundles that --shape has kept")
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+        "--recipe",
+        metavar="NAME",
+        help="with --shape, how weights are stored (default: the recipe that export would choose)",
     )
     parser.add_argument(
-        "--prompt-tokens", type=int, default=512, metavar="N", help="tokens of the prompt (default: %(default)s)"
+        "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
     )
     parser.add_argument(
-        "--new-tokens", type=int, default=64, metavar="N", help="tokens to decode (default: %(default)s)"
+        "--prompt-tokens",
+        type=int,
+        default=512,
+        metavar="N",
+        help="length of the prompt in tokens (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--new-tokens", type=int, default=64, metavar="N", help="how many tokens to generate (default: %(default)s)"
     )
     parser.add_argument(
         "--context",
         default="0",
         metavar="N,...",
-        help="tokens read before the prompt, one number or several (default: 0)",
+        help="how many tokens are read before the prompt; several numbers measure several times (default: 0)",
     )
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions (default: %(default)s)")
     parser.add_argument(
-        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
+        "--repeat", type=int, default=3, metavar="N", help="how many repetitions are measured (default: %(default)s)"
     )
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with a table and plots too")
-    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT, help="the engine that runs the bundle (default: %(default)s)"
+    )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="also write an HTML page with a table and plots")
+    parser.add_argument("--json", action="store_true", help="print only the line of JSON")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,29 +26,42 @@ LEAST_WINDOW = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Perplexity of bundles on a text, by the rule of llama-perplexity, and with --against their\n"
-        "divergence from the float model on the same positions."
+        "Measure how much quality a bundle has lost. With --text, print its perplexity on a text, computed as "
+        "llama-perplexity does. With --against too, compare it with the float model at the same positions.\n"
+        "With --calls and --against, check whether it calls the tools that the checkpoint calls."
     )
-    parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+", help="folder that `gemma-edge export` wrote")
-    parser.add_argument("--text", metavar="FILE", type=Path, help="UTF-8 text to read")
+    parser.add_argument(
+        "bundles", metavar="BUNDLE", type=Path, nargs="+", help="the folder that `gemma-edge export` wrote"
+    )
+    parser.add_argument("--text", metavar="FILE", type=Path, help="a UTF-8 text to read")
     parser.add_argument(
         "--calls",
         metavar="FILE",
         type=Path,
-        help="JSON lines of messages and tools: whether the bundles call the tools that the checkpoint calls",
+        help="a file of JSON lines, each with messages and tools (needs --against)",
     )
     parser.add_argument(
-        "--against", metavar="CHECKPOINT", help="float model to compare with: a folder or a hub id (needs torch)"
-    )
-    parser.add_argument("--windows", type=int, default=40, metavar="N", help="most windows (default: %(default)s)")
-    parser.add_argument(
-        "--window-tokens", type=int, default=512, metavar="N", help="tokens of a window (default: %(default)s)"
+        "--against", metavar="CHECKPOINT", help="the checkpoint to compare with, a folder or a hub id (needs torch)"
     )
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+        "--windows",
+        type=int,
+        default=40,
+        metavar="N",
+        help="the text is cut into windows; read at most N (default: %(default)s)",
     )
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with the table and plots too")
-    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    parser.add_argument(
+        "--window-tokens",
+        type=int,
+        default=512,
+        metavar="N",
+        help="length of a window in tokens (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
+    )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="also write an HTML page with the table and plots")
+    parser.add_argument("--json", action="store_true", help="print only the line of JSON")
 
 
 def run(args: argparse.Namespace) -> int:

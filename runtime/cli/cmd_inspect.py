@@ -22,12 +22,15 @@ from .table import text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Explain a bundle, or a checkpoint (a folder or a hub id): parameters by part, what each\n"
-        "recipe would make of it, context, caches."
+        "Explain a bundle or a checkpoint: its parts and their sizes, its context and its caches. For a "
+        "checkpoint, also show what each recipe would make of it; for a bundle, how it was proved."
     )
-    parser.add_argument("path", metavar="PATH", help="folder of a bundle or a checkpoint, or a hub id")
+    parser.add_argument("path", metavar="PATH", help="the folder of a bundle or a checkpoint, or a hub id")
     parser.add_argument(
-        "--context", type=int, metavar="N", help="of a bundle: what `run` would take at its peak with N tokens, by part"
+        "--context",
+        type=int,
+        metavar="N",
+        help="for a bundle, show how much memory `gemma-edge run` would take with a context of N tokens",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
 

@@ -19,10 +19,13 @@ NO_VOCABULARY = "text     no compact vocabulary: applications refuse this bundle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Check a bundle: the hash of every file, its vocabulary, its golden answers on this machine."
-    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
+    parser.description = (
+        "Check a bundle on this machine: the hash of every file, the vocabulary, and whether it still gives its golden "
+        "answers."
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder that `gemma-edge export` wrote")
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+        "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import socket
 
 import pytest
@@ -56,3 +57,12 @@ def test_what_no_browser_sends_is_refused(bundle, started, capsys, words, said):
     assert main(["serve", str(bundle("e2b")), "--port", "0", *words]) == 1
     assert said in capsys.readouterr().err
     assert started == []
+
+
+@pytest.mark.parametrize("words", [["--queue", "3", "--timeout", "2.5"], ["--waiting", "3", "--seconds", "2.5"]])
+def test_the_names_that_options_had_before_still_work(words):
+    parser = argparse.ArgumentParser()
+    cmd_serve.add_arguments(parser)
+    limits = cmd_serve.checked_limits(parser.parse_args(["x.bundle", *words]))
+    assert (limits.waiting, limits.seconds) == (3, 2.5)
+    assert "--waiting" not in parser.format_help()
