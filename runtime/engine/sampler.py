@@ -32,7 +32,7 @@ class Sampling:
         """Raises GemmaError for a value out of range."""
         if not 0 <= self.temperature < float("inf"):
             raise GemmaError(
-                f"temperature must be 0 or more, not {self.temperature}",
+                f"temperature must be finite and 0 or more, not {self.temperature}",
                 "0 always takes the best token, 1 samples from the model unchanged",
             )
         if self.top_k < 0:

@@ -199,7 +199,7 @@ class Session:
                 f"{self.bundle.folder}: this model cannot think first (it has no thought channel)", "leave thinking out"
             )
         if budget is not None and (budget < 0 or not thinking):
-            raise GemmaError(f"a thinking budget must be 0 or more, with thinking on, not {budget}", "leave it out")
+            raise GemmaError(f"thinking budget {budget}: thinking must be on, and the budget 0 or more", "leave it out")
 
     def _events(self, answer: Iterator[Token | End], reader: AnswerReader, steering: Steering) -> Iterator[Event]:
         for event in answer:

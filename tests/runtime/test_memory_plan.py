@@ -201,4 +201,4 @@ def test_inspect_shows_the_parts(sample, manifest, checkpoint, capsys):
     assert found["peak bytes of run"]["1024"] == plan(manifest, 1024, text=True).peak
     assert cli.main(["inspect", sample, "--context", "0"]) == 1
     assert cli.main(["inspect", str(checkpoint("e2b")), "--context", "8"]) == 1
-    assert "is not a bundle" in capsys.readouterr().err
+    assert "--context 8 needs a bundle" in capsys.readouterr().err

@@ -190,7 +190,7 @@ def test_a_form_waits_for_the_thought(session):
         ({"thinking_budget": 5}, "thinking budget 5"),
         ({"thinking": True, "thinking_budget": -1}, "thinking budget -1"),
         ({"tools": [{"x": 1}]}, "is not a tool"),
-        ({"limit": 0}, "max new tokens 0"),
+        ({"limit": 0}, "max new tokens must be at least 1, not 0"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "is a tool's response"),
     ],
 )
