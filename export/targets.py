@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.contract import Reads
+from runtime.engine.contract import Engine
 from runtime.engine.engine import open_engine
-from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 
 Lower = Callable[..., Any]
@@ -37,7 +36,7 @@ class Runner:
     """
 
     name: str
-    open: Callable[[Bundle], Reads]
+    open: Callable[[Bundle], Engine]
     exact: bool = False
     half: bool = False
     slow: bool = False
@@ -81,7 +80,7 @@ def runners(name: str) -> list[Runner]:
         ]
     if name == "onnx":
         exact = load(name, "exact").open_exact
-        return [Runner("onnx exact", exact, exact=True, small=True), Runner(name, OnnxEngine)]
+        return [Runner("onnx exact", exact, exact=True, small=True), Runner(name, partial(open_engine, name))]
     return [Runner(name, partial(open_engine, name))]
 
 

@@ -14,7 +14,8 @@ from ..bundle.manifest import Manifest, Model
 from ..bundle.proof_facts import proof_facts
 from ..bundle.sizes import sizes
 from ..engine.cache import WIDTHS
-from ..engine.memory_plan import plan
+from ..engine.engine import first_planner
+from ..engine.memory_plan import Planned
 from ..errors import GemmaError
 from ..machine.available_memory import available
 from .table import text
@@ -60,7 +61,8 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
     """With a context, its memory plan too.  Raises GemmaError for one that the model does not have."""
     manifest = bundle.manifest
     model = manifest.model
-    planned = {} if context is None else {"memory plan": memory_plan(manifest, context)}
+    plan = first_planner(manifest, text=True)
+    planned = {} if context is None else {"memory plan": memory_plan(manifest, plan, context)}
     return {
         "kind": "bundle",
         "family": model.family,
@@ -74,7 +76,7 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
         "compact vocabulary": manifest.vocabulary or "none: applications refuse this bundle",
         "bytes": sizes(manifest),
         "cache bytes": cache_bytes(manifest),
-        **({"peak bytes of run": peaks(manifest)} if "onnx" in manifest.artifacts else {}),
+        **({"peak bytes of run": peaks(manifest, plan)} if plan else {}),
         **planned,
         "proof": proof_facts(bundle),
         "artifacts": {name: artifact.operators for name, artifact in manifest.artifacts.items()},
@@ -96,15 +98,19 @@ def lengths(model: Model) -> list[int]:
     return sorted({min(n, model.context) for n in (1024, 8192, 32768, model.context)})
 
 
-def peaks(manifest: Manifest) -> dict[str, int]:
-    return {str(n): plan(manifest, n, text=True).peak for n in lengths(manifest.model)}
+def peaks(manifest: Manifest, plan: Planned) -> dict[str, int]:
+    return {str(n): plan(n).peak for n in lengths(manifest.model)}
 
 
-def memory_plan(manifest: Manifest, context: int) -> dict[str, int]:
+def memory_plan(manifest: Manifest, plan: Planned | None, context: int) -> dict[str, int]:
+    """Raises GemmaError for a context that the model does not have, or if no engine here can say what it takes."""
     if not 1 <= context <= manifest.model.context:
         raise GemmaError(f"--context {context}: not a number from 1 to {manifest.model.context}")
-    found = plan(manifest, context, text=True)
-    return {**asdict(found), "peak": found.peak, "available": available()}
+    if plan is None:
+        artifacts = ", ".join(manifest.artifacts) or "nothing"
+        raise GemmaError(f"no memory plan for {artifacts}", "export it with --to onnx")
+    parts = plan(context)
+    return {**asdict(parts), "peak": parts.peak, "available": available()}
 
 
 def cache_bytes(manifest: Manifest) -> dict[str, int]:

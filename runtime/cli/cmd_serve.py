@@ -10,13 +10,12 @@ from pathlib import Path
 
 import uvicorn
 
-from ..bundle.bundle import Bundle
-from ..engine.context_length import chosen_context
+from ..engine.engine import DEFAULT, ENGINES
 from ..errors import GemmaError
 from ..serve.app import Limits, Server, make_app
 from ..serve.guard import Allowed
-from ..session.session import Session
-from .notices import print_notices
+from ..session.model import Model
+from .notices import print_notices, print_shortened
 
 CONNECTIONS = 256  # at once; more get 503
 CLOSING = 3  # seconds for answers that run when the server closes
@@ -34,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context",
         type=int,
+        default=0,
         metavar="N",
         help="most tokens of prompt and answers (default: the model's, or what fits the memory)",
     )
@@ -56,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
     )
     parser.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
+    )
+    parser.add_argument(
         "--allow-origin",
         action="append",
         default=[],
@@ -73,15 +76,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     limits = checked_limits(args)
-    bundle = Bundle.open(args.bundle)
-    print_notices(bundle)
     with bound(args.host, args.port) as listener:
         loopback = ip_address(listener.getsockname()[0]).is_loopback
         allowed = Allowed.of(loopback, args.allow_host, args.allow_origin)
-        context = chosen_context(bundle.manifest, args.context)
-        session = Session(bundle, args.threads, context, trust_control_tokens=args.trust_control_tokens)
-        server = Server(session, model_name(args.bundle), limits)
-        serve(server, listener, allowed)
+        with Model.open(args.bundle, engine=args.engine, threads=args.threads, context=args.context) as model:
+            print_notices(model.bundle)
+            print_shortened(model, args.context)
+            session = model.session(trust_control_tokens=args.trust_control_tokens)
+            serve(Server(session, model_name(args.bundle), limits), listener, allowed)
     return 0
 
 
