@@ -73,7 +73,7 @@ def load_reader(name: str) -> Any:
 def runners(name: str) -> list[Runner]:
     """The ways to run an artifact; goldens are what the last one answers."""
     if name == "coreml":
-        decoder = load(name, "engine").CoreMLEngine
+        decoder = load(name, "engine").CoreMLEngine.open
         return [
             Runner("coreml float32", partial(decoder, precision="float32"), exact=True, slow=True),
             Runner("coreml float16", partial(decoder, precision="float16"), half=True, slow=True),

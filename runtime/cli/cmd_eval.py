@@ -65,9 +65,7 @@ def run(args: argparse.Namespace) -> int:
     bundles = [Bundle.open(folder) for folder in args.bundles]
     windows = common_windows(bundles, args.text, args.window_tokens, args.windows, args.engine)
     reading = read_in_float(args.against, bundles, windows, threads) if args.against else None
-    found = [
-        figures(bundle, windows, reading.meter() if reading else None, args.engine, threads) for bundle in bundles
-    ]
+    found = [figures(bundle, windows, reading.meter() if reading else None, args.engine, threads) for bundle in bundles]
     evaluation = Evaluation(
         text=args.text.name,
         windows=windows.count,

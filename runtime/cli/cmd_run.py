@@ -77,7 +77,11 @@ def answer(session: Session, prompt: str | None, schema: JsonSchema | None, args
         return converse(Chat(session, sampling, args.max_new_tokens, schema, args.system))
     if args.json:
         speaker, messages = session.tokenizer, turns(prompt, args)
-        ids = speaker.encode(prompt, bos=True) if args.raw else speaker.chat(messages, trust_control_tokens=session.trust_control_tokens)
+        ids = (
+            speaker.encode(prompt, bos=True)
+            if args.raw
+            else speaker.chat(messages, trust_control_tokens=session.trust_control_tokens)
+        )
         print(json.dumps(collected(session, ids, session.generate(ids, sampling, args.max_new_tokens))))
     elif args.raw:
         stream_text(session.generate(session.tokenizer.encode(prompt, bos=True), sampling, args.max_new_tokens))

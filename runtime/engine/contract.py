@@ -73,13 +73,14 @@ class Engine(Protocol):
     be filled.
     """
 
-    weights: Weights
     model: Model
     position: int
     head: Head | None
     tables: dict[str, RowTable]
     threads: int
 
+    @property
+    def weights(self) -> Weights: ...
     def reset(self) -> None: ...
     def prefill(self, ids: Ids, kept: int = 1) -> Step: ...
     def forward(self, ids: Ids, kept: int = 1) -> Step: ...

@@ -238,6 +238,7 @@ class ExecutorchEngine:
 
     def prefill(self, ids: Ids, kept: int = 1) -> Step:
         """Read a prompt; logits of its last `kept` positions."""
+        self.weights.check_open()
         for table in self.tables.values():
             table.prefetch(ids)
         return self.forward(ids, kept)
@@ -247,6 +248,7 @@ class ExecutorchEngine:
 
         Raises GemmaError at the context limit, and Cancelled after `cancel`.
         """
+        self.weights.check_open()
         if self.position + len(ids) > self.model.context:
             raise GemmaError(
                 f"{self.position + len(ids)} tokens: the context of this artifact is {self.model.context}",
@@ -301,7 +303,6 @@ class ExecutorchEngine:
         if self._cancelled.is_set():
             self.resume()
             raise Cancelled
-        self.weights.check_open()
         method = self._program.method(name)
         try:
             return method.execute([self._torch.from_numpy(array) for array in inputs])

@@ -80,6 +80,11 @@ class OnnxWeights:
             raise closed()
         return self._session
 
+    def check_open(self) -> None:
+        """Raises GemmaError once the weights are closed."""
+        if self._session is None:
+            raise closed()
+
     @staticmethod
     def planned(manifest: Manifest, context: int, *, text: bool = False) -> Plan | None:
         """Raises GemmaError for a bundle without an ONNX artifact."""
@@ -99,9 +104,11 @@ class OnnxWeights:
 class OnnxEngine:
     """One conversation over a bundle's ONNX artifact.  `position` tokens are in the caches."""
 
-    def __init__(self, weights: OnnxWeights) -> None:
+    def __init__(self, weights: OnnxWeights, chunk: int = CHUNK) -> None:
+        """`chunk`: the most tokens of a call."""
         self.weights = weights
         self.model, self.threads, self.tables, self.head = weights.model, weights.threads, weights.tables, weights.head
+        self._chunk = chunk
         self._options = ort.RunOptions()
         self._calls: dict[tuple[int, int], Call] = {}
         self.reset()
@@ -123,7 +130,7 @@ class OnnxEngine:
         """Forget everything read so far."""
         self.position = 0
         self._caches: list[KVCache] = [
-            WindowCache(spec, self.model.window, CHUNK) if spec.kind == "sliding" else FullCache(spec)
+            WindowCache(spec, self.model.window, self._chunk) if spec.kind == "sliding" else FullCache(spec)
             for spec in self.model.caches
         ]
         self._rotary: dict[str, RotaryRows] = {}
@@ -168,18 +175,20 @@ class OnnxEngine:
 
     def prefill(self, ids: Ids, kept: int = 1) -> Step:
         """Read a prompt in chunks; logits of its last `kept` positions, which must fit the last chunk."""
+        self.weights.check_open()
         for table in self.tables.values():
             table.prefetch(ids)
-        *pieces, last = chunks(self.position, len(ids))
+        *pieces, last = chunks(self.position, len(ids), self._chunk)
         for piece in pieces:
             self.forward(ids[piece])
         return self.forward(ids[last], kept)
 
     def forward(self, ids: Ids, kept: int = 1) -> Step:
-        """Read up to CHUNK tokens; logits and hidden states of the last `kept`.
+        """Read the tokens of one call; logits and hidden states of the last `kept`.
 
         Raises GemmaError at the context limit, and Cancelled after `cancel`.
         """
+        self.weights.check_open()
         tokens = len(ids)
         if self.position + tokens > self.model.context:
             raise GemmaError(

@@ -104,7 +104,7 @@ def test_the_last_line_is_one_object_with_a_page_too(bundle, tmp_path, capsys):
 
 @pytest.mark.parametrize("tokens", [5, 150])
 def test_a_decoder_comes_back_to_where_it_was_saved(bundle, tokens):
-    decoder = OnnxEngine(Bundle.open(bundle("e2b")), 1)
+    decoder = OnnxEngine.open(Bundle.open(bundle("e2b")), 1)
     decoder.prefill(np.arange(tokens) % 300)
     saved = decoder.save()
     first = [decoder.forward(np.array([token])).logits.copy() for token in range(80)]
