@@ -25,10 +25,10 @@ SHORT = ["--prompt-tokens", "8", "--new-tokens", "3", "--repeat", "2", "--thread
 @pytest.fixture(scope="module")
 def measured(bundle, tmp_path_factory) -> tuple[list[str], Figures, str]:
     """The lines of a run at three contexts, its figures, its page."""
-    html, printed = tmp_path_factory.mktemp("bench") / "x.html", []
+    folder, html, printed = str(bundle("e2b")), tmp_path_factory.mktemp("bench") / "x.html", []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.print", lambda text: printed.extend(text.splitlines()))
-        words = ["bench", str(bundle("e2b")), *SHORT, "--context", "100,0,30", "--html", str(html)]
+        words = ["bench", folder, *SHORT, "--context", "100,0,30", "--html", str(html)]
         assert cli.main(words) == 0
     return printed[:-1], msgspec.json.decode(printed[-1], type=Figures), html.read_text()
 
