@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from quantize.scheme import Scheme
 
-from ..checkpoint.packed import ACTIVATIONS, CACHES
 from ..model.config import GemmaConfig
-from ..model.released_bits import ReleasedBits
+from ..model.released_bits import ACTIVATIONS, CACHES, ReleasedBits
 from ..model.tensors import HEAD, Shape, our_name
 
 BFLOAT16 = "BF16"
