@@ -16,7 +16,7 @@ WIDTHS = (2, 4, 8)
 # Scales beside the integers: of what a linear reads and gives, and of keys and values with our names for them.
 ACTIVATIONS = ("input_activation_scale", "output_activation_scale")
 CACHES = {"k_cache_scale": "k_scale", "v_cache_scale": "v_scale"}
-LONGEST = 200  # characters of a pattern, and of a tensor's name
+LONGEST_PATTERN = 200  # characters of a pattern, and of a tensor's name
 REPEATS = 2  # in a pattern
 MOST = 100  # patterns
 ESCAPED = re.compile(r"\\.", re.S)
@@ -85,8 +85,8 @@ def width(bits: Any) -> int:
 def safe(pattern: str) -> str:
     """A pattern whose search takes little time: what repeats is one character, few times in a pattern."""
     bare = ESCAPED.sub("x", pattern)
-    if len(pattern) > LONGEST or len(QUANTIFIER.findall(bare)) > REPEATS or REPEATED_GROUP.search(bare):
-        raise ValueError(f"module_quant_configs has a pattern that is too complex: {pattern[:LONGEST]!r}")
+    if len(pattern) > LONGEST_PATTERN or len(QUANTIFIER.findall(bare)) > REPEATS or REPEATED_GROUP.search(bare):
+        raise ValueError(f"module_quant_configs has a pattern that is too complex: {pattern[:LONGEST_PATTERN]!r}")
     try:
         groups = re.compile(pattern).groupindex
         if not groups:
