@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.contract import Reads
+from runtime.engine.contract import Engine
 from runtime.engine.engine import open_engine
-from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 from runtime.needs import needs
 
@@ -33,7 +32,7 @@ class Runner:
     """
 
     name: str
-    open: Callable[[Bundle], Reads]
+    open: Callable[[Bundle], Engine]
     exact: bool = False
     half: bool = False
     slow: bool = False
@@ -70,14 +69,14 @@ def load_reader(name: str) -> Any:
 def runners(name: str) -> list[Runner]:
     """The ways to run an artifact; goldens are what the last one answers."""
     if name == "coreml":
-        decoder = load(name, "engine").CoreMLEngine
+        decoder = load(name, "engine").CoreMLEngine.open
         return [
             Runner("coreml float32", partial(decoder, precision="float32"), exact=True, slow=True),
             Runner("coreml float16", partial(decoder, precision="float16"), half=True, slow=True),
         ]
     if name == "onnx":
         exact = load(name, "exact").open_exact
-        return [Runner("onnx exact", exact, exact=True, small=True), Runner(name, OnnxEngine)]
+        return [Runner("onnx exact", exact, exact=True, small=True), Runner(name, partial(open_engine, name))]
     return [Runner(name, partial(open_engine, name))]
 
 

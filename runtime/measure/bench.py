@@ -15,7 +15,6 @@ from ..bundle.kv_bytes import row_bytes, rows_seen
 from ..bundle.manifest import Manifest
 from ..engine.contract import Engine
 from ..engine.engine import DEFAULT, open_engine
-from ..engine.memory_plan import plan
 from ..machine.bandwidth import read_bandwidth
 from ..machine.resident_memory import peak_rss
 
@@ -122,6 +121,7 @@ def measure_at(
             decode.append(1 / step_s)
         progress()
     rate, reached = statistics.median(decode), context + settings.prompt_tokens + settings.new_tokens
+    planned = decoder.plan(reached)
     read = bytes_per_token(manifest, reached - settings.new_tokens // 2, engine)
     return At(
         context=context,
@@ -131,7 +131,7 @@ def measure_at(
         decode_spread=(round(min(decode), 2), round(max(decode), 2)),
         ttft_s=round(settings.prompt_tokens / statistics.median(prefill), 4),
         peak_rss_bytes=peak_rss(),
-        planned_bytes=plan(manifest, reached).peak if engine == "onnx" else 0,
+        planned_bytes=planned.peak if planned else 0,
         bytes_per_token=read,
         read_gb_s=round(rate * read / 1e9, 3),
     )
