@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from runtime.errors import GemmaError
+from runtime.needs import check_installed
 from runtime.progress import Progress
 
 from .synth.shapes import SHAPES, named_shape
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_installed(("torch", "safetensors", "ml_dtypes"), "export", "synth")
     shape = named_shape(args.shape)
     if args.seed < 0:
         raise GemmaError(f"--seed must be 0 or more, not {args.seed}")
