@@ -245,7 +245,7 @@ def test_what_the_template_refuses_is_told_by_its_line(tmp_path, capsys):
     (folder / "chat_template.jinja").write_text(loud + template)
     path = written(tmp_path / "x.jsonl", said("hi"), said("SHOUT"))
     assert main(["export", str(folder), "--dry-run", "--calls", str(path)]) == 1
-    assert f"error: --calls {path}, line 2: chat template: no shouting\n" in capsys.readouterr().err
+    assert f"error: --calls {path}, line 2: the chat template failed: no shouting\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])

@@ -150,7 +150,7 @@ def test_logits_that_are_not_finite_are_refused(coreml_bundle, monkeypatch):
 
 
 def test_a_bundle_without_the_artifact_is_refused(bundle):
-    with pytest.raises(GemmaError, match="no Core ML artifact, only onnx"):
+    with pytest.raises(GemmaError, match="has no Core ML artifact; it has onnx"):
         CoreMLEngine.open(Bundle.open(bundle("e2b")))
 
 

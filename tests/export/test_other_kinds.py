@@ -85,7 +85,7 @@ def test_a_folder_of_another_kind(folder, missing, name):
         (folder / missing).unlink()
     add(folder, name)
     said = refusal(folder)
-    assert said.startswith(f"{folder}: no {missing}; ")
+    assert said.startswith(f"{folder} has no {missing}; ")
     assert HELD[name] in said
 
 

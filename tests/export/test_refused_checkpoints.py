@@ -100,7 +100,7 @@ def test_a_hub_id_that_the_hub_does_not_know_is_refused(refused, monkeypatch):
     monkeypatch.setattr(
         "export.draft_process.is_large", lambda source: False
     )  # no other process, which has another hub
-    refused("someone/nothing", "someone/nothing: no such folder, and the hub says: 404: Repository Not Found\n")
+    refused("someone/nothing", "there is no folder someone/nothing, and the hub says: 404: Repository Not Found\n")
 
 
 def test_a_file_instead_of_a_folder_is_refused(refused, source):
