@@ -19,6 +19,7 @@ from quantize.recipe import Gate, Recipe
 from runtime.bundle.parity import Greedy, Parity, Report
 from runtime.engine.chunk import CHUNK
 from runtime.engine.contract import Engine
+from runtime.engine.piece import Piece
 from runtime.errors import GateMissed, GemmaError
 from runtime.measure.golden import Goldens, record
 
@@ -130,7 +131,7 @@ def artifact_logits(
     if prompt % CHUNK == 0:
         whole[prompt] = decoder.save()
     for position in range(prompt, prompt + STEPS):
-        yield decoder.forward(ids[position : position + 1]).logits.copy()
+        yield decoder.forward(Piece(ids[position : position + 1])).logits.copy()
 
 
 @dataclass(frozen=True)

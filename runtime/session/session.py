@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from ..bundle.row_table import Floats
 from ..calls.tool_schema import Tool, chosen_tools, declarations, read_call, strict_tools
 from ..engine.cache import CacheState, KVCache
-from ..engine.chunk import chunks
-from ..engine.contract import Cancelled, Engine, Floats
+from ..engine.contract import Cancelled, Engine, prefetch
+from ..engine.piece import Piece, cut
 from ..engine.sampler import Sampler, Sampling
 from ..errors import ContextExceeded, GemmaError
 from ..language.events import End, Event, Stop, Token
@@ -295,13 +296,12 @@ class Session:
 
     def _read(self, ids: list[int]) -> Floats:
         """Read tokens, a chunk at a time, and keep `ids` in step with the caches."""
-        array = np.array(ids, np.int64)
-        for table in self.engine.tables.values():
-            table.prefetch(array)
-        for piece in chunks(self.engine.position, len(ids)):
+        whole = Piece(np.array(ids, np.int64))
+        prefetch(self.engine.tables, whole.row_ids)
+        for piece in cut(whole, self.engine.position):
             if self._cancelled.is_set():
                 raise Cancelled
-            logits = self.engine.forward(array[piece]).logits
-            self.cache.ids += ids[piece]
+            logits = self.engine.forward(piece).logits
+            self.cache.ids += piece.ids.tolist()
         last: Floats = logits[-1]
         return last
