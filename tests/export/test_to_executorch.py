@@ -36,7 +36,7 @@ from quantize.scheme import Scheme  # noqa: E402
 from runtime.bundle.bundle import Bundle  # noqa: E402
 from runtime.bundle.parity import Reports  # noqa: E402
 from runtime.cli.main import main  # noqa: E402
-from runtime.engine.executorch import ExecutorchEngine  # noqa: E402
+from runtime.engine.executorch import ExecutorchEngine, ExecutorchWeights  # noqa: E402
 from runtime.engine.piece import Piece  # noqa: E402
 from runtime.errors import GemmaError  # noqa: E402
 
@@ -105,8 +105,8 @@ def make_lowered(source: Path, destination: Path) -> Lowered:
         patch.setattr("export.pipeline.load_targets", lambda names: {"executorch": lower})
         export_bundle(source, destination, ["executorch"], MIXED)
     bundle = Bundle.open(destination)
-    eager, program = ExecutorchEngine.open(bundle, threads=1), EagerProgram(destination / "executorch" / "decoder.pte")
-    eager._methods = {name: program.method(name) for name in ("decode", "prefill")}
+    program = EagerProgram(destination / "executorch" / "decoder.pte")
+    eager = ExecutorchEngine(ExecutorchWeights(bundle, threads=1), program)
     return Lowered(destination, kept["config"], kept["weights"], bundle, eager, kept["parts"])
 
 
