@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,10 @@ from runtime.bundle.bundle import Bundle
 from runtime.engine.contract import Engine
 from runtime.engine.engine import open_engine
 from runtime.errors import GemmaError
+from runtime.needs import needs
 
 Lower = Callable[..., Any]
-EXTRAS = {
-    "coremltools": "coreml",
-    "executorch": "executorch",
-    "torchao": "executorch",
-}  # by package; the others come with `export`
+EXTRAS = {"coreml": "coreml", "executorch": "executorch"}  # by target; each brings those of `export` too
 
 
 @dataclass(frozen=True)
@@ -86,15 +82,8 @@ def runners(name: str) -> list[Runner]:
 
 def load(name: str, module: str) -> Any:
     """Raises GemmaError if a package that a target needs is missing."""
-    try:
-        with quiet():
-            return import_module(f".to_{name}.{module}", __package__)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        extra = EXTRAS.get(package, "export")
-        raise GemmaError(
-            f"target {name} needs the package {package}, which is not installed", f"pip install 'gemma-edge[{extra}]'"
-        ) from error
+    with quiet():
+        return needs(f"export.to_{name}.{module}", EXTRAS.get(name, "export"), f"target {name}")
 
 
 @contextmanager

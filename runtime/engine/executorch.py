@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from threading import Event
 from types import ModuleType
@@ -20,6 +19,7 @@ from ..bundle.row_table import Ids
 from ..errors import GemmaError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside
+from ..needs import needs
 from .cache import KVCache, Rows
 from .contract import (
     Cancelled,
@@ -309,11 +309,5 @@ PARTS = ("key", "value")
 
 
 def imported(name: str) -> ModuleType:
-    """A module of the extra `executorch`.  Raises GemmaError if it is not installed."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            f"the engine executorch needs the package {error.name}, which is not installed",
-            "pip install 'gemma-edge[executorch]'",
-        ) from error
+    """A module of the extra `executorch`.  Raises NotInstalled if it is missing."""
+    return needs(name, "executorch", "the engine executorch")

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomically import atomically
 from ..bundle.bundle import MANIFEST, Bundle, sha256
 from ..bundle.manifest import Cache, Model
 from ..engine.cache import SLACK, TURNS, CacheState, KVCache, Rows, Saved
@@ -46,15 +47,13 @@ class SavedSession:
 def write_session(
     path: Path, bundle: Bundle, ids: Sequence[int], ends: Sequence[CacheState], caches: Sequence[KVCache]
 ) -> None:
-    """Writes the file beside, then renames it.  All caches hold the tokens `ids`."""
-    part = path.with_name(f".{path.name}.part")
+    """Write all of the file or none.  All caches hold the tokens `ids`."""
     digest = hashlib.sha256()
-    with part.open("wb") as file:
+    with atomically(path) as part, part.open("wb") as file:
         for piece in pieces(bundle, ids, ends, caches):
             digest.update(piece)
             file.write(piece)
         file.write(digest.digest())
-    os.replace(part, path)
 
 
 def pieces(

@@ -17,7 +17,6 @@ from executorch.exir import schema  # noqa: E402
 from executorch.runtime import Runtime  # noqa: E402
 from xnnpack_evaluator import EagerProgram  # noqa: E402
 
-from export import targets  # noqa: E402
 from export.checkpoint.checkpoint import Checkpoint  # noqa: E402
 from export.model.capture import capture  # noqa: E402
 from export.model.config import GemmaConfig  # noqa: E402
@@ -339,19 +338,6 @@ def test_a_file_larger_than_its_weights_is_refused(checkpoint, tmp_path):
     to_executorch.check_size(path, 108_000_000, config)
     with pytest.raises(GemmaError, match="110,000,000 bytes for 100,000,000"):
         to_executorch.check_size(path, 100_000_000, config)
-
-
-def test_a_missing_extra_is_one_sentence(lowered, monkeypatch):
-    def missing(name):
-        raise ModuleNotFoundError(name="executorch")
-
-    monkeypatch.setattr("runtime.engine.executorch.import_module", missing)
-    with pytest.raises(GemmaError, match="executorch, which is not installed"):
-        ExecutorchEngine.open(lowered("e2b").bundle)
-    monkeypatch.setattr(targets, "import_module", lambda *names: missing(names))
-    with pytest.raises(GemmaError, match="target executorch needs the package executorch") as raised:
-        targets.load_targets(["executorch"])
-    assert "gemma-edge[executorch]" in raised.value.hint
 
 
 def test_what_it_will_take_is_said(lowered, capsys):
