@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
-from ..errors import GemmaError
+from ..errors import BundleError, ContextFull, GemmaError, RequestError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside
 from ..needs import needs
@@ -64,8 +64,9 @@ class ExecutorchWeights:
         artifact = bundle.manifest.artifacts.get("executorch")
         if artifact is None:
             artifacts = ", ".join(bundle.manifest.artifacts) or "nothing"
-            raise GemmaError(
-                f"{bundle.folder}: no ExecuTorch artifact, only {artifacts}", "export it again with --to executorch"
+            raise BundleError(
+                f"{bundle.folder}: no ExecuTorch artifact, only {artifacts}",
+                "export it again with targets=['executorch']",
             )
         model = bundle.manifest.model
         self.model = msgspec.structs.replace(model, context=min(model.context, artifact.context or model.context))
@@ -122,7 +123,7 @@ class ExecutorchWeights:
         if inputs != list(self.inputs.values()) or outputs != [[1, 1, model.vocab_size], [1, 1, model.hidden_size]]:
             wrong.append(self.path.name)
         if wrong or self.tokens < 1:
-            raise GemmaError(
+            raise BundleError(
                 f"{bundle.folder}: {', '.join(wrong) or 'prefill'} are not of the sizes in bundle.json",
                 "export the bundle again",
             )
@@ -157,7 +158,7 @@ class LoadedProgram:
         try:
             return call()
         except (RuntimeError, ValueError, KeyError, MemoryError) as error:
-            raise GemmaError(f"{self._path}: ExecuTorch refuses it: {error}", "export the bundle again") from error
+            raise BundleError(f"{self._path}: ExecuTorch refuses it: {error}", "export the bundle again") from error
 
 
 class ExecutorchEngine:
@@ -186,7 +187,7 @@ class ExecutorchEngine:
 
     def fill(self, position: int, arrays: Sequence[tuple[Rows, Rows]]) -> None:
         """Raises GemmaError: there are no caches to fill."""
-        raise GemmaError("the engine executorch keeps its caches itself", "use an engine that has `caches()`")
+        raise RequestError("the engine executorch keeps its caches itself", "use an engine that has `caches()`")
 
     def reset(self) -> None:
         """Forget everything read so far."""
@@ -250,7 +251,7 @@ class ExecutorchEngine:
         """
         self.weights.check_open()
         if self.position + len(ids) > self.model.context:
-            raise GemmaError(
+            raise ContextFull(
                 f"{self.position + len(ids)} tokens: the context of this artifact is {self.model.context}",
                 "start a new conversation, or shorten the prompt",
             )

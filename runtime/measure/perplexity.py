@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..engine.chunk import CHUNK
 from ..engine.contract import Engine
-from ..errors import GemmaError
+from ..errors import BundleError
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -102,7 +102,7 @@ def score(
         for position, logits in scored_logits(decoder, windows, window):
             lost = float(nats(logits, windows.following(window, position, len(logits))).sum())
             if not math.isfinite(lost):
-                raise GemmaError(
+                raise BundleError(
                     f"window {window}: logits from position {position} on are NaN or Inf",
                     "check the bundle with `gemma-edge verify`",
                 )
