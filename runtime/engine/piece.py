@@ -56,7 +56,7 @@ class Piece:
         return ids
 
     def part(self, start: int, stop: int, kept: int = 1) -> Piece:
-        """Some neighbouring tokens of the piece.  Raises RequestError for a group of which only a part would be in it."""
+        """Some neighbouring tokens of the piece.  Raises RequestError for a group that is only partly among them."""
         inside = [(first - start, last - start) for first, last in self.groups if start <= first and last <= stop]
         if len(inside) != sum(first < stop and last > start for first, last in self.groups):
             raise RequestError("a call would cut a group of tokens that see each other", "make the group shorter")
@@ -96,7 +96,7 @@ def check_piece(piece: Piece, position: int, model: Model) -> None:
 
 
 def check_soft(soft: SoftTokens, tokens: int, hidden: int) -> None:
-    """Raises RequestError unless there is a row of the model's width for each place, and the places are in the piece."""
+    """Raises RequestError unless each place has a row of the model's width, and is in the piece."""
     places = soft.places
     if soft.rows.shape != (len(places), hidden):
         raise RequestError(
