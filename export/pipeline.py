@@ -183,7 +183,7 @@ def check_released(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> None:
     if recipe.released and not checkpoint.is_packed and not checkpoint.on_grid:
         raise GemmaError(
             f"{checkpoint.folder} holds floats, but the recipe {recipe.name} needs a release of integers",
-            "choose another recipe with --recipe",
+            "choose another recipe",
         )
     checkpoint.check_head()
 

@@ -50,7 +50,7 @@ def check_shape(checkpoint: Checkpoint, bundle: Bundle) -> None:
     config, model = checkpoint.config, bundle.manifest.model
     if (config.vocab, config.hidden) != (model.vocab_size, model.hidden_size):
         raise GemmaError(
-            f"--against {checkpoint.folder} has the vocabulary {config.vocab} and the hidden size {config.hidden}, "
+            f"{checkpoint.folder} has the vocabulary {config.vocab} and the hidden size {config.hidden}, "
             f"but {bundle.folder} has {model.vocab_size} and {model.hidden_size}",
             "give the checkpoint that the bundle was made of",
         )

@@ -79,7 +79,7 @@ def released(checkpoint: Checkpoint, rows: Rows, recipe: Recipe) -> PackedEntry 
     if (scales > 1 and scales % rows.layers) or rows.dim * packed.bits % 8:
         raise GemmaError(
             f"{packed.scales.origin}: {scales} scales for each row cannot be divided among {rows.layers} layers",
-            "choose another recipe with --recipe",
+            "choose another recipe",
         )
     return packed
 

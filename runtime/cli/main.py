@@ -13,7 +13,9 @@ import textwrap
 from collections.abc import Sequence
 
 from ..errors import GemmaError
+from ..machine.tune import tune
 from ..needs import needs
+from .flags import explained
 
 COMMANDS = {
     "export": ("export.cmd_export", "make a bundle from a checkpoint"),
@@ -30,11 +32,12 @@ WIDEST = 100  # columns of help, however wide the terminal is
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 (refused, one sentence), 2 (usage) or 130 (interrupted)."""
+    tune()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return dispatch(words)
     except GemmaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explained(error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.splitmix import SplitMix64
-from ..errors import GemmaError
+from ..errors import RequestError
 
 Floats = NDArray[np.float32]
 BLOCK = 64
@@ -31,14 +31,14 @@ class Sampling:
     def __post_init__(self) -> None:
         """Raises GemmaError for a value out of range."""
         if not 0 <= self.temperature < float("inf"):
-            raise GemmaError(
+            raise RequestError(
                 f"temperature must be finite and 0 or more, not {self.temperature}",
                 "0 always takes the best token, 1 samples from the model unchanged",
             )
         if self.top_k < 0:
-            raise GemmaError(f"top-k must be 0 or more, not {self.top_k}", "0 keeps every token")
+            raise RequestError(f"top-k must be 0 or more, not {self.top_k}", "0 keeps every token")
         if not 0 < self.top_p <= 1:
-            raise GemmaError(f"top-p must be above 0 and at most 1, not {self.top_p}", "1 keeps every token")
+            raise RequestError(f"top-p must be above 0 and at most 1, not {self.top_p}", "1 keeps every token")
 
 
 class Sampler:

@@ -22,7 +22,7 @@ from ..bundle.bundle import MANIFEST, Bundle, sha256
 from ..bundle.manifest import Cache, Model
 from ..engine.cache import SLACK, TURNS, CacheState, KVCache, Rows, Saved
 from ..engine.chunk import CHUNK
-from ..errors import GemmaError
+from ..errors import ContextFull, GemmaError, RequestError
 
 MAGIC, VERSION = b"GEMSESS1", 2
 HEADER = struct.Struct("<8sIII32s")  # magic, version, tokens, rows of a window, hash of bundle.json
@@ -140,11 +140,11 @@ def read_header(path: Path, head: bytes, bundle: Bundle, context: int) -> tuple[
             "start a new session",
         )
     if key != bytes.fromhex(sha256(bundle.folder / MANIFEST)):
-        raise GemmaError(
+        raise RequestError(
             f"{path} was saved with another bundle than {bundle.folder}", "open the bundle it was saved with"
         )
     if tokens > context:
-        raise GemmaError(
+        raise ContextFull(
             f"{path} has {tokens} tokens, but the context is {context}", "open the session with a longer context"
         )
     check_window(path, bundle.manifest.model, tokens, window)

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from ..bundle.row_table import Floats
 from ..calls.tool_schema import Tool, chosen_tools, declarations, read_call, strict_tools
 from ..engine.cache import CacheState, KVCache
-from ..engine.chunk import chunks
-from ..engine.contract import Cancelled, Engine, Floats
+from ..engine.contract import Cancelled, Engine, prefetch
+from ..engine.piece import Piece, cut
 from ..engine.sampler import Sampler, Sampling
-from ..errors import ContextFull, GemmaError
+from ..errors import ContextFull, RequestError
 from ..language.events import End, Event, Stop, Token
 from ..language.tokenizer import Message
 from ..machine.resident_memory import trim_heap
+from ..machine.tune import is_tuned
 from .answer_reader import AnswerReader
 from .answer_turn import AnswerTurn
 from .prefix_cache import PrefixCache
@@ -161,7 +163,7 @@ class Session:
     def answer(self, prepared: Prepared) -> Iterator[Event]:
         """Raises GemmaError for an answer that was given already, or while another thread reads one."""
         if prepared.begun:
-            raise GemmaError("this answer was already given", "prepare it again")
+            raise RequestError("this answer was already given", "prepare it again")
         tokens = self._generate(prepared.prompt, prepared.steering, prepared.limit)
         events = self._turn.events(self._events(tokens, prepared.reader, prepared.steering), self._begin())
         prepared.begun = True
@@ -169,16 +171,18 @@ class Session:
 
     def _check_abilities(self, declared: Sequence[object], thinking: bool, budget: int | None) -> None:
         if declared and not self.control.can_call:
-            raise GemmaError(
+            raise RequestError(
                 f"{self.bundle.folder}: this model cannot call tools (it has no tokens for calls)",
                 "leave the tools out",
             )
         if thinking and not self.control.can_think:
-            raise GemmaError(
+            raise RequestError(
                 f"{self.bundle.folder}: this model cannot think first (it has no thought channel)", "leave thinking out"
             )
         if budget is not None and (budget < 0 or not thinking):
-            raise GemmaError(f"thinking budget {budget}: thinking must be on, and the budget 0 or more", "leave it out")
+            raise RequestError(
+                f"thinking budget {budget}: thinking must be on, and the budget 0 or more", "leave it out"
+            )
 
     def _events(self, answer: Iterator[Token | End], reader: AnswerReader, steering: Steering) -> Iterator[Event]:
         for event in answer:
@@ -200,7 +204,7 @@ class Session:
         with self._turn.inside():
             caches = self._open_caches()
             if len(self.ids) != self.engine.position:
-                raise GemmaError(
+                raise RequestError(
                     "the session was interrupted while it read a prompt", "ask it something first, then save it"
                 )
             ends = cast("list[CacheState]", self.cache.ends)  # of an engine that has caches
@@ -222,8 +226,8 @@ class Session:
         """The caches, if the engine does not keep them to itself."""
         caches = self.engine.caches()
         if caches is None:
-            raise GemmaError(
-                "this engine keeps keys and values to itself: its sessions are neither saved nor loaded",
+            raise RequestError(
+                "sessions of this engine cannot be saved or loaded, because it keeps its caches itself",
                 "open the model with the engine onnx",
             )
         return caches
@@ -252,13 +256,13 @@ class Session:
 
     def _check(self, prompt: Sequence[int], max_new_tokens: int | None) -> None:
         if not prompt:
-            raise GemmaError("the prompt is empty", "give at least one token")
+            raise RequestError("the prompt is empty", "give at least one token")
         if len(prompt) > self.context:
             raise ContextFull(
                 f"the prompt has {len(prompt)} tokens, but the context is {self.context}", "shorten the prompt"
             )
         if max_new_tokens is not None and max_new_tokens < 1:
-            raise GemmaError(f"max new tokens must be at least 1, not {max_new_tokens}", "leave it out for no limit")
+            raise RequestError(f"max new tokens must be at least 1, not {max_new_tokens}", "leave it out for no limit")
 
     def _generate(self, prompt: list[int], choose: Callable[[Floats], int], limit: int | None) -> Iterator[Token | End]:
         stream = self.tokenizer.stream()
@@ -289,7 +293,8 @@ class Session:
                 spent += time.perf_counter() - begun
         except Cancelled:
             stop = "cancelled"
-        trim_heap()
+        if is_tuned():
+            trim_heap()
         yield End(
             stop=stop,
             prompt_tokens=len(prompt),
@@ -302,13 +307,12 @@ class Session:
 
     def _read(self, ids: list[int]) -> Floats:
         """Read tokens, a chunk at a time, and keep `ids` in step with the caches."""
-        array = np.array(ids, np.int64)
-        for table in self.engine.tables.values():
-            table.prefetch(array)
-        for piece in chunks(self.engine.position, len(ids)):
+        whole = Piece(np.array(ids, np.int64))
+        prefetch(self.engine.tables, whole.row_ids)
+        for piece in cut(whole, self.engine.position):
             if self._cancelled.is_set():
                 raise Cancelled
-            logits = self.engine.forward(array[piece]).logits
-            self.cache.ids += ids[piece]
+            logits = self.engine.forward(piece).logits
+            self.cache.ids += piece.ids.tolist()
         last: Floats = logits[-1]
         return last

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from ..bundle.manifest import Manifest
-from ..errors import GemmaError
-from .engine import longest, planner
-from .memory_plan import check_room, longest_context
+from ..engine.engine import longest, planner
+from ..engine.memory_plan import check_room, longest_context
+from ..errors import RequestError
 
 
 def check_context(context: int) -> None:
     """Raises GemmaError for a number that no context has."""
     if context < 0:
-        raise GemmaError(f"the context must be 0 or more tokens, not {context}", "0 takes what fits the memory")
+        raise RequestError(f"the context must be 0 or more tokens, not {context}", "0 takes what fits the memory")
 
 
 def chosen_context(manifest: Manifest, engine: str, context: int, room: int) -> int:
@@ -22,7 +22,7 @@ def chosen_context(manifest: Manifest, engine: str, context: int, room: int) -> 
     """
     most = longest(manifest, engine)
     if context > most:
-        raise GemmaError(
+        raise RequestError(
             f"the context must be 1 to {most} tokens, not {context}", "leave it out to take what fits the memory"
         )
     plan = planner(manifest, engine, text=True)
