@@ -78,7 +78,7 @@ def test_help_is_as_committed(name):
 @pytest.mark.parametrize(("columns", "least", "most"), [("50", 40, 50), ("90", 80, 90), ("300", 90, 100)])
 def test_help_is_as_wide_as_the_terminal_up_to_100_columns(gemma_edge, monkeypatch, columns, least, most):
     monkeypatch.setenv("COLUMNS", columns)
-    _, out, _ = gemma_edge("verify", "--help")
+    _, out, _ = gemma_edge("inspect", "--help")
     assert least < max(map(len, out.splitlines())) <= most
 
 
