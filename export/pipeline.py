@@ -36,6 +36,8 @@ from .language.vocabulary import write_vocabulary
 from .model.capture import capture
 from .model.config import GemmaConfig
 from .model.tensors import needed, part
+from .parts.every import parts_of
+from .parts.lower import lowered_parts
 from .prove.call_scripts import Script, answering, check_scripts
 from .prove.check_scales import check_scales
 from .prove.check_weights import check_weights
@@ -122,9 +124,10 @@ def drafted(
     artifacts = {name: lower(graph, quantized, folder) for name, lower in lowerings.items()}
     del graph
     trim_heap()
+    parts = lowered_parts(parts_of(checkpoint), list(lowerings), folder)
     manifest = m.Manifest(
         format="gemma-edge",
-        version=m.version_of({}),
+        version=m.version_of(parts),
         model=model_facts(config, rescored(checkpoint, recipe)),
         recipe=recipe_facts(recipe, released_rules(checkpoint, recipe), losses | row_losses, how),
         provenance=m.Provenance(
@@ -140,6 +143,7 @@ def drafted(
         special_tokens=side.special_tokens,
         golden="golden.json",
         parity="parity.json",
+        parts=parts,
     )
     for name in in_order(artifacts):
         check_weights(folder, quantized, name, artifacts[name].file)

@@ -28,7 +28,7 @@ FLOORS = {
     "export": [
         ["model", "read_json", "targets"],
         ["checkpoint"],
-        ["choose_recipe", "language", "synth", "weights"],
+        ["choose_recipe", "language", "parts", "synth", "weights"],
         ["cmd_synth", "inspect_checkpoint", "reference", "to_coreml", "to_onnx"],
         ["calibrate", "to_executorch"],
         ["prove", "request"],
@@ -40,7 +40,7 @@ FLOORS = {
         ["errors", "machine", "progress"],
         ["bundle", "schema"],
         ["engine", "language"],
-        ["calls", "measure"],
+        ["calls", "measure", "parts"],
         ["session"],
         ["serve"],
         ["cli"],

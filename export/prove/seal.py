@@ -15,11 +15,13 @@ from quantize.recipe import Recipe
 from runtime.bundle.bundle import Bundle, describe, seal
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.parity import AcceptedLoss, CallReport, Rehearsal, Report, Reports
+from runtime.bundle.written import written
 from runtime.engine.engine import ENGINES
 from runtime.engine.executorch import ExecutorchEngine
 from runtime.engine.onnx import OnnxEngine
 from runtime.language.tokenizer import Tokenizer
 from runtime.machine.resident_memory import peak_rss, trim_heap
+from runtime.parts.golden import check_golden_parts
 from runtime.progress import Progress
 from runtime.session.session import Session
 
@@ -115,7 +117,7 @@ def prove(
                 report = msgspec.structs.replace(report, greedy=compare_greedy(decoder, sources(*key), ids, limit))
             missed += judge(report, asked, exact=runner.exact, half=runner.half, limit=limit)
             if way == golden:
-                (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
+                (folder / "golden.json").write_bytes(written(goldens(decoder, ids, report)))
                 if isinstance(decoder, OnnxEngine | ExecutorchEngine):
                     session = Session(bundle, decoder=decoder)
                     rehearsal = rehearse(session)
@@ -125,8 +127,8 @@ def prove(
             del decoder
     calls = compared_calls(bundle, answers, model) if scripts and model else None
     loss = AcceptedLoss(accepted_by=asked.accepted_by, missed=missed) if missed else None
-    proof = Reports(reports, rehearsal, calls, loss)
-    (folder / "parity.json").write_bytes(pretty(proof))
+    proof = Reports(reports, rehearsal, calls, loss, check_golden_parts(bundle))
+    (folder / "parity.json").write_bytes(written(proof))
     finish(manifest, folder, draft.peak)
     return proof
 
@@ -171,7 +173,3 @@ def kept(manifest: Manifest) -> int:
 def finish(manifest: Manifest, folder: Path, peak: int) -> None:
     provenance = msgspec.structs.replace(manifest.provenance, peak_rss_bytes=max(peak, peak_rss()))
     seal(folder, msgspec.structs.replace(manifest, files=describe(folder), provenance=provenance))
-
-
-def pretty(value: msgspec.Struct) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
