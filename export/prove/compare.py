@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from quantize.recipe import Gate, Recipe
 from runtime.bundle.parity import Greedy, Parity, Report
 from runtime.engine.chunk import CHUNK
-from runtime.engine.contract import Reads
+from runtime.engine.contract import Engine
+from runtime.engine.piece import Piece
 from runtime.errors import GateMissed, GemmaError
 from runtime.measure.golden import Goldens, record
 
@@ -37,7 +38,9 @@ LEAST = 0.1  # of the positions: those before the first step that went the other
 STEPPED = 2e-2  # mean where some went: 0.0125 at most in ten proofs, where the noise showed none
 UNSURE = 0.03  # of its tokens: more than it chooses otherwise in float64, its text being short
 GENERATED = "generated weights"
-ACCEPTABLE = "the bundle is not sealed; take a recipe of more bits, or --accept-loss if its answers are good enough"
+ACCEPTABLE = (
+    "the bundle is not sealed; take a recipe of more bits, or pass accept_loss=True if its answers are good enough"
+)
 TOO_MUCH = "the bundle is not sealed; take a recipe of more bits: nobody can accept so great a loss"
 WRONG = "the bundle is not sealed; report this as a bug, with the checkpoint's name"
 LOWERING = 0.05  # nats: what dynamic rounding of activations may add, and a wrong graph exceeds
@@ -121,7 +124,7 @@ def log_softmax(x: Floats) -> Floats:
 
 
 def artifact_logits(
-    decoder: Reads, ids: NDArray[np.int64], prompt: int, whole: dict[int, Any], kept: int = KEPT
+    decoder: Engine, ids: NDArray[np.int64], prompt: int, whole: dict[int, Any], kept: int = KEPT
 ) -> Iterator[Floats]:
     """Of the end of a prompt, from `first_compared` on, then of steps fed with the text."""
     start = max(position for position in whole if position < prompt)
@@ -130,7 +133,7 @@ def artifact_logits(
     if prompt % CHUNK == 0:
         whole[prompt] = decoder.save()
     for position in range(prompt, prompt + STEPS):
-        yield decoder.forward(ids[position : position + 1]).logits.copy()
+        yield decoder.forward(Piece(ids[position : position + 1])).logits.copy()
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class Reading:
 
 
 def compare(
-    decoder: Reads,
+    decoder: Engine,
     ids: NDArray[np.int64],
     readings: dict[str, Reading],
     progress: Callable[[float], None] = lambda done: None,
@@ -173,7 +176,7 @@ def compare(
 
 
 def compare_some(
-    decoder: Reads,
+    decoder: Engine,
     ids: NDArray[np.int64],
     prompts: list[int],
     readings: dict[str, Reading],
@@ -313,7 +316,7 @@ def noise_of(report: Report) -> float:
     return NOISES * report.noise.mean_divergence if report.noise else 0.0
 
 
-def goldens(decoder: Reads, ids: NDArray[np.int64], report: Report) -> Goldens:
+def goldens(decoder: Engine, ids: NDArray[np.int64], report: Report) -> Goldens:
     """What the artifact answers, with the tolerance that its own rounding asks for."""
     values = report.against["quantized"]
     prompts = [record(decoder, ids[:length].tolist(), GOLDEN_STEPS) for length in GOLDEN_PROMPTS]

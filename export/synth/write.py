@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from runtime.bundle.bundle import put_in_place
 from runtime.errors import GemmaError
 
 from ..checkpoint.checkpoint import GENERATED, Checkpoint
@@ -149,11 +149,11 @@ def check_place(destination: Path, *, replace: bool) -> None:
     if not (destination.exists() or destination.is_symlink()):
         return
     if not replace:
-        raise GemmaError(f"{destination}: exists already", "choose another folder, or replace it with --force")
+        raise GemmaError(f"{destination}: exists already", "choose another folder, or pass replace=True")
     if destination.is_symlink() or not (destination / GENERATED).is_file():
         raise GemmaError(
             f"{destination}: exists and is not a generated checkpoint",
-            f"--force replaces folders with a {GENERATED} only",
+            f"replace=True replaces folders with a {GENERATED} only",
         )
 
 
@@ -169,16 +169,12 @@ def check_space(destination: Path, needed: int) -> None:
 @contextmanager
 def beside(destination: Path) -> Iterator[Path]:
     """A folder that takes the name `destination` only if the block ends well."""
-    folder, old = (destination.with_name(f".{destination.name}.{end}") for end in ("part", "old"))
+    folder = destination.with_name(f".{destination.name}.part")
     try:
-        for left in (folder, old):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         yield folder
-        if destination.exists():
-            os.rename(destination, old)
-        os.rename(folder, destination)
-        shutil.rmtree(old, ignore_errors=True)
+        put_in_place(folder, destination)
     except OSError as error:
         raise GemmaError(f"{destination}: {error.strerror or error}", "choose another folder") from error
     finally:
