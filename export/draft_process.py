@@ -117,10 +117,12 @@ def draft_of(request: Request, place: Workplace, destination: Path, scripts: Seq
     """A calibration stays beside `destination` until the draft is proved."""
     from .pipeline import drafted, key_of, passage_for
     from .targets import load_targets
+    from .weights.plan import storage_plan
 
     lowerings = load_targets(request.targets)
     checkpoint, recipe, text = request.opened()
-    ids, side = passage_for(checkpoint, recipe)
+    plan = storage_plan(checkpoint, recipe)
+    ids, side = passage_for(checkpoint)
     with stored(destination, key_of(checkpoint, recipe, text), keep=True) as store:
-        draft, _ = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text, scripts)
+        draft, _ = drafted(checkpoint, place, lowerings, recipe, plan, ids, side, store, text, scripts)
     return dataclasses.replace(draft, peak=peak_rss())

@@ -19,7 +19,6 @@ from quantize.recipe import Recipe as QuantizeRecipe
 from runtime.bundle import manifest as m
 from runtime.bundle.bundle import Workplace, check_destination, created
 from runtime.bundle.parity import Reports
-from runtime.errors import GemmaError
 from runtime.language.tokenizer import Tokenizer
 from runtime.machine.resident_memory import trim_heap
 from runtime.progress import Progress
@@ -44,9 +43,10 @@ from .prove.readings import QuantizedSources, Reader
 from .prove.seal import Draft, in_order, prove, unsealed
 from .reference import FloatSource, hidden_states
 from .targets import Lower, load_targets, longest
-from .weights import linears as weights
-from .weights import row_files as split
 from .weights.cache_scales import Ranges, covers, released_scales
+from .weights.linears import Calibrated, quantize_weights
+from .weights.plan import StoragePlan, storage_plan, values
+from .weights.row_files import write_row_files
 
 PASSAGE = Path(__file__).with_name("passage.txt")
 
@@ -71,12 +71,13 @@ def export_bundle(
     check_destination(destination, replace=replace)
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
     recipe = suited(recipe, checkpoint.config)
-    ids, side = passage_for(checkpoint, recipe)
+    plan = storage_plan(checkpoint, recipe)
+    ids, side = passage_for(checkpoint)
     with (
         stored(destination, key_of(checkpoint, recipe, text)) as store,
         created(destination, replace=replace) as place,
     ):
-        draft, sources = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text, scripts)
+        draft, sources = drafted(checkpoint, place, lowerings, recipe, plan, ids, side, store, text, scripts)
         return prove(draft, place.bundle, sources, scripts, lambda: FloatSource(checkpoint), accept_loss=accept_loss)
 
 
@@ -85,6 +86,7 @@ def drafted(
     place: Workplace,
     lowerings: dict[str, Lower],
     recipe: QuantizeRecipe,
+    plan: StoragePlan,
     ids: NDArray[np.int64],
     side: SideFiles,
     store: Store | None,
@@ -102,15 +104,15 @@ def drafted(
     vocabulary = write_vocabulary(folder)
     calibrated, how = None, m.Calibration()
     if store:
-        calibrated, how = calibration(model, speaker, side.generation.stop, recipe, text, store)
+        calibrated, how = calibration(model, speaker, side.generation.stop, recipe, plan, text, store)
     del speaker
     trim_heap()
-    with Progress("quantizing", weights.work(config)) as progress:
+    with Progress("quantizing", values(plan.weights)) as progress:
         units = store.units if store else place.scratch
-        quantized, losses = weights.quantize_weights(checkpoint, recipe, units, progress.advance, calibrated)
-    with Progress("writing rows", split.work(config)) as progress:
-        tables, row_losses = split.split_rows(checkpoint, recipe, folder, progress.advance)
-    released = released_scales(config, checkpoint.cache_scales) if recipe.released else {}
+        quantized, losses = quantize_weights(checkpoint, plan, units, progress.advance, calibrated)
+    with Progress("writing rows", values(plan.tables)) as progress:
+        tables, row_losses = write_row_files(checkpoint, plan, folder, progress.advance)
+    released = released_scales(config, plan.cache_scales)
     ranges = Ranges(config, calibrated.values if calibrated else {})
     beginning = ids[: compared(config.window, len(ids))] if covers(released, config) else ids
     with Progress("reading in float", len(config.layers)) as progress:
@@ -125,8 +127,8 @@ def drafted(
     manifest = m.Manifest(
         format="gemma-edge",
         version=[m.MAJOR, m.MINOR],
-        model=model_facts(config, rescored(checkpoint, recipe)),
-        recipe=recipe_facts(recipe, released_rules(checkpoint, recipe), losses | row_losses, how),
+        model=model_facts(config, plan.rescored),
+        recipe=recipe_facts(recipe, plan.rules, losses | row_losses, how),
         provenance=m.Provenance(
             checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"
         ),
@@ -146,7 +148,8 @@ def drafted(
         check_scales(folder, config, name, artifacts[name].file)
     sources = QuantizedSources(config, quantized, unsealed(manifest, folder))
     readings = Reader(ids, config.window, place.scratch, manifest).readings(model, hidden, sources)
-    return Draft(manifest, ids, config, recipe, readings, generated=checkpoint.is_generated), sources
+    is_float = plan.is_float and recipe.cache.is_float
+    return Draft(manifest, ids, config, recipe, readings, is_float, generated=checkpoint.is_generated), sources
 
 
 def speaker_of(folder: Path, tokenizer: str, template: str, side: SideFiles) -> Tokenizer:
@@ -167,45 +170,15 @@ def check_calls(scripts: Sequence[Script], speaker: Tokenizer, targets: Sequence
         check_scripts(scripts, speaker, context, str(checkpoint.folder))
 
 
-def passage_for(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> tuple[NDArray[np.int64], SideFiles]:
-    """The text that verify reads, and the side files, of a checkpoint that has all that a recipe needs."""
+def passage_for(checkpoint: Checkpoint) -> tuple[NDArray[np.int64], SideFiles]:
+    """The text that verify reads, and the side files of a checkpoint, all of which is sound."""
     side, pieces = read_side_files(checkpoint)
     ids = passage(checkpoint.config, side.generation.bos, pieces)
     del pieces
     trim_heap()
-    check_released(checkpoint, recipe)
+    checkpoint.check_head()
     side.print_notes()
     return ids, side
-
-
-def check_released(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> None:
-    """Raises GemmaError if a recipe wants integers that the checkpoint does not have, or if its head is damaged."""
-    if recipe.released and not checkpoint.is_packed and not checkpoint.on_grid:
-        raise GemmaError(
-            f"{checkpoint.folder}: recipe {recipe.name} is for a release of integers, and this one has floats",
-            "choose another with --recipe",
-        )
-    checkpoint.check_head()
-
-
-def rescored(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> int:
-    """Rows of a release hold the integers that its head holds: there is nothing to compute again."""
-    return 0 if recipe.released and checkpoint.packed("embed_tokens.weight") else recipe.rescored
-
-
-def released_rules(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> list[list[str]]:
-    """Names and schemes of what is stored as it was released: rules before the recipe's own."""
-    if not recipe.released:
-        return []
-    tables = [row for row in split.row_tables(checkpoint.config) if split.released(checkpoint, row, recipe)]
-    units = [
-        unit for unit in weights.units(checkpoint.config)
-        if checkpoint.packed(unit.tensor) or unit.tensor in checkpoint.on_grid
-    ]  # fmt: skip
-    return [
-        *([f"rows.{row.name}", str(split.scheme_of(checkpoint, row, recipe))] for row in tables),
-        *([unit.label, str(weights.scheme_of(checkpoint, unit, recipe))] for unit in units),
-    ]
 
 
 def key_of(checkpoint: Checkpoint, recipe: QuantizeRecipe, text: Text) -> Key | None:
@@ -218,19 +191,25 @@ def key_of(checkpoint: Checkpoint, recipe: QuantizeRecipe, text: Text) -> Key | 
 
 
 def calibration(
-    model: FloatSource, tokenizer: Tokenizer, stop: list[int], recipe: QuantizeRecipe, text: Text, store: Store
-) -> tuple[weights.Calibrated, m.Calibration]:
+    model: FloatSource,
+    tokenizer: Tokenizer,
+    stop: list[int],
+    recipe: QuantizeRecipe,
+    plan: StoragePlan,
+    text: Text,
+    store: Store,
+) -> tuple[Calibrated, m.Calibration]:
     """Choose the text, then the integers of every layer; or go on where a killed export stopped."""
     config = model.config
     tokens = text.tokens(recipe)
-    seconds = projected_seconds(config, recipe, tokens, written=text.path is None)
+    seconds = projected_seconds(plan, len(config.layers), recipe, tokens, written=text.path is None)
     print(f"calibrating on about {tokens:,} tokens: about {duration(seconds)}", file=sys.stderr)
     if not store.has("text"):
         with Progress("writing a text" if text.path is None else "reading the text", tokens) as progress:
             store.save("text", sequences(text, tokens, model, tokenizer, stop, progress.advance))
     ids = np.array(store.load("text"))
     with Progress("calibrating", len(config.layers)) as progress:
-        calibrated = calibrate(model, ids, recipe, store, progress.advance)
+        calibrated = calibrate(model, ids, recipe, plan, store, progress.advance)
     return calibrated, m.Calibration(
         method=recipe.calibration,
         text=text.origin,

@@ -21,7 +21,8 @@ from .checkpoint.checkpoint import Checkpoint
 from .model.config import GemmaConfig, LayerConfig
 from .model.decoder import KV, Layer, PerLayerInputs, RMSNorm, TextDecoder, softcapped
 from .model.tensors import HEAD
-from .weights.linears import Unit, Weights, gathered, piece_rows, units
+from .weights.linears import Weights, gathered, piece_rows
+from .weights.plan import Placement, placements
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -51,28 +52,31 @@ class FloatSource:
         return self.checkpoint.config
 
     @cached_property
-    def units(self) -> dict[str, Unit]:
-        """A stored head is read by itself, so that an export that takes the token table for it does not agree."""
-        by_parameter = {unit.parameter: unit for unit in units(self.config)}
+    def placements(self) -> dict[str, Placement]:
+        """By parameter.
+
+        A stored head is read by itself, so that an export that takes the token table for it does not agree.
+        """
+        by_parameter = {place.parameter: place for place in placements(self.config) if place.parameter}
         if self.checkpoint.head:
             by_parameter["head.weight"] = replace(by_parameter["head.weight"], tensor=HEAD)
         return by_parameter
 
     def floats(self, parameter: str) -> Floats:
-        unit = self.units[parameter]
-        if not unit.inputs:
-            return self.checkpoint.read(unit.tensor)
-        pieces = self.checkpoint.read_rows(unit.tensor, unit.rows, piece_rows(unit.inputs))
-        return gathered(pieces, (len(unit.rows), unit.inputs))
+        weight = self.placements[parameter]
+        if not weight.inputs:
+            return self.checkpoint.read(weight.tensor)
+        pieces = self.checkpoint.read_rows(weight.tensor, weight.rows, piece_rows(weight.inputs))
+        return gathered(pieces, (len(weight.rows), weight.inputs))
 
     def read_rows(self, parameter: str, step: int) -> Iterator[Floats]:
-        unit = self.units[parameter]
-        return self.checkpoint.read_rows(unit.tensor, unit.rows, step)
+        weight = self.placements[parameter]
+        return self.checkpoint.read_rows(weight.tensor, weight.rows, step)
 
     def stored(self, parameter: str) -> Tensor:
         """A matrix as the checkpoint holds it: 16 bits are left 16."""
-        unit = self.units[parameter]
-        return self.checkpoint.stored(unit.tensor, unit.rows)
+        weight = self.placements[parameter]
+        return self.checkpoint.stored(weight.tensor, weight.rows)
 
     def rows(self, table: str, ids: Ids) -> Floats:
         config = self.checkpoint.config

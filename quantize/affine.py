@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from .pack import Bytes, pack, unpack
-from .scheme import Scheme
+from .scheme import Scales, Scheme
 
 Floats = NDArray[np.float32]
 SMALLEST_SCALE = 2.0**-14
@@ -145,7 +145,7 @@ def keep_better(
     return torch.where(better[:, None], scale, best), torch.where(better, error, least)
 
 
-SCALES: dict[str, Callable[[torch.Tensor, Scheme, torch.Tensor | None], torch.Tensor]] = {
+SCALES: dict[Scales, Callable[[torch.Tensor, Scheme, torch.Tensor | None], torch.Tensor]] = {
     "absmax": absmax_scales,
     "least-squares": least_squares_scales,
     "positive": partial(least_squares_scales, positive=True),
@@ -153,7 +153,7 @@ SCALES: dict[str, Callable[[torch.Tensor, Scheme, torch.Tensor | None], torch.Te
 
 
 def quantize(
-    matrix: Floats, scheme: Scheme, scales: str = "least-squares", importance: Floats | None = None
+    matrix: Floats, scheme: Scheme, scales: Scales = "least-squares", importance: Floats | None = None
 ) -> tuple[Quantized, Loss]:
     """Round a matrix (rows, inputs) float32 to integers.
 

@@ -6,7 +6,7 @@ keys and values that later layers read, stay on disk between layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +18,13 @@ from quantize.affine import Floats, Loss, Quantized, quantize
 from quantize.gptq import Factor, factor, round_in_order
 from quantize.recipe import Recipe
 from quantize.refine import refine
-from quantize.scheme import FLOAT, Scheme
+from quantize.scheme import Scales, Scheme
 
 from ..model.config import GemmaConfig, LayerConfig
 from ..model.decoder import KV, Layer, Linear, rounded
 from ..reference import FloatSource, embedded, final_norm, load_layer, per_layer_inputs, rotary_tables
 from ..weights.linears import Calibrated, Rounding
+from ..weights.plan import StoragePlan, StoredTensor
 from .folding import INPUTS, fold_layer, folds_values, one_a_key_head
 from .store import Store
 
@@ -61,10 +62,15 @@ class Inputs:
 
 @torch.no_grad()
 def calibrate(
-    source: FloatSource, ids: Ids, recipe: Recipe, store: Store, progress: Callable[[float], None] = lambda done: None
+    source: FloatSource,
+    ids: Ids,
+    recipe: Recipe,
+    plan: StoragePlan,
+    store: Store,
+    progress: Callable[[float], None] = lambda done: None,
 ) -> Calibrated:
-    """Quantize all layers into `store.units`, going on where it stopped; ids (n, T)."""
-    config = source.config
+    """Choose the integers of all layers and write them into `store.units`, going on where it stopped; ids (n, T)."""
+    config, weights = source.config, {weight.parameter: weight for weight in plan.weights}
     begin(source, ids, store)
     progress(store.state.layers)
     for layer in config.layers[store.state.layers :]:
@@ -72,13 +78,12 @@ def calibrate(
         inputs = observe(config, layer, module, ids, recipe, store)
         floats = {name: p.numpy().copy() for name, p in module.named_parameters()}
         del module
-        losses = quantize_layer(config, layer, floats, inputs, recipe, store)
+        losses = quantize_layer(config, layer, floats, inputs, recipe, weights, store)
         store.finish(layer.index + 1, losses)
         store.drop(f"hidden.{layer.index}")
         progress(1)
-    return Calibrated(
-        schemes(config, recipe), store.losses, head_rounding(source, recipe, store), values(config, store)
-    )
+    head = head_rounding(source, recipe, weights["head.weight"], store)
+    return Calibrated(layer_parameters(config), store.losses, head, values(config, store))
 
 
 def begin(source: FloatSource, ids: Ids, store: Store) -> None:
@@ -154,6 +159,7 @@ def quantize_layer(
     floats: dict[str, Floats],
     inputs: dict[str, Inputs],
     recipe: Recipe,
+    weights: Mapping[str, StoredTensor],
     store: Store,
 ) -> dict[str, Loss]:
     """Fold, choose integers, and write one layer; all losses so far."""
@@ -165,7 +171,9 @@ def quantize_layer(
     for names in readers(floats):
         read = READ.get(names[0].removesuffix(".weight"), "")
         matrices = {f"{prefix}{name}": floats.pop(name) for name in names}
-        fitted = quantize_input(matrices, recipe, inputs.get(read), moments.get(read), factors.get(read), store)
+        fitted = quantize_input(
+            matrices, recipe, weights, inputs.get(read), moments.get(read), factors.get(read), store
+        )
         for scheme, loss in fitted.items():
             losses[scheme] = losses.get(scheme, Loss()) + loss
     if "output" in factors:
@@ -187,6 +195,7 @@ def readers(names: Iterable[str]) -> list[list[str]]:
 def quantize_input(
     matrices: dict[str, Floats],
     recipe: Recipe,
+    weights: Mapping[str, StoredTensor],
     seen: Inputs | None,
     moments: Floats | None,
     factors: Floats | None,
@@ -195,11 +204,10 @@ def quantize_input(
     """Choose and write the integers of all matrices of one input, those of one scheme together; losses by scheme."""
     together: dict[Scheme, list[str]] = {}
     for name, matrix in matrices.items():
-        scheme = recipe.scheme(name.removesuffix(".weight")) if matrix.ndim == 2 else FLOAT
-        if scheme.is_float:
+        if weights[name].source == "float":
             np.save(store.units / f"{name}.values.npy", matrix)
         else:
-            together.setdefault(scheme, []).append(name)
+            together.setdefault(weights[name].scheme, []).append(name)
     gptq = {scheme for scheme in together if seen and spread_errors(recipe, scheme)}
     shared = factor(folded(seen, factors)) if seen and gptq else None
     losses = {}
@@ -207,7 +215,7 @@ def quantize_input(
         edges = np.cumsum([0, *(len(matrices[name]) for name in names)])
         matrix = np.concatenate([matrices.pop(name) for name in names])
         own = shared if scheme in gptq else None
-        made, losses[str(scheme)] = fit(matrix, scheme, recipe.scales, moments, own)
+        made, losses[str(scheme)] = fit(matrix, scheme, weights[names[0]].scales, moments, own)
         if own:
             made, losses[str(scheme)] = refine(matrix, made, own.hessian)
         for name, start, stop in zip(names, edges, edges[1:], strict=False):
@@ -238,34 +246,27 @@ def save(made: Quantized, path: str) -> None:
     np.save(f"{path}.scales.npy", made.scales)
 
 
-def schemes(config: GemmaConfig, recipe: Recipe) -> dict[str, tuple[Scheme, int]]:
-    """Of all parameters of all layers."""
-    found: dict[str, tuple[Scheme, int]] = {}
-    for layer in config.layers:
-        with torch.device("meta"):
-            module = Layer(config, layer)
-        for name, parameter in module.named_parameters():
-            matrix = parameter.dim() == 2
-            full = f"layers.{layer.index}.{name}"
-            scheme = recipe.scheme(full.removesuffix(".weight")) if matrix else FLOAT
-            found[full] = scheme, parameter.shape[1] if matrix else 0
-    return found
+def layer_parameters(config: GemmaConfig) -> tuple[str, ...]:
+    """The names of all parameters of all layers."""
+    with torch.device("meta"):
+        modules = {layer.index: Layer(config, layer) for layer in config.layers}
+    return tuple(f"layers.{index}.{name}" for index, module in modules.items() for name, _ in module.named_parameters())
 
 
-def head_rounding(source: FloatSource, recipe: Recipe, store: Store) -> Rounding:
+def head_rounding(source: FloatSource, recipe: Recipe, head: StoredTensor, store: Store) -> Rounding:
     """How rows (n, hidden) of the head are rounded: to suit the hidden states that it reads."""
-    width, scheme = source.config.hidden, recipe.scheme("head")
+    width, scheme = source.config.hidden, head.scheme
     hidden, norm = store.load(f"hidden.{len(source.config.layers)}"), final_norm(source)
     seen = Inputs(torch.zeros((width, width) if recipe.gptq else width))
     for one in hidden:
         seen.see(norm(torch.from_numpy(one.copy())))
     moments = seen.moments
     shared = factor(folded(seen, None)) if spread_errors(recipe, scheme) else None
-    return lambda rows: fit(rows, scheme, recipe.scales_of("head"), moments, shared)
+    return lambda rows: fit(rows, scheme, head.scales, moments, shared)
 
 
 def fit(
-    matrix: Floats, scheme: Scheme, scales: str, moments: Floats | None, shared: Factor | None
+    matrix: Floats, scheme: Scheme, scales: Scales, moments: Floats | None, shared: Factor | None
 ) -> tuple[Quantized, Loss]:
     made, loss = quantize(matrix, scheme, scales, moments)
     return round_in_order(matrix, made, shared) if shared else (made, loss)

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quantize.affine import Quantized
+from quantize.scheme import Scheme
 from runtime.errors import GemmaError
 
 from ..model.config import GemmaConfig, parse_config
@@ -21,7 +23,7 @@ from .locate import locate
 from .own_head import own_head, with_named_head, with_table
 from .packed import PackedEntry, activation_scales, cache_scales, join
 from .quantized_elsewhere import bits_of
-from .released_grid import PROBED, on_grid
+from .released_grid import GRID_SCHEME, PROBED, on_grid
 from .stored import DTYPES, Stored, as_torch, widened
 from .weight_entries import weight_entries
 from .weight_files import WHOLE, unread_index
@@ -104,9 +106,38 @@ class Checkpoint:
         entry = self.entries[name]
         return entry if isinstance(entry, PackedEntry) else None
 
+    def read_packed(self, name: str, rows: range, step: int) -> Iterator[Quantized]:
+        """Some rows of a matrix that is released as integers, in pieces of up to `step` rows.
+
+        Raises GemmaError for a scale that is zero, NaN or Inf.
+        """
+        entry = self.packed(name)
+        assert entry is not None  # callers have read the plan
+        with entry.opened() as view:
+            for start in rows[::step]:
+                yield view.quantized(slice(start, min(start + step, rows.stop)))
+
     @property
     def is_packed(self) -> bool:
         return any(isinstance(entry, PackedEntry) for entry in self.entries.values())
+
+    @property
+    def released_as(self) -> Literal["packed", "on_grid", "float"]:
+        """Integers and scales, floats that were made of 4-bit integers, or floats of their own."""
+        if self.is_packed:
+            return "packed"
+        return "on_grid" if self.on_grid else "float"
+
+    @property
+    def of_integers(self) -> bool:
+        """Whether it was trained for few bits, and released as the integers or with values that they explain."""
+        return self.released_as != "float"
+
+    @cached_property
+    def released_schemes(self) -> dict[str, Scheme]:
+        """The schemes of the matrices that were released as integers, or made of them, by our name."""
+        packed = {name: entry.scheme for name, entry in self.entries.items() if isinstance(entry, PackedEntry)}
+        return packed | {name: GRID_SCHEME for name in self.entries if name in self.on_grid}
 
     @cached_property
     def on_grid(self) -> frozenset[str]:

@@ -13,14 +13,14 @@ from quantize.pack import pack
 from quantize.scheme import INT4_B32
 from runtime.errors import GemmaError
 
-SCHEME = INT4_B32
+GRID_SCHEME = INT4_B32
 PROBED = 1 << 17  # values of a tensor that tell whether it is on the grid
 LEAST = 0.999  # of its blocks
 
 
 def on_grid(values: Floats) -> bool:
     """Whether some rows (n, inputs) of a tensor are of such a release."""
-    _, found = recover(values, SCHEME)
+    _, found = recover(values, GRID_SCHEME)
     return bool(found.mean() >= LEAST and values.any())
 
 
@@ -33,11 +33,11 @@ class Recovery:
 
     def __call__(self, rows: Floats) -> tuple[Quantized, Loss]:
         """Rows (n, inputs) to integers."""
-        made, found = recover(rows, SCHEME)
+        made, found = recover(rows, GRID_SCHEME)
         self.blocks += found.size
         self.lost += int((~found).sum())
         if not found.all():
-            made = merged(made, quantize(rows, SCHEME)[0], found)
+            made = merged(made, quantize(rows, GRID_SCHEME)[0], found)
         error = rows - made.dequantize()
         squares = [float(np.square(one, dtype=np.float64).sum()) for one in (error, rows)]
         return made, Loss(squares[0], squares[1], float(np.abs(error).max(initial=0)))

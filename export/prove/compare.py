@@ -216,16 +216,17 @@ def spans(prompts: list[int], kept: int, length: int) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked of the artifacts of a draft: the gates of its recipe, and who may lower those of its losses."""
+class Terms:
+    """What the artifacts of a draft must meet: the gates of its recipe, and who may lower those of its losses."""
 
     recipe: Recipe
+    is_float: bool = False  # weights, rows and caches are the checkpoint's own values
     generated: bool = False  # weights that mean nothing
     accept_loss: bool = False  # as a person said
 
     @property
     def accepts_loss(self) -> bool:
-        """Then the recipe's floor is asked for."""
+        """Whether the recipe's floor is the gate."""
         return self.generated or self.accept_loss
 
     @property
@@ -247,18 +248,18 @@ class Check:
         return f"{report.artifact}: {self.name} is {self.figure:.4g}, {gate}"
 
 
-def judge(report: Report, asked: Asked, *, exact: bool = False, half: bool = False, limit: float = EXACT) -> list[str]:
+def judge(report: Report, terms: Terms, *, exact: bool = False, half: bool = False, limit: float = EXACT) -> list[str]:
     """The losses beyond the recipe's gate that are accepted; `exact` and `half` are a Runner's; `limit`: of `exact`.
 
     Raises GemmaError for any other figure that is past its gate.
     """
-    recipe = asked.recipe
+    recipe = terms.recipe
     if exact:
         refuse_first(exact_checks(report, limit), report, recipe)
         return []
-    refuse_first(lowering_checks(report, recipe, half=half), report, recipe)
-    asked_for = recipe.floor if asked.accepts_loss else recipe.gate
-    refuse_first(losses(report, asked_for, half=half), report, recipe, TOO_MUCH if asked.accepts_loss else ACCEPTABLE)
+    refuse_first(lowering_checks(report, is_float=terms.is_float, half=half), report, recipe)
+    gate, hint = (recipe.floor, TOO_MUCH) if terms.accepts_loss else (recipe.gate, ACCEPTABLE)
+    refuse_first(losses(report, gate, half=half), report, recipe, hint)
     return [check.line(report, recipe) for check in losses(report, recipe.gate, half=half) if not check.passed]
 
 
@@ -298,12 +299,11 @@ def losses(report: Report, gate: Gate, *, half: bool) -> list[Check]:
     ]
 
 
-def lowering_checks(report: Report, recipe: Recipe, *, half: bool) -> list[Check]:
+def lowering_checks(report: Report, *, is_float: bool, half: bool) -> list[Check]:
     """Whether the artifact computes what its integers stand for, which no loss excuses."""
     divergence, most = report.against["quantized"].mean_divergence, LOWERING + noise_of(report)
     checks = [Check("divergence from its own integers", divergence, most, divergence <= most)]
-    floats = all(scheme.is_float for scheme in (recipe.cache, *(rule.scheme for rule in recipe.rules)))
-    if floats and not half and not recipe.released:
+    if is_float and not half:
         relative = report.against["float"].worst_relative
         checks.append(Check("largest relative difference of a logit", relative, EXACT, relative <= EXACT))
     return checks

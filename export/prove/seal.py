@@ -32,8 +32,8 @@ from .compare import (
     KEPT,
     LARGE,
     MANY,
-    Asked,
     Reading,
+    Terms,
     compare,
     few_lengths,
     goldens,
@@ -61,8 +61,10 @@ class Way:
 
 @dataclass(frozen=True)
 class Draft:
-    """A bundle before its proof.  ids (T,): a text; readings: what references say of it; peak: bytes it took so far;
-    generated: the weights are by `synth`.
+    """A bundle before its proof.
+
+    ids: (T,), a text; readings: what references say of it; is_float: weights, rows and caches are the checkpoint's
+    own values; peak: bytes of memory it took so far; generated: the weights are by `synth`
     """
 
     manifest: Manifest
@@ -70,6 +72,7 @@ class Draft:
     config: GemmaConfig
     recipe: Recipe
     readings: dict[Key, Reading]
+    is_float: bool
     peak: int = 0
     generated: bool = False
 
@@ -93,7 +96,7 @@ def prove(
     manifest, config, ids = draft.manifest, draft.config, draft.ids
     bundle, all_ways = unsealed(manifest, folder), ways(manifest)
     golden = [way for way in all_ways if way.target == all_ways[0].target][-1]
-    asked = Asked(draft.recipe, draft.generated, accept_loss)
+    terms = Terms(draft.recipe, draft.is_float, draft.generated, accept_loss)
     missed: list[str] = []
     reports: list[Report] = []
     rehearsal: Rehearsal | None = None
@@ -113,7 +116,7 @@ def prove(
                 from .greedy import compare_greedy
 
                 report = msgspec.structs.replace(report, greedy=compare_greedy(decoder, sources(*key), ids, limit))
-            missed += judge(report, asked, exact=runner.exact, half=runner.half, limit=limit)
+            missed += judge(report, terms, exact=runner.exact, half=runner.half, limit=limit)
             if way == golden:
                 (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
                 if isinstance(decoder, OnnxEngine | ExecutorchEngine):
@@ -124,7 +127,7 @@ def prove(
             reports.append(report)
             del decoder
     calls = compared_calls(bundle, answers, model) if scripts and model else None
-    loss = AcceptedLoss(accepted_by=asked.accepted_by, missed=missed) if missed else None
+    loss = AcceptedLoss(accepted_by=terms.accepted_by, missed=missed) if missed else None
     proof = Reports(reports, rehearsal, calls, loss)
     (folder / "parity.json").write_bytes(pretty(proof))
     finish(manifest, folder, draft.peak)

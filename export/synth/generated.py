@@ -63,7 +63,7 @@ class Block:
     def _packed(self) -> dict[int, NDArray[np.uint8]]:
         return {}
 
-    def packed(self, bits: int) -> NDArray[np.uint8]:
+    def bytes_of(self, bits: int) -> NDArray[np.uint8]:
         """Integers, packed: as many bytes as the block has numbers, of which it is read several times."""
         if bits not in self._packed:
             rounds = np.tile(self.codes(bits), 8 // bits)
@@ -200,7 +200,7 @@ class GeneratedEntry:
         """Small tensors scale the values they have only."""
         size, start = math.prod(self.shape), self.block.start(TWINS.get(self.released, self.released))
         if self.dtype in INTEGERS:
-            yield Rows(self.shape, start, self.block.packed(self.bits).view(INTEGERS[self.dtype]))
+            yield Rows(self.shape, start, self.block.bytes_of(self.bits).view(INTEGERS[self.dtype]))
             return
         values = self.block.values
         if start + size <= BLOCK:

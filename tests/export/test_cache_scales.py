@@ -25,6 +25,7 @@ from export.to_onnx.caches import LEAST
 from export.to_onnx.lower import floats_of_caches
 from export.weights.cache_scales import LARGEST, MARGIN, Ranges
 from export.weights.linears import quantize_weights
+from export.weights.plan import storage_plan
 from quantize.recipe import RECIPES, Gate
 from quantize.scheme import INT8
 from runtime.bundle.bundle import Bundle, describe, seal
@@ -43,7 +44,7 @@ def pair(request, checkpoint, tmp_path_factory):
     export_bundle(found.folder, made / "x.bundle", ["onnx"], RECIPE)
     decoder = OnnxEngine(Bundle.open(made / "x.bundle"), threads=1)
     (made / "weights").mkdir()
-    weights, _ = quantize_weights(found, RECIPE, made / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, RECIPE), made / "weights")
     weights = weights.with_vectors(scales_of(found))
     config = dataclasses.replace(found.config, cache_bits=8)
     return decoder, QuantizedSource(config, weights, decoder.tables), FloatSource(found)

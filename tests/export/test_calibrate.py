@@ -17,12 +17,12 @@ from conftest import SAMPLE
 
 from export.calibrate import text as calibration_text
 from export.calibrate.cost import projected_seconds
-from export.calibrate.layers import schemes
 from export.calibrate.store import Key, Store, stored
 from export.calibrate.text import AUTO, Text
 from export.checkpoint.checkpoint import Checkpoint
 from export.pipeline import calibration, export_bundle, key_of
 from export.reference import FloatSource
+from export.weights.plan import storage_plan
 from quantize.recipe import RECIPES, Gate, Recipe
 from runtime.bundle.bundle import Bundle
 from runtime.cli.main import main
@@ -47,7 +47,8 @@ def calibrated(checkpoint: Path, destination: Path, recipe: Recipe = RECIPE) -> 
     """The hash of everything that a calibration leaves for the export."""
     found = Checkpoint.open(checkpoint)
     store = Store(destination, key_of(found, recipe, AUTO))
-    calibration(FloatSource(found), speaker(checkpoint), [1, 106, 50], recipe, AUTO, store)
+    plan = storage_plan(found, recipe)
+    calibration(FloatSource(found), speaker(checkpoint), [1, 106, 50], recipe, plan, AUTO, store)
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in store.units.iterdir()}
 
 
@@ -67,18 +68,16 @@ def whole(checkpoint, tmp_path_factory):
 
 @pytest.mark.parametrize("name", tiny.CONFIGS)
 def test_every_layer_has_its_integers_and_the_same_seed_makes_the_same_bytes(checkpoint, whole, tmp_path, name):
-    found = calibrated(checkpoint(name), tmp_path / "x")
-    assert found == whole(name)
-    config = Checkpoint.open(checkpoint(name)).config
-    expected = schemes(config, RECIPE)
-    kinds = {
-        name: {suffix for suffix in ("values", "packed", "scales") if f"{name}.{suffix}.npy" in found}
-        for name in expected
+    hashes = calibrated(checkpoint(name), tmp_path / "x")
+    assert hashes == whole(name)
+    weights = storage_plan(Checkpoint.open(checkpoint(name)), RECIPE).weights
+    expected = {
+        f"{weight.parameter}.{suffix}.npy"
+        for weight in weights
+        if weight.parameter.startswith("layers.")
+        for suffix in (("values",) if weight.source == "float" else ("packed", "scales"))
     }
-    assert all(
-        kinds[name] == ({"values"} if scheme.is_float else {"packed", "scales"})
-        for name, (scheme, _) in expected.items()
-    )
+    assert expected == set(hashes)
 
 
 @pytest.mark.parametrize("layers", range(1, 7))
@@ -202,9 +201,11 @@ def test_a_text_that_can_not_be_used_is_refused(checkpoint, tmp_path, capsys, co
 
 
 def test_gptq_on_more_tokens_is_projected_to_take_longer():
-    config = Checkpoint.open(SAMPLE).config
+    found = Checkpoint.open(SAMPLE)
     gptq, quick, double = (
-        projected_seconds(config, RECIPES[name], tokens, written=True)
+        projected_seconds(
+            storage_plan(found, RECIPES[name]), len(found.config.layers), RECIPES[name], tokens, written=True
+        )
         for name, tokens in (("int4", 10_000), ("int4-quick", 10_000), ("int4", 20_000))
     )
     assert 0 < quick < gptq < double

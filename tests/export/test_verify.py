@@ -24,6 +24,7 @@ from export.to_onnx import builder as onnx_lowering
 from export.to_onnx import lower as to_onnx
 from export.to_onnx.read import mapped, stored_weights
 from export.weights.linears import quantize_weights
+from export.weights.plan import storage_plan
 from quantize.recipe import RECIPES
 from runtime.bundle.bundle import Bundle, describe, seal
 from runtime.bundle.parity import Reports
@@ -40,7 +41,7 @@ def lowered(checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lowered")
     (folder / "weights").mkdir()
     found = Checkpoint.open(checkpoint("e2b"))
-    weights, _ = quantize_weights(found, RECIPES["int4"], folder / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, RECIPES["int4"]), folder / "weights")
     to_onnx.lower(capture(found.config), weights, folder)
     return folder, weights
 
@@ -78,7 +79,7 @@ def parted(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_lowering, "LARGEST", 4096)
     (tmp_path / "weights").mkdir()
     found = Checkpoint.open(checkpoint("e2b"))
-    weights, _ = quantize_weights(found, RECIPES["int4-datafree"], tmp_path / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, RECIPES["int4-datafree"]), tmp_path / "weights")
     to_onnx.lower(capture(found.config), weights, tmp_path)
     return tmp_path, weights
 
@@ -179,7 +180,7 @@ def test_an_operator_that_lowering_does_not_know_is_named(checkpoint, tmp_path):
     node = next(n for n in graph.program.graph.nodes if n.target is torch.ops.aten.add.Tensor)
     node.target = torch.ops.aten.atan2.default
     (tmp_path / "weights").mkdir()
-    weights, _ = quantize_weights(found, RECIPES["int8"], tmp_path / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, RECIPES["int8"]), tmp_path / "weights")
     with pytest.raises(GemmaError, match="aten.atan2.default"):
         to_onnx.lower(graph, weights, tmp_path)
 

@@ -49,7 +49,7 @@ def evaluated(folders: list[Path], talk: Path) -> list[dict]:
 
 
 def main() -> int:
-    recipes = [recipe for recipe in RECIPES.values() if not recipe.released]
+    recipes = [recipe for recipe in RECIPES.values() if not recipe.keeps_released_integers]
     with tempfile.TemporaryDirectory() as name:
         talk, folders = Path(name) / "talk.txt", [Path(name) / f"{recipe.name}.bundle" for recipe in recipes]
         write_talk(talk)
