@@ -101,6 +101,7 @@ def export_here(
         text=text,
         scripts=scripts,
         accept_loss=accept_loss,
+        settings=request.settings,
     )
 
 

@@ -15,7 +15,7 @@ from ..targets import load_reader
 from ..weights.linears import Weights
 
 
-def check_weights(folder: Path, weights: Weights, target: str = "onnx", file: str = "onnx/decoder.onnx") -> None:
+def check_weights(folder: Path, weights: Weights, target: str, file: str) -> None:
     """Raises GemmaError unless the artifact's integers and scales are those that were decided."""
     seen: Counter[str] = Counter()  # rows, by parameter
     reader = load_reader(target)

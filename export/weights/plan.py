@@ -20,7 +20,7 @@ from ..model.tensors import HEAD, TABLE, Shape, needed
 if TYPE_CHECKING:
     from ..checkpoint.checkpoint import Checkpoint
 
-Source = Literal["packed", "on_grid", "rounded", "float"]
+StoredAs = Literal["packed", "on_grid", "rounded", "float"]
 PER_LAYER_TABLE = "embed_tokens_per_layer.weight"
 ROWS = "rows."  # begins the name of what becomes a row file
 PER_LAYER_PROJECTION = "per_layer_model_projection"  # one matrix of a checkpoint, two of the graph
@@ -60,7 +60,7 @@ class StoredTensor(Placement):
     """
 
     scheme: Scheme
-    source: Source
+    source: StoredAs
     scales: Scales = "least-squares"
 
 
@@ -130,7 +130,7 @@ def stored_tensor(checkpoint: Checkpoint, recipe: Recipe, placement: Placement) 
     )
 
 
-def source_of(checkpoint: Checkpoint, recipe: Recipe, placement: Placement) -> Source:
+def source_of(checkpoint: Checkpoint, recipe: Recipe, placement: Placement) -> StoredAs:
     if recipe.keeps_released_integers and checkpoint.packed(placement.tensor):
         return "packed"
     if recipe.keeps_released_integers and placement.parameter and placement.tensor in checkpoint.on_grid:
@@ -138,7 +138,7 @@ def source_of(checkpoint: Checkpoint, recipe: Recipe, placement: Placement) -> S
     return "float" if not placement.inputs or recipe.scheme(placement.name).is_float else "rounded"
 
 
-def scheme_of(checkpoint: Checkpoint, recipe: Recipe, placement: Placement, source: Source) -> Scheme:
+def scheme_of(checkpoint: Checkpoint, recipe: Recipe, placement: Placement, source: StoredAs) -> Scheme:
     """The scheme of a row, or of one part of it."""
     if source in ("packed", "on_grid"):
         released = checkpoint.released_schemes[placement.tensor]

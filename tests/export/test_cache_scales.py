@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from export.checkpoint.checkpoint import Checkpoint
 from export.model.config import parse_config
 from export.model.operators import rotate, rounded
-from export.pipeline import export_bundle, passage_for
+from export.pipeline import export_bundle, prepare
 from export.reference import FloatSource, QuantizedSource, hidden_states, logits
 from export.synth.shapes import named_shape
 from export.to_onnx.builder import every_node
@@ -51,9 +51,9 @@ def pair(request, checkpoint, tmp_path_factory):
 
 
 def scales_of(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """Of the text that the export reads."""
+    """What the text that the export reads asks for."""
     ranges = Ranges(checkpoint.config, {})
-    hidden_states(FloatSource(checkpoint), passage_for(checkpoint, RECIPE)[0][None], ranges.see)
+    hidden_states(FloatSource(checkpoint), prepare(checkpoint, {}, RECIPE).ids[None], ranges.see)
     return ranges.scales()
 
 

@@ -12,7 +12,8 @@ from conftest import SAMPLE
 
 from export.checkpoint.checkpoint import GENERATED
 from export.pipeline import export_bundle
-from export.prove.compare import FLIPPED, Terms, judge, kl
+from export.prove.compare import kl
+from export.prove.gates import FLIPPED, Terms, judge
 from quantize.recipe import RECIPES, rules
 from quantize.scheme import INT2_B64, INT8
 from runtime.bundle.bundle import Bundle

@@ -102,8 +102,7 @@ def make_lowered(source: Path, destination: Path) -> Lowered:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(to_executorch, "write_program", write_program)
-        patch.setattr("export.pipeline.load_targets", lambda names: {"executorch": lower})
-        export_bundle(source, destination, ["executorch"], MIXED)
+        export_bundle(source, destination, {"executorch": lower}, MIXED)
     bundle = Bundle.open(destination)
     eager, program = ExecutorchEngine(bundle, threads=1), EagerProgram(destination / "executorch" / "decoder.pte")
     eager._methods = {name: program.method(name) for name in ("decode", "prefill")}
