@@ -315,7 +315,7 @@ def manifest_of(
     checkpoint, side = prepared.checkpoint, prepared.side
     return m.Manifest(
         format="gemma-edge",
-        version=[m.MAJOR, m.MINOR],
+        version=m.version_of({}),
         model=model_facts(config, prepared.plan.rescored),
         recipe=recipe_facts(prepared.recipe, prepared.plan.rules, stored.losses, stored.calibration),
         provenance=m.Provenance(

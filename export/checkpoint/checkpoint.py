@@ -16,8 +16,9 @@ from quantize.affine import Quantized
 from quantize.scheme import Scheme
 from runtime.errors import GemmaError
 
+from ..model.arrays import Shape
 from ..model.config import GemmaConfig, parse_config
-from ..model.tensors import HEAD, TABLE, Shape, is_linear, known_unused, needed, our_name
+from ..model.tensors import HEAD, TABLE, is_linear, known_unused, needed, our_name
 from ..read_json import read_json
 from .locate import locate
 from .own_head import own_head, with_named_head, with_table

@@ -17,9 +17,10 @@ from quantize.affine import Floats, Quantized
 from quantize.scheme import Scheme
 from runtime.errors import GemmaError
 
+from ..model.arrays import Shape
 from ..model.config import FLOATS, ActivationScales
-from ..model.released_bits import LONGEST, ReleasedBits
-from ..model.tensors import HEAD, Shape, our_name
+from ..model.released_bits import LONGEST_PATTERN, ReleasedBits
+from ..model.tensors import HEAD, our_name
 from .stored import DTYPES, Stored, widened
 
 SCALES = {"weight": "weight_scale", "embedding_quantized": "embedding_scale"}  # by the name of the integers
@@ -96,7 +97,7 @@ def join(found: Mapping[str, Stored], bits: ReleasedBits, shapes: Mapping[str, S
     be what the config says, and for a rule of it that is about nothing.
     """
     longest = max(found, key=len, default="")
-    if len(longest) > LONGEST:
+    if len(longest) > LONGEST_PATTERN:
         raise GemmaError(f"{where}: a tensor's name has {len(longest)} characters", "download the checkpoint again")
     idle = bits.idle(name.rpartition(".")[0] for name in found)
     if idle:

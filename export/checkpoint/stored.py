@@ -22,7 +22,7 @@ from torch import Tensor
 
 from runtime.errors import GemmaError
 
-from ..model.tensors import Shape
+from ..model.arrays import Shape
 
 Floats = NDArray[np.float32]
 DTYPES = {"BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}

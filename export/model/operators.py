@@ -15,8 +15,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-FEW = 512  # vectors
-ROWS = 1024  # of a matrix at a time
+FEW_VECTORS = 512  # vectors
+ROWS_AT_ONCE = 1024  # of a matrix at a time
 WIDENED = 4 << 20  # bytes of rows in another dtype at a time: they stay in the processor's cache
 
 Body = Callable[..., Any]
@@ -44,11 +44,15 @@ def operator(body: Body) -> Operator:
 @operator
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """(…, inputs) @ (outputs, inputs)ᵀ to (…, outputs), in the dtype of x: a weight of another is widened by rows."""
-    if weight.dtype == x.dtype and x.numel() // x.shape[-1] > FEW:
+    if weight.dtype == x.dtype and x.numel() // x.shape[-1] > FEW_VECTORS:
         return x @ weight.T
     columns = x.flatten(0, -2).T.contiguous()  # (inputs, n): for few, twice as fast on the processors measured
     out = x.new_empty(len(weight), columns.shape[1])
-    step = ROWS if weight.dtype == x.dtype else max(1, min(ROWS, WIDENED // (x.shape[-1] * x.element_size())))
+    step = (
+        ROWS_AT_ONCE
+        if weight.dtype == x.dtype
+        else max(1, min(ROWS_AT_ONCE, WIDENED // (x.shape[-1] * x.element_size())))
+    )
     for start in range(0, len(weight), step):
         torch.mm(weight[start : start + step].to(x.dtype), columns, out=out[start : start + step])
     return out.T.view(*x.shape[:-1], -1)

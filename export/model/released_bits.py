@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 WIDTHS = (2, 4, 8)
-LONGEST = 200  # characters of a pattern, and of a tensor's name
+LONGEST_PATTERN = 200  # characters of a pattern, and of a tensor's name
 REPEATS = 2  # in a pattern
 MOST = 100  # patterns
 ESCAPED = re.compile(r"\\.", re.S)
@@ -82,8 +82,8 @@ def width(bits: Any) -> int:
 def safe(pattern: str) -> str:
     """A pattern whose search takes little time: what repeats is one character, few times in a pattern."""
     bare = ESCAPED.sub("x", pattern)
-    if len(pattern) > LONGEST or len(QUANTIFIER.findall(bare)) > REPEATS or REPEATED_GROUP.search(bare):
-        raise ValueError(f"module_quant_configs has a pattern that is too complex: {pattern[:LONGEST]!r}")
+    if len(pattern) > LONGEST_PATTERN or len(QUANTIFIER.findall(bare)) > REPEATS or REPEATED_GROUP.search(bare):
+        raise ValueError(f"module_quant_configs has a pattern that is too complex: {pattern[:LONGEST_PATTERN]!r}")
     try:
         groups = re.compile(pattern).groupindex
         if not groups:

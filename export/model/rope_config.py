@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Kind = Literal["sliding", "full"]
 KINDS: dict[str, Kind] = {"sliding_attention": "sliding", "full_attention": "full"}
-GEMMA4: dict[str, Any] = {
+GEMMA4_ROPE: dict[str, Any] = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
     "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
 }
@@ -27,7 +27,7 @@ Ropes = tuple[tuple[Kind, RopeConfig], ...]
 
 def gemma4_ropes(text: Mapping[str, Any], head_dims: Mapping[Kind, int]) -> Ropes:
     """Raises KeyError or ValueError for a kind that has none, or one that is not supported."""
-    by_kind = GEMMA4 if text.get("rope_parameters") is None else text["rope_parameters"]
+    by_kind = GEMMA4_ROPE if text.get("rope_parameters") is None else text["rope_parameters"]
     return tuple((kind, parse_rope(by_kind[name], head_dims[kind])) for name, kind in KINDS.items())
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
+from .arrays import Shape
 from .config import GemmaConfig, LayerConfig
-
-Shape = tuple[int, ...]
 
 PREFIXES = ("model.language_model.", "language_model.model.", "model.")
 # Parts of the released folders that a text bundle does not use.

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from quantize.pack import pack
 
 from ..checkpoint.stored import DTYPES, INTEGERS
+from ..model.arrays import Shape
 from ..model.config import GemmaConfig
-from ..model.tensors import Shape
 from .quantized_shapes import Described
 
 BLOCK = 4_194_301  # the largest prime below 2 ** 22

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from quantize.scheme import Scheme
 
 from ..checkpoint.packed import ACTIVATIONS, CACHES
+from ..model.arrays import Shape
 from ..model.config import GemmaConfig
 from ..model.released_bits import ReleasedBits
-from ..model.tensors import HEAD, Shape, our_name
+from ..model.tensors import HEAD, our_name
 
 BFLOAT16 = "BF16"
 ORDER = ("F32", BFLOAT16, "I8", "U8")  # of dtypes in a safetensors file

@@ -14,9 +14,10 @@ from typing import Any
 
 from runtime.errors import GemmaError
 
+from ..model.arrays import Shape
 from ..model.config import GemmaConfig, parse_config
 from ..model.released_bits import parse_bits
-from ..model.tensors import Shape, needed
+from ..model.tensors import needed
 from .quantized_shapes import BFLOAT16, Described, quantized
 from .towers import towers
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..model.tensors import Shape
+from ..model.arrays import Shape
 
 BOUNDS = ("input_min", "input_max", "output_min", "output_max")  # of a linear that clips, scalars
 

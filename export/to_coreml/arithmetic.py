@@ -6,12 +6,11 @@ Each takes its operator's arguments by their names, with MIL's defaults where th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from ..model.arrays import Array
+
 ROOT = np.float32(np.sqrt(2 / np.pi))
 CUBIC = np.float32(0.044715)
 

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.bundle.bundle import Bundle
 from runtime.engine.contract import Step, open_head, open_tables
 from runtime.engine.rotary import rotary_table
 from runtime.errors import GemmaError
 
+from ..model.arrays import Array, Floats, Ids
 from .evaluator import Precision, Program, States
 
-Ids = NDArray[np.int64]
-Floats = NDArray[np.float32]
 UNSEEN = np.float32(-3e4)  # added to the score of a key that a query does not see; float16 has it too
-FEW = 4  # tokens that are read one by one: a call of many costs more
+FEW_TOKENS = 4  # tokens that are read one by one: a call of many costs more
 
-Run = Callable[[str, dict[str, NDArray[Any]], States], dict[str, NDArray[Any]]]
+Run = Callable[[str, dict[str, Array], States], dict[str, Array]]
 
 
 @dataclass(frozen=True)
-class State:
+class CoreMLState:
     position: int
     states: States
 
@@ -54,11 +51,11 @@ class CoreMLEngine:
         self.position = 0
         self.states = self.program.new_states("decode")
 
-    def save(self) -> State:
+    def save(self) -> CoreMLState:
         """What was read so far, to come back to."""
-        return State(self.position, {name: one.copy() for name, one in self.states.items()})
+        return CoreMLState(self.position, {name: one.copy() for name, one in self.states.items()})
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: CoreMLState) -> None:
         """Forget what was read after a `save`."""
         self.position, self.states = state.position, {name: one.copy() for name, one in state.states.items()}
 
@@ -98,7 +95,7 @@ class CoreMLEngine:
         """Calls of many tokens, then of one where few are left or the states have no room for a call's padding."""
         steps, start = [], 0
         while start < len(ids):
-            many = len(ids) - start > FEW and self._fits()
+            many = len(ids) - start > FEW_TOKENS and self._fits()
             count = min(self.tokens, len(ids) - start) if many else 1
             steps.append(self._call(ids[start : start + count]))
             start += count
@@ -119,14 +116,14 @@ class CoreMLEngine:
             )
         return logits, hidden
 
-    def _run(self, function: str, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def _run(self, function: str, feeds: dict[str, Array]) -> dict[str, Array]:
         return self.program.run(function, feeds, self.states)
 
-    def _feeds(self, ids: Ids) -> dict[str, NDArray[Any]]:
+    def _feeds(self, ids: Ids) -> dict[str, Array]:
         """Inputs of a call, by name; the rows after the tokens are zeros."""
         count, own, model = len(ids), self.model.own_kv_layers, self.model
         size = 1 if count == 1 else self.tokens
-        feeds: dict[str, NDArray[Any]] = {
+        feeds: dict[str, Array] = {
             "inputs_embeds": padded(self.tables["tokens"].rows(ids)[:, 0], size)[None],
             "position": np.array([self.position], np.int32),
         }

@@ -15,20 +15,19 @@ from typing import Any, Literal
 
 import numpy as np
 from coremltools.proto import MIL_pb2 as mil
-from numpy.typing import NDArray
 
+from ..model.arrays import Array, Floats
 from .arithmetic import ARITHMETIC, wide
 from .movement import MOVEMENT
 from .package import Package, refused, typed
-from .program import SHORT, Value
+from .program import SHORT, MilValue
 from .weight import Weight, stored_weight
 
 Precision = Literal["float32", "float16"]
-Array = NDArray[Any]
 States = dict[str, Array]
-PIECE = 1 << 22  # values of a weight that are floats at a time
+PIECE_VALUES = 1 << 22  # values of a weight that are floats at a time
 CACHED = 256 << 20  # bytes of floats that are kept for the next call
-DTYPES = {short: dtype for dtype, short in SHORT.items()}
+CAST_DTYPES = {short: dtype for dtype, short in SHORT.items()}
 OPERATIONS = ARITHMETIC | MOVEMENT
 # Those that need more than their arguments.
 OWN = {
@@ -47,14 +46,14 @@ class Operation:
     kind: str
     where: str  # to name it in a message
     arguments: dict[str, tuple[str, ...]]
-    outputs: tuple[Value, ...]
+    outputs: tuple[MilValue, ...]
 
 
 @dataclass(frozen=True)
 class Function:
     """A function, read once: its ends, its constants, and its operators in order."""
 
-    ends: tuple[Value, ...]
+    ends: tuple[MilValue, ...]
     constants: dict[str, Any]
     operations: tuple[Operation, ...]
     outputs: tuple[str, ...]
@@ -66,7 +65,7 @@ class Program:
     def __init__(self, package: Package, precision: Precision) -> None:
         self.precision = precision
         self.functions = {name: function_of(package, name) for name in package.program.functions}
-        self._kept: dict[tuple[int, int], NDArray[np.float32]] = {}
+        self._kept: dict[tuple[int, int], Floats] = {}
         self._room = CACHED
 
     @classmethod
@@ -99,7 +98,7 @@ class Program:
                 values[end.name] = self._declared(operation, end, result)
         return {name: values[name] for name in found.outputs}
 
-    def _fed(self, end: Value, feeds: Mapping[str, Array], states: States) -> Any:
+    def _fed(self, end: MilValue, feeds: Mapping[str, Array], states: States) -> Any:
         found = (states if end.state else feeds).get(end.name)
         if found is None or found.shape != end.shape:
             given = "nothing" if found is None else f"{found.shape}"
@@ -116,7 +115,7 @@ class Program:
             return self._write(states, where, **arguments)
         if kind == "cast":
             with np.errstate(over="ignore"):
-                return [arguments["x"].astype(self.held(DTYPES[arguments["dtype"]]))]
+                return [arguments["x"].astype(self.held(CAST_DTYPES[arguments["dtype"]]))]
         if kind == "linear":
             return [self._linear(**arguments)]
         return computed(kind, where, arguments)
@@ -128,7 +127,7 @@ class Program:
         states[input] = data
         return []
 
-    def _declared(self, operation: Operation, end: Value, result: Array) -> Array:
+    def _declared(self, operation: Operation, end: MilValue, result: Array) -> Array:
         if result.shape != end.shape:
             raise refused(operation.where, f"makes {result.shape}, and declares {end.shape}")
         with np.errstate(over="ignore"):
@@ -139,12 +138,12 @@ class Program:
     def _linear(self, x: Array, weight: Weight | Array, bias: Array) -> Array:
         x = wide(x)
         out = np.empty((*x.shape[:-1], weight.shape[0]), np.float32)
-        step = max(1, PIECE // weight.shape[1])
+        step = max(1, PIECE_VALUES // weight.shape[1])
         for start in range(0, weight.shape[0], step):
             out[..., start : start + step] = x @ self._rows(weight, start, start + step).T
         return out + wide(bias)
 
-    def _rows(self, weight: Weight | Array, start: int, stop: int) -> NDArray[np.float32]:
+    def _rows(self, weight: Weight | Array, start: int, stop: int) -> Floats:
         """Rows of a weight in float32, rounded as they are declared; kept for the next call while there is room."""
         if not isinstance(weight, Weight):
             return weight[start:stop].astype(np.float32, copy=False)
@@ -204,5 +203,5 @@ def operation_of(one: mil.Operation, where: str, made: set[str]) -> Operation:
     return Operation(one.type, where, arguments, tuple(value_of(end) for end in one.outputs))
 
 
-def value_of(end: mil.NamedValueType) -> Value:
-    return Value(end.name, *typed(end.type, end.name), end.type.WhichOneof("type") == "stateType")
+def value_of(end: mil.NamedValueType) -> MilValue:
+    return MilValue(end.name, *typed(end.type, end.name), end.type.WhichOneof("type") == "stateType")

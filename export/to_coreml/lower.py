@@ -25,19 +25,19 @@ from quantize.affine import Quantized
 from runtime.bundle.manifest import Artifact, Tensor
 from runtime.errors import GemmaError
 
+from ..model.arrays import PIECE_ROWS, Array, Bytes, Floats, Shape
 from ..model.capture import Graph
 from ..model.config import FLOATS, KINDS, GemmaConfig, Kind
 from ..weights.linears import Weights
-from .operators import TRANSLATIONS, Cached, Ends, Matrix, Translation
-from .program import FunctionBuilder, Shape, Stored, Value
+from .operators import TRANSLATIONS, Cached, Ends, MilMatrix, Translation
+from .program import BlobTensor, FunctionBuilder, MilValue
 from .read import kept_scales
 from .weight_bin import WeightWriter
 
 TOKENS = 128  # of a prefill call
 CONTEXT = 4096  # most positions of the full layers' states
-ROWS = 32  # states have a multiple of this
+STATE_ROWS = 32  # states have a multiple of this
 SPECIFICATION = 9  # iOS 18, macOS 15
-PIECE_ROWS = 8192
 NARROWEST = 16  # inputs that share a scale
 SLACK = 0.03  # the weight file over integers and scales
 EDGE = 192  # bytes a tensor may lose to its record and to alignment
@@ -87,7 +87,7 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
     )
 
 
-def described(value: Value) -> Tensor:
+def described(value: MilValue) -> Tensor:
     return Tensor(name=value.name, dtype=value.dtype, shape=list(value.shape))
 
 
@@ -99,10 +99,10 @@ class StoredWeights:
 
     def __init__(self, writer: WeightWriter, config: GemmaConfig, weights: Weights) -> None:
         self.writer, self.config = writer, config
-        self.matrices: dict[str, Matrix] = {}
-        self.vectors: dict[str, Stored] = {}
+        self.matrices: dict[str, MilMatrix] = {}
+        self.vectors: dict[str, BlobTensor] = {}
         self.scale_error = 0.0
-        self._zeros: dict[tuple[str, int], Stored] = {}
+        self._zeros: dict[tuple[str, int], BlobTensor] = {}
         for name in weights:
             if name.endswith(CACHE_SCALES):
                 continue  # of int8 caches: the states here are float16
@@ -110,15 +110,15 @@ class StoredWeights:
             if isinstance(one, Quantized):
                 self.matrices[name] = self._integers(name, weights)
             elif one.ndim == 2:
-                self.matrices[name] = Matrix(self._floats(one, weights.read_rows(name, PIECE_ROWS)))
+                self.matrices[name] = MilMatrix(self._floats(one, weights.read_rows(name, PIECE_ROWS)))
             else:
                 self.vectors[name] = self._floats(one, iter([np.asarray(one)]))
 
-    def zeros(self, dtype: str, size: int) -> Stored:
+    def zeros(self, dtype: str, size: int) -> BlobTensor:
         """What a linear adds: nothing."""
         if (dtype, size) not in self._zeros:
             record = self.writer.write(dtype, (size,), [np.zeros(size, dtype)])
-            self._zeros[dtype, size] = Stored(record, dtype, (size,))
+            self._zeros[dtype, size] = BlobTensor(record, dtype, (size,))
         return self._zeros[dtype, size]
 
     def check_all_used(self, used: set[str]) -> None:
@@ -126,10 +126,10 @@ class StoredWeights:
         if left:
             raise RuntimeError(f"weights not used: {left}")
 
-    def _floats(self, array: NDArray[Any], pieces: Iterator[NDArray[Any]]) -> Stored:
-        return Stored(self.writer.write("float32", array.shape, pieces), "float32", array.shape)
+    def _floats(self, array: Array, pieces: Iterator[Array]) -> BlobTensor:
+        return BlobTensor(self.writer.write("float32", array.shape, pieces), "float32", array.shape)
 
-    def _integers(self, name: str, weights: Weights) -> Matrix:
+    def _integers(self, name: str, weights: Weights) -> MilMatrix:
         one = weights[name]
         assert isinstance(one, Quantized)
         decided = even_scales(name, one)
@@ -139,27 +139,27 @@ class StoredWeights:
         self.scale_error = max(self.scale_error, 0.0 if factor else moved)
         if one.scheme.bits == 2:
             table = (scales[..., None] * np.arange(-2, 2, dtype=np.float32)).astype(np.float16)[..., None]
-            return Matrix(self._packed(one, "uint2", shape), table=self._small(table), factor=factor)
+            return MilMatrix(self._packed(one, "uint2", shape), table=self._small(table), factor=factor)
         kind = "int4" if one.scheme.bits == 4 else "int8"
-        return Matrix(self._packed(one, kind, shape), scale=self._small(scales.astype(np.float16)), factor=factor)
+        return MilMatrix(self._packed(one, kind, shape), scale=self._small(scales.astype(np.float16)), factor=factor)
 
-    def _factor(self, name: str, decided: NDArray[np.float32], kept: NDArray[np.float32]) -> Stored | None:
+    def _factor(self, name: str, decided: Floats, kept: Floats) -> BlobTensor | None:
         """With rounded inputs a last digit of a scale moves other values to other steps: none may be lost."""
         static = self.config.activation_scales.get(name.removesuffix(".weight"), FLOATS).input
         if not static or decided.shape[1] > 1:
             return None
         rest = np.divide(decided, kept, out=np.ones_like(decided), where=kept != 0)[:, 0]
         values = rest * np.float32(static)
-        return Stored(self.writer.write("float32", values.shape, [values]), "float32", values.shape)
+        return BlobTensor(self.writer.write("float32", values.shape, [values]), "float32", values.shape)
 
-    def _packed(self, one: Quantized, dtype: str, shape: Shape) -> Stored:
-        return Stored(self.writer.write(dtype, shape, packed_pieces(one)), dtype, shape)
+    def _packed(self, one: Quantized, dtype: str, shape: Shape) -> BlobTensor:
+        return BlobTensor(self.writer.write(dtype, shape, packed_pieces(one)), dtype, shape)
 
-    def _small(self, array: NDArray[np.float16]) -> Stored:
-        return Stored(self.writer.write("float16", array.shape, [array]), "float16", array.shape)
+    def _small(self, array: NDArray[np.float16]) -> BlobTensor:
+        return BlobTensor(self.writer.write("float16", array.shape, [array]), "float16", array.shape)
 
     @staticmethod
-    def _moved(name: str, decided: NDArray[np.float32], kept: NDArray[np.float32]) -> float:
+    def _moved(name: str, decided: Floats, kept: Floats) -> float:
         """By how much of itself a scale has to move.  Raises GemmaError if that is too much."""
         sized = decided[decided != 0]
         moved = float(np.abs(kept[decided != 0] / sized - 1).max()) if sized.size else 0.0
@@ -171,7 +171,7 @@ class StoredWeights:
         return moved
 
 
-def even_scales(name: str, one: Quantized) -> NDArray[np.float32]:
+def even_scales(name: str, one: Quantized) -> Floats:
     """Scales (rows, groups) of groups that divide a row: where a last group is shorter, all are cut to what divides.
 
     Raises GemmaError for rows that no useful groups divide, or that do not fill their bytes.
@@ -186,7 +186,7 @@ def even_scales(name: str, one: Quantized) -> NDArray[np.float32]:
     return scales if even == width else np.repeat(scales, width // even, 1)[:, : one.inputs // even]
 
 
-def packed_pieces(one: Quantized) -> Iterator[NDArray[np.uint8]]:
+def packed_pieces(one: Quantized) -> Iterator[Bytes]:
     """Bytes as Core ML packs them: as ours, but four bits are two's complement."""
     for start in range(0, one.rows, PIECE_ROWS):
         piece = np.asarray(one.packed[start : start + PIECE_ROWS])
@@ -223,7 +223,7 @@ class CoreMLFunction:
     def __init__(self, graph: Graph, stored: StoredWeights, tokens: int) -> None:
         self.graph, self.config, self.tokens = graph, graph.config, tokens
         self.to = FunctionBuilder()
-        self.news: dict[str, list[Value]] = {}
+        self.news: dict[str, list[MilValue]] = {}
         ends = self._inputs()
         self.states = {name: self.to.state(name, shape) for name, shape in state_shapes(self.config).items()}
         self.before = {name: self.to.read_state(state) for name, state in self.states.items()}
@@ -243,9 +243,9 @@ class CoreMLFunction:
             if config.shared_layers:
                 shape = (1, 1, config.shared_layers * config.per_layer_dim)
                 values["per_layer_inputs_kept"] = to.input("per_layer_inputs_kept", "float32", shape)
-        cos: dict[Kind, Value] = {}
-        sin: dict[Kind, Value] = {}
-        mask: dict[Kind, Value] = {}
+        cos: dict[Kind, MilValue] = {}
+        sin: dict[Kind, MilValue] = {}
+        mask: dict[Kind, MilValue] = {}
         for kind, rows in state_rows(config).items():
             half = (1, 1, s, config.rope[kind].head_dim // 2)
             cos[kind] = to.input(f"{kind}_cos", "float32", half)
@@ -256,7 +256,7 @@ class CoreMLFunction:
         self.read = to.input("tokens", "int32", (1,)) if s > 1 and "sliding" in cos else None
         return Ends(values, kept, cos, sin, mask)
 
-    def _pasts(self) -> dict[str, Value]:
+    def _pasts(self) -> dict[str, MilValue]:
         """Every owning layer's own part (1, K, T, D) of the states, by the graph's names."""
         found = {}
         for kind, layers in owners(self.config).items():
@@ -297,7 +297,7 @@ class CoreMLFunction:
             shift = self._moved if name.startswith("sliding") else self._placed
             self.to.write_state(self.states[name], shift(before, new))
 
-    def _moved(self, before: Value, new: Value) -> Value:
+    def _moved(self, before: MilValue, new: MilValue) -> MilValue:
         """Sliding layers: the last rows of the past and of the tokens that were read."""
         to, (layers, kv_heads, rows, dim) = self.to, before.shape
         together = to.concat([before, new], 2)
@@ -307,7 +307,7 @@ class CoreMLFunction:
         arguments = {"x": together, "begin": begin, "size": to.integers(layers, kv_heads, rows, dim)}
         return to.emit("slice_by_size", arguments, before.dtype, before.shape)
 
-    def _placed(self, before: Value, new: Value) -> Value:
+    def _placed(self, before: MilValue, new: MilValue) -> MilValue:
         """Full layers: row p is position p.  What a call read beyond its tokens is written over by the next."""
         assert self.position is not None
         to, (layers, kv_heads, _, dim) = self.to, before.shape
@@ -341,7 +341,7 @@ def owners(config: GemmaConfig) -> dict[Kind, list[int]]:
 def state_rows(config: GemmaConfig) -> dict[Kind, int]:
     """Rows of a state, by kind: the window before a token, and all positions."""
     wanted: dict[Kind, int] = {"sliding": config.window - 1, "full": min(config.context, CONTEXT)}
-    return {kind: -(-wanted[kind] // ROWS) * ROWS for kind in owners(config)}
+    return {kind: -(-wanted[kind] // STATE_ROWS) * STATE_ROWS for kind in owners(config)}
 
 
 def state_shapes(config: GemmaConfig) -> dict[str, Shape]:
@@ -404,7 +404,7 @@ def specification(program: mil.Program, decoders: dict[str, CoreMLFunction]) -> 
     return model
 
 
-def feature(value: Value) -> Model_pb2.FeatureDescription:
+def feature(value: MilValue) -> Model_pb2.FeatureDescription:
     array = FeatureTypes_pb2.ArrayFeatureType
     dtype = {"float16": array.FLOAT16, "float32": array.FLOAT32, "int32": array.INT32}[value.dtype]
     kind = array(shape=value.shape, dataType=dtype)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from ..model.arrays import Array
 
 
 def reshape(x: Array, shape: Array) -> Array:

@@ -17,24 +17,25 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from ..model.arrays import Shape
 from ..model.config import GemmaConfig, Kind
-from .program import VALUES, FunctionBuilder, Shape, Stored, Value
+from .program import VALUES, BlobTensor, FunctionBuilder, MilValue
 
 ops, aten = torch.ops.gemma_edge, torch.ops.aten
 
 
 @dataclass(frozen=True)
-class Matrix:
+class MilMatrix:
     """A linear's weight in the weight file: `data` and, unless it is floats, `scale` or a table.
 
     factor (rows,) float32: what products with the whole numbers of a static range are multiplied by, their scale and
     what float16 took from the scale of each row
     """
 
-    data: Stored
-    scale: Stored | None = None
-    table: Stored | None = None
-    factor: Stored | None = None
+    data: BlobTensor
+    scale: BlobTensor | None = None
+    table: BlobTensor | None = None
+    factor: BlobTensor | None = None
 
     @property
     def dtype(self) -> str:
@@ -50,7 +51,7 @@ class Matrix:
 class Rounded:
     """A value on a static range: whole numbers from -128 to 127 in float32, which float16 has too, and their scale."""
 
-    steps: Value
+    steps: MilValue
     scale: float
 
 
@@ -58,19 +59,19 @@ class Rounded:
 class Cached:
     """Keys or values of a layer: (1, K, past + S, D), and the S new ones of them."""
 
-    present: Value
-    new: Value
+    present: MilValue
+    new: MilValue
 
 
 @dataclass(frozen=True)
 class Ends:
     """What a function is fed: values by the graph's names, and the rotary rows and masks of each kind of layer."""
 
-    values: dict[str, Value]
-    kept: Value | None  # (1,) index among the S, or None where S is 1
-    cos: dict[Kind, Value]  # (1, 1, S, D/2)
-    sin: dict[Kind, Value]
-    mask: dict[Kind, Value]  # (1, 1, S, past + S)
+    values: dict[str, MilValue]
+    kept: MilValue | None  # (1,) index among the S, or None where S is 1
+    cos: dict[Kind, MilValue]  # (1, 1, S, D/2)
+    sin: dict[Kind, MilValue]
+    mask: dict[Kind, MilValue]  # (1, 1, S, past + S)
 
 
 class Translation:
@@ -81,10 +82,10 @@ class Translation:
         to: FunctionBuilder,
         config: GemmaConfig,
         ends: Ends,
-        pasts: dict[str, Value],
-        matrices: dict[str, Matrix],
-        vectors: dict[str, Stored],
-        zeros: Callable[[str, int], Stored],
+        pasts: dict[str, MilValue],
+        matrices: dict[str, MilMatrix],
+        vectors: dict[str, BlobTensor],
+        zeros: Callable[[str, int], BlobTensor],
     ) -> None:
         """`pasts`: (1, K, past, D) by the graph's names; `zeros`: of a dtype and size, stored."""
         self.to, self.config, self.ends, self.pasts = to, config, ends, pasts
@@ -92,26 +93,26 @@ class Translation:
         self.values: dict[Node, Any] = {}
         self.parameters: dict[Node, str] = {}
         self.used: set[str] = set()
-        self.kept_rows: dict[str, Value] = {}
-        self.multiples: dict[tuple[str, float], Value] = {}
+        self.kept_rows: dict[str, MilValue] = {}
+        self.multiples: dict[tuple[str, float], MilValue] = {}
 
     # ---- what nodes are ----
 
-    def value(self, node: Any) -> Value:
+    def value(self, node: Any) -> MilValue:
         found = self.values[node]
         if isinstance(found, Rounded):
             return self.scaled(found.steps, found.scale)
-        assert isinstance(found, Value)
+        assert isinstance(found, MilValue)
         return found
 
-    def scaled(self, x: Value, scale: float) -> Value:
+    def scaled(self, x: MilValue, scale: float) -> MilValue:
         """In float32, once for all who ask."""
         key = x.name, scale
         if key not in self.multiples:
             self.multiples[key] = self.to.both("mul", self.to.cast(x, "float32"), self.to.number(scale))
         return self.multiples[key]
 
-    def floats(self, node: Any) -> Value:
+    def floats(self, node: Any) -> MilValue:
         """A node's value in float32, a weight that stays float, or a number."""
         if not isinstance(node, Node):
             return self.to.number(float(node))
@@ -119,12 +120,12 @@ class Translation:
             return self.vector(node)
         return self.to.cast(self.value(node), "float32")
 
-    def vector(self, node: Node) -> Value:
+    def vector(self, node: Node) -> MilValue:
         name = self.parameters[node]
         self.used.add(name)
         return self.to.stored(self.vectors[name], name)
 
-    def of_kept(self, x: Value) -> Value:
+    def of_kept(self, x: MilValue) -> MilValue:
         """The rows (1, 1, 1, n) of the kept position, of (1, 1, S, n)."""
         if self.ends.kept is None:
             return x
@@ -134,7 +135,7 @@ class Translation:
 
     # ---- what several operators need ----
 
-    def normed(self, x: Value, eps: float, gain: Value | None = None) -> Value:
+    def normed(self, x: MilValue, eps: float, gain: MilValue | None = None) -> MilValue:
         """x / sqrt(mean(x²) + eps) · gain over the last axis, in float32."""
         to = self.to
         arguments = {
@@ -147,13 +148,13 @@ class Translation:
         unit = to.both("mul", x, root)
         return unit if gain is None else to.both("mul", unit, gain)
 
-    def heads(self, x: Value, dim: int, eps: float, gain: Value | None, normed: bool = True) -> Value:
+    def heads(self, x: MilValue, dim: int, eps: float, gain: MilValue | None, normed: bool = True) -> MilValue:
         """(1, S, N·D) to normed (1, N, S, D), float32."""
         x = self.to.cast(x, "float32")
         x = self.to.reshape(x, (1, x.shape[1], x.shape[2] // dim, dim))
         return self.to.transpose(self.normed(x, eps, gain) if normed else x, 0, 2, 1, 3)
 
-    def rotated(self, x: Value, cos: Value, sin: Value) -> Value:
+    def rotated(self, x: MilValue, cos: MilValue, sin: MilValue) -> MilValue:
         """x (1, N, S, D) by cos and sin (1, 1, S, D/2)."""
         to, half = self.to, x.shape[-1] // 2
         a, b = to.split(x, [half, half], -1)
@@ -161,12 +162,12 @@ class Translation:
         right = to.both("add", to.both("mul", b, cos), to.both("mul", a, sin))
         return to.concat([left, right], 3)
 
-    def appended(self, past: Value, new: Value) -> Cached:
+    def appended(self, past: MilValue, new: MilValue) -> Cached:
         """Past (1, K, T, D) and new (1, K, S, D): present (1, K, T + S, D)."""
         new = self.to.cast(new, "float16")
         return Cached(self.to.concat([past, new], 2), new)
 
-    def attention(self, query: Value, key: Cached, value: Cached, mask: Value, scale: float) -> Value:
+    def attention(self, query: MilValue, key: Cached, value: Cached, mask: MilValue, scale: float) -> MilValue:
         """softmax(query · keyᵀ · scale + mask) · value: query (1, H, S, D) to (1, S, H·D).
 
         The queries of a key head are more rows, so that keys and values are not repeated.
@@ -186,7 +187,7 @@ class Translation:
         mixed = to.reshape(self.product(shares, value.present, transposed=False), (1, heads, steps, dim))
         return to.reshape(to.transpose(mixed, 0, 2, 1, 3), (1, steps, heads * dim))
 
-    def product(self, x: Value, y: Value, *, transposed: bool) -> Value:
+    def product(self, x: MilValue, y: MilValue, *, transposed: bool) -> MilValue:
         """(1, K, n, m) by (1, K, m, p), or its transpose."""
         shape = (*x.shape[:-1], y.shape[-2] if transposed else y.shape[-1])
         flags = {
@@ -198,7 +199,7 @@ class Translation:
 # ---- one function for each operator ----
 
 
-def linear(of: Translation, node: Node) -> Value:
+def linear(of: Translation, node: Node) -> MilValue:
     """Of a rounded input its whole numbers are multiplied: float16 would round their multiples of the scale."""
     source, weight = of.values[arguments(node)[0]], of.parameters[arguments(node)[1]]
     if isinstance(source, Rounded):
@@ -209,7 +210,7 @@ def linear(of: Translation, node: Node) -> Value:
     return product_of(of, of.value(arguments(node)[0]), weight)
 
 
-def product_of(of: Translation, x: Value, weight: str) -> Value:
+def product_of(of: Translation, x: MilValue, weight: str) -> MilValue:
     of.used.add(weight)
     matrix = of.matrices[weight]
     rows, _ = matrix.shape
@@ -221,7 +222,7 @@ def product_of(of: Translation, x: Value, weight: str) -> Value:
     return of.to.emit("linear", given, matrix.dtype, (*x.shape[:-1], rows), weight)
 
 
-def dense(of: Translation, matrix: Matrix, name: str) -> Value:
+def dense(of: Translation, matrix: MilMatrix, name: str) -> MilValue:
     """The weight (rows, inputs) as Core ML makes it of our integers."""
     if matrix.scale:
         arguments = {"data": matrix.data, "scale": matrix.scale}
@@ -241,18 +242,18 @@ def fake_quantize(of: Translation, node: Node) -> Rounded:
     return Rounded(to.emit("clip", {"x": steps, **ends}, "float32", steps.shape), scale)
 
 
-def rms_norm(of: Translation, node: Node) -> Value:
+def rms_norm(of: Translation, node: Node) -> MilValue:
     x, weight, eps = arguments(node)
     return of.normed(of.floats(x), eps, of.vector(weight))
 
 
-def gelu_tanh(of: Translation, node: Node) -> Value:
+def gelu_tanh(of: Translation, node: Node) -> MilValue:
     x = of.floats(node.args[0])
     mode = of.to.constant("TANH_APPROXIMATION")  # the other one is erf, and not Gemma's
     return of.to.emit("gelu", {"x": x, "mode": mode}, "float32", x.shape)
 
 
-def attend(of: Translation, node: Node) -> tuple[Value, Cached, Cached]:
+def attend(of: Translation, node: Node) -> tuple[MilValue, Cached, Cached]:
     q, k, v, q_gain, k_gain, _, _, _, past_key, past_value, scale, window, value_norm, eps, _, _ = arguments(node)
     kind: Kind = "sliding" if window else "full"
     key, value = remembered(of, (k, v, k_gain, past_key, past_value), kind, value_norm, eps)
@@ -277,7 +278,7 @@ def remembered(
     return of.appended(past, key), of.appended(of.value(past_value), value)
 
 
-def attend_shared(of: Translation, node: Node) -> Value:
+def attend_shared(of: Translation, node: Node) -> MilValue:
     """The queries are of the kept position."""
     q, gain, _, _, _, key, value, scale, window, eps, _, _ = arguments(node)
     kind: Kind = "sliding" if window else "full"
@@ -287,20 +288,20 @@ def attend_shared(of: Translation, node: Node) -> Value:
     return of.attention(query, *found, mask, scale)
 
 
-def binary(kind: str) -> Callable[[Translation, Node], Value]:
-    def translate(of: Translation, node: Node) -> Value:
+def binary(kind: str) -> Callable[[Translation, Node], MilValue]:
+    def translate(of: Translation, node: Node) -> MilValue:
         a, b = arguments(node)
         return of.to.both(kind, of.floats(a), of.floats(b))
 
     return translate
 
 
-def tanh(of: Translation, node: Node) -> Value:
+def tanh(of: Translation, node: Node) -> MilValue:
     x = of.floats(node.args[0])
     return of.to.emit("tanh", {"x": x}, "float32", x.shape)
 
 
-def unflatten(of: Translation, node: Node) -> Value:
+def unflatten(of: Translation, node: Node) -> MilValue:
     tensor, axis, sizes = arguments(node)
     x = of.value(tensor)
     axis %= len(x.shape)
@@ -309,7 +310,7 @@ def unflatten(of: Translation, node: Node) -> Value:
     return of.to.reshape(x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
 
 
-def flatten(of: Translation, node: Node) -> Value:
+def flatten(of: Translation, node: Node) -> MilValue:
     """From an axis to the last."""
     tensor, start = arguments(node)
     x = of.value(tensor)
@@ -323,7 +324,7 @@ def split(of: Translation, node: Node) -> Any:
     return (x,) if count == 1 else tuple(of.to.split(x, [size] * count, axis))
 
 
-def index_select(of: Translation, node: Node) -> Value:
+def index_select(of: Translation, node: Node) -> MilValue:
     """Of S tokens the kept one; all tables of indices are that."""
     x, axis = of.value(arguments(node)[0]), arguments(node)[1]
     return x if of.ends.kept is None else of.to.gather(x, of.ends.kept, axis)

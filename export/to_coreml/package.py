@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from coremltools.proto import MIL_pb2 as mil
 from coremltools.proto import Model_pb2
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
 from runtime.errors import GemmaError
 
-from .program import DTYPES, WEIGHTS, Shape
-from .weight_bin import Raw, WeightFile, unpacked
+from ..model.arrays import Array, Bytes, Shape
+from .program import DTYPES, WEIGHTS
+from .weight_bin import WeightFile, unpacked
 
 FIELDS = {"float32": "floats", "int32": "ints", "bool": "bools", "string": "strings"}
-Array = NDArray[Any]
 
 
 def typed(kind: mil.ValueType, where: str) -> tuple[str, Shape]:
@@ -64,7 +62,7 @@ class Package:
             raise refused(f"{self.path}: {function}", "has several forms")
         return found.block_specializations[found.opset]
 
-    def raw(self, value: mil.Value, where: str) -> tuple[Raw, str, Shape]:
+    def raw(self, value: mil.Value, where: str) -> tuple[Bytes, str, Shape]:
         """The packed bytes of a tensor in the weight file, its dtype and its shape."""
         if value.WhichOneof("value") != "blobFileValue" or value.blobFileValue.fileName != WEIGHTS:
             raise refused(where, "is not in the weight file")

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 from coremltools.proto import MIL_pb2 as mil
-from numpy.typing import NDArray
+
+from ..model.arrays import Array, Shape
 
 VALUES = "_values"  # ends the name of a weight
 OPSET = "CoreML8"  # iOS 18, macOS 15
@@ -31,12 +32,11 @@ TYPES = {
 DTYPES = {code: name for name, code in TYPES.items()}
 SHORT = {"float16": "fp16", "float32": "fp32", "int32": "int32"}  # as `cast` names them
 
-Shape = tuple[int, ...]
-Constant = NDArray[Any] | np.generic | str
+Immediate = Array | np.generic | str
 
 
 @dataclass(frozen=True)
-class Value:
+class MilValue:
     """A named tensor of a program; `state` is one that lives between calls."""
 
     name: str
@@ -50,7 +50,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Stored:
+class BlobTensor:
     """A tensor of the weight file: the offset of its record, and its type."""
 
     record: int
@@ -67,7 +67,7 @@ def tensor_type(dtype: str, shape: Shape) -> mil.ValueType:
     return mil.ValueType(tensorType=mil.TensorType(dataType=TYPES[dtype], rank=len(shape), dimensions=dimensions))
 
 
-def immediate(value: Constant) -> mil.Value:
+def immediate(value: Immediate) -> mil.Value:
     """A small constant inside the program: float32, int32, bool or a word."""
     if isinstance(value, str):
         words = mil.TensorValue(strings=mil.TensorValue.RepeatedStrings(values=[value]))
@@ -83,106 +83,106 @@ def immediate(value: Constant) -> mil.Value:
     return mil.Value(type=kind, immediateValue=mil.Value.ImmediateValue(tensor=made))
 
 
-def named_argument(*values: Value) -> mil.Argument:
+def named_argument(*values: MilValue) -> mil.Argument:
     return mil.Argument(arguments=[mil.Argument.Binding(name=value.name) for value in values])
 
 
-def stored_argument(stored: Stored) -> mil.Argument:
+def stored_argument(stored: BlobTensor) -> mil.Argument:
     return mil.Argument(arguments=[mil.Argument.Binding(value=stored.value())])
 
 
-Argument = Value | Stored | Sequence[Value]
+Argument = MilValue | BlobTensor | Sequence[MilValue]
 
 
 class FunctionBuilder:
     """Collects the operators of one function."""
 
     def __init__(self) -> None:
-        self.inputs: list[Value] = []
-        self.states: list[Value] = []
+        self.inputs: list[MilValue] = []
+        self.states: list[MilValue] = []
         self.operations: list[mil.Operation] = []
-        self._constants: dict[Any, Value] = {}
+        self._constants: dict[Any, MilValue] = {}
         self._names: dict[str, int] = {}
-        self._casts: dict[tuple[str, str], Value] = {}
+        self._casts: dict[tuple[str, str], MilValue] = {}
 
     # ---- the ends ----
 
-    def input(self, name: str, dtype: str, shape: Shape) -> Value:
-        self.inputs.append(Value(identifier(name), dtype, shape))
+    def input(self, name: str, dtype: str, shape: Shape) -> MilValue:
+        self.inputs.append(MilValue(identifier(name), dtype, shape))
         return self.inputs[-1]
 
-    def state(self, name: str, shape: Shape) -> Value:
+    def state(self, name: str, shape: Shape) -> MilValue:
         """Zeros before the first call.  Core ML has float16 states only."""
-        self.states.append(Value(identifier(name), "float16", shape, state=True))
+        self.states.append(MilValue(identifier(name), "float16", shape, state=True))
         return self.states[-1]
 
-    def function(self, outputs: Sequence[Value]) -> mil.Function:
+    def function(self, outputs: Sequence[MilValue]) -> mil.Function:
         ends = [mil.NamedValueType(name=value.name, type=value.type()) for value in (*self.inputs, *self.states)]
         block = mil.Block(outputs=[value.name for value in outputs], operations=self.operations)
         return mil.Function(inputs=ends, opset=OPSET, block_specializations={OPSET: block})
 
     # ---- operators ----
 
-    def emit(self, kind: str, arguments: Mapping[str, Argument], dtype: str, shape: Shape, name: str = "") -> Value:
+    def emit(self, kind: str, arguments: Mapping[str, Argument], dtype: str, shape: Shape, name: str = "") -> MilValue:
         """One operator with one result."""
         return self.emit_many(kind, arguments, dtype, [shape], name)[0]
 
     def emit_many(
         self, kind: str, arguments: Mapping[str, Argument], dtype: str, shapes: Sequence[Shape], name: str = ""
-    ) -> list[Value]:
+    ) -> list[MilValue]:
         base = self.unique(name or kind)
         names = [base] if len(shapes) == 1 else [f"{base}_{index}" for index in range(len(shapes))]
-        made = [Value(one, dtype, shape) for one, shape in zip(names, shapes, strict=True)]
+        made = [MilValue(one, dtype, shape) for one, shape in zip(names, shapes, strict=True)]
         self._add(kind, base, {key: bound(value) for key, value in arguments.items()}, made)
         return made
 
-    def write_state(self, state: Value, data: Value) -> None:
+    def write_state(self, state: MilValue, data: MilValue) -> None:
         self._add("write_state", self.unique("write_state"), {"input": bound(state), "data": bound(data)}, [])
 
-    def read_state(self, state: Value) -> Value:
+    def read_state(self, state: MilValue) -> MilValue:
         return self.emit("read_state", {"input": state}, state.dtype, state.shape)
 
-    def _add(self, kind: str, name: str, inputs: dict[str, mil.Argument], outputs: Sequence[Value]) -> None:
+    def _add(self, kind: str, name: str, inputs: dict[str, mil.Argument], outputs: Sequence[MilValue]) -> None:
         ends = [mil.NamedValueType(name=value.name, type=value.type()) for value in outputs]
         self.operations.append(
             mil.Operation(type=kind, inputs=inputs, outputs=ends, attributes={"name": immediate(name)})
         )
 
-    def output(self, x: Value, name: str) -> Value:
+    def output(self, x: MilValue, name: str) -> MilValue:
         """`x` under the name that a host asks for."""
-        made = Value(name, x.dtype, x.shape)
+        made = MilValue(name, x.dtype, x.shape)
         self._add("identity", name, {"x": bound(x)}, [made])
         return made
 
     # ---- constants ----
 
-    def constant(self, value: Constant) -> Value:
+    def constant(self, value: Immediate) -> MilValue:
         """A small constant; equal ones are one."""
         found = value if isinstance(value, str) else np.asarray(value)
         key: Any = found if isinstance(found, str) else (found.dtype.name, found.shape, found.tobytes())
         if key not in self._constants:
             kind: tuple[str, Shape] = ("string", ()) if isinstance(found, str) else (found.dtype.name, found.shape)
-            self._constants[key] = Value(self.unique("const"), *kind)
+            self._constants[key] = MilValue(self.unique("const"), *kind)
             self._constant(self._constants[key], immediate(found))
         return self._constants[key]
 
-    def stored(self, stored: Stored, name: str) -> Value:
+    def stored(self, stored: BlobTensor, name: str) -> MilValue:
         """A large constant, in the weight file."""
         if stored not in self._constants:
-            made = Value(self.unique(name), stored.dtype, stored.shape)
+            made = MilValue(self.unique(name), stored.dtype, stored.shape)
             self._constant(made, stored.value())
             self._constants[stored] = made
         return self._constants[stored]
 
-    def _constant(self, made: Value, value: mil.Value) -> None:
+    def _constant(self, made: MilValue, value: mil.Value) -> None:
         ends = [mil.NamedValueType(name=made.name, type=made.type())]
         attributes = {"name": immediate(made.name), "val": value}
         self.operations.append(mil.Operation(type="const", outputs=ends, attributes=attributes))
 
-    def integers(self, *values: int) -> Value:
+    def integers(self, *values: int) -> MilValue:
         return self.constant(np.array(values, np.int32))
 
-    def number(self, value: float) -> Value:
+    def number(self, value: float) -> MilValue:
         return self.constant(np.float32(value))
 
     def unique(self, name: str) -> str:
@@ -192,7 +192,7 @@ class FunctionBuilder:
 
     # ---- the shapes of things ----
 
-    def cast(self, x: Value, dtype: str) -> Value:
+    def cast(self, x: MilValue, dtype: str) -> MilValue:
         """`x` as `dtype`; itself if it is so already, and one operator however often it is asked for."""
         if x.dtype == dtype:
             return x
@@ -201,20 +201,20 @@ class FunctionBuilder:
             self._casts[x.name, dtype] = self.emit("cast", arguments, dtype, x.shape)
         return self._casts[x.name, dtype]
 
-    def both(self, kind: str, x: Value, y: Value) -> Value:
+    def both(self, kind: str, x: MilValue, y: MilValue) -> MilValue:
         """An elementwise operator on two values of one type, broadcast."""
         return self.emit(kind, {"x": x, "y": y}, x.dtype, np.broadcast_shapes(x.shape, y.shape))
 
-    def reshape(self, x: Value, shape: Shape) -> Value:
+    def reshape(self, x: MilValue, shape: Shape) -> MilValue:
         if x.shape == shape:
             return x
         return self.emit("reshape", {"x": x, "shape": self.integers(*shape)}, x.dtype, shape)
 
-    def transpose(self, x: Value, *order: int) -> Value:
+    def transpose(self, x: MilValue, *order: int) -> MilValue:
         shape = tuple(x.shape[axis] for axis in order)
         return self.emit("transpose", {"x": x, "perm": self.integers(*order)}, x.dtype, shape)
 
-    def concat(self, values: Sequence[Value], axis: int) -> Value:
+    def concat(self, values: Sequence[MilValue], axis: int) -> MilValue:
         shape = list(values[0].shape)
         shape[axis] = sum(value.shape[axis] for value in values)
         arguments: dict[str, Argument] = {
@@ -224,18 +224,18 @@ class FunctionBuilder:
         }
         return self.emit("concat", arguments, values[0].dtype, tuple(shape))
 
-    def split(self, x: Value, sizes: Sequence[int], axis: int) -> list[Value]:
+    def split(self, x: MilValue, sizes: Sequence[int], axis: int) -> list[MilValue]:
         axis %= len(x.shape)
         shapes = [(*x.shape[:axis], size, *x.shape[axis + 1 :]) for size in sizes]
         arguments = {"x": x, "split_sizes": self.integers(*sizes), "axis": self.constant(np.int32(axis))}
         return self.emit_many("split", arguments, x.dtype, shapes)
 
-    def slice(self, x: Value, begin: Sequence[int], end: Sequence[int]) -> Value:
+    def slice(self, x: MilValue, begin: Sequence[int], end: Sequence[int]) -> MilValue:
         shape = tuple(stop - start for start, stop in zip(begin, end, strict=True))
         arguments = {"x": x, "begin": self.integers(*begin), "end": self.integers(*end)}
         return self.emit("slice_by_index", arguments, x.dtype, shape)
 
-    def gather(self, x: Value, indices: Value, axis: int) -> Value:
+    def gather(self, x: MilValue, indices: MilValue, axis: int) -> MilValue:
         """Of (.., n at `axis`, ..) those of `indices` (m,)."""
         shape = (*x.shape[:axis], indices.shape[0], *x.shape[axis + 1 :])
         arguments = {
@@ -249,9 +249,9 @@ class FunctionBuilder:
 
 
 def bound(argument: Argument) -> mil.Argument:
-    if isinstance(argument, Stored):
+    if isinstance(argument, BlobTensor):
         return stored_argument(argument)
-    return named_argument(argument) if isinstance(argument, Value) else named_argument(*argument)
+    return named_argument(argument) if isinstance(argument, MilValue) else named_argument(*argument)
 
 
 def identifier(name: str) -> str:

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from coremltools.proto import MIL_pb2 as mil
-from numpy.typing import NDArray
 
+from ..model.arrays import PIECE_ROWS, Floats
 from ..model.config import ActivationScales, GemmaConfig
 from .package import Package, refused
 from .program import parameter_of
 from .weight import NAMES, Weight, stored_weight
 
-Floats = NDArray[np.float32]
-PIECE_ROWS = 8192
 HALF_DIGIT = 2**-10  # what float16 may take from a scale
 
 
@@ -71,14 +69,14 @@ def stored_scales(model: Path, config: GemmaConfig) -> Iterator[tuple[str, Activ
     """For each linear of each function, by its label: the static scales it is rounded with, before and behind."""
     package = Package(model)
     for name in sorted(package.program.functions):
-        neighbours = Neighbours(package, name)
+        neighbours = MilNeighbours(package, name)
         for operation in neighbours.operations:
             if operation.type == "linear":
                 label = parameter_of(neighbours.bound(operation, "weight")).removesuffix(".weight")
                 yield label, ActivationScales(neighbours.before(operation), neighbours.behind(operation))
 
 
-class Neighbours:
+class MilNeighbours:
     """Which operation of a function makes a value, and which read it."""
 
     def __init__(self, package: Package, function: str) -> None:

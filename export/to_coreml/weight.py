@@ -9,11 +9,10 @@ import numpy as np
 from coremltools.proto import MIL_pb2 as mil
 from numpy.typing import NDArray
 
+from ..model.arrays import Bytes, Floats, Shape
 from .package import Package, refused
-from .program import Shape
 from .weight_bin import unpacked
 
-Floats = NDArray[np.float32]
 NAMES = {"constexpr_blockwise_shift_scale": ("data", "scale"), "constexpr_lut_to_dense": ("indices", "lut")}
 NIBBLES = np.array([[(byte & 15 ^ 8) - 8, (byte >> 4 ^ 8) - 8] for byte in range(256)], np.float32)
 PAIRS = NIBBLES.view(np.uint64).ravel()  # both floats of a byte as one item: found in half the time
@@ -30,7 +29,7 @@ class Weight:
 
     dtype: str
     shape: Shape
-    raw: NDArray[np.uint8]
+    raw: Bytes
     factors: Floats
     record: int
 

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from runtime.errors import GemmaError
 
+from ..model.arrays import Bytes
+
 MAGIC, VERSION, ALIGNMENT = 0xDEADBEEF, 2, 64
 HEADER, RECORD = struct.Struct("<II"), struct.Struct("<IIQQQ")
 CODES = {"float16": 1, "float32": 2, "uint8": 3, "int8": 4, "int4": 8, "uint2": 10, "int32": 14}
 BITS = {"float16": 16, "float32": 32, "uint8": 8, "int8": 8, "int4": 4, "uint2": 2, "int32": 32}
-
-Raw = NDArray[np.uint8]
 
 
 def bytes_of(dtype: str, shape: tuple[int, ...]) -> int:
@@ -79,7 +79,7 @@ class WeightFile:
         """Raises GemmaError if the file is not one of version 2."""
         self.path = path
         try:
-            self._bytes: Raw = np.memmap(path, np.uint8, "r")
+            self._bytes: Bytes = np.memmap(path, np.uint8, "r")
         except (OSError, ValueError) as error:
             raise self._refused(f"can not be read: {error}") from error
         if len(self._bytes) < ALIGNMENT:
@@ -88,7 +88,7 @@ class WeightFile:
         if version != VERSION:
             raise self._refused(f"has version {version}, and this reads {VERSION}")
 
-    def read(self, record: int, dtype: str, shape: tuple[int, ...]) -> Raw:
+    def read(self, record: int, dtype: str, shape: tuple[int, ...]) -> Bytes:
         """The packed bytes of the tensor whose record is at `record`.
 
         Raises GemmaError unless the record is inside the file and says what `dtype` and `shape` ask for.
@@ -107,7 +107,7 @@ class WeightFile:
         return GemmaError(f"{self.path}: the weight file {what}", "export the bundle again")
 
 
-def unpacked(raw: Raw, dtype: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
+def unpacked(raw: Bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
     """Packed bytes to an array of `shape`; int4 as int8, uint2 as uint8."""
     bits = BITS[dtype]
     if bits >= 8:

@@ -22,7 +22,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,18 +30,19 @@ from quantize.affine import SMALLEST_SCALE, Quantized
 from quantize.pack import Codes, pack
 from runtime.errors import GemmaError
 
-Floats = NDArray[np.float32]
+from ..model.arrays import Array, Floats
+
 XNNPACK_BLOCK = 32
 HALF = 4  # bits of a byte's halves
-PIECE_BYTES = 32 << 20
+CODES_BYTES = 32 << 20
 PART_SEP = "/"  # between a parameter and one of PARTS in the names of a .pte file
 STATIC = "static"  # codes, and zeros for the ends of a static range
 ENDS = 2
-PARTS = ("codes", STATIC, "high", "low", "offsets")
+PART_NAMES = ("codes", STATIC, "high", "low", "offsets")
 
 
 @dataclass(frozen=True)
-class Part:
+class CodeMatrix:
     """file: packed codes of N rows of `inputs`, nothing else; scales (N, G) float32, positive."""
 
     file: Path
@@ -70,8 +70,8 @@ class Part:
 class Container:
     """One matrix: the sum of its parts, and of `offsets` (N, G) times the sums of inputs, by block."""
 
-    parts: dict[str, Part]
-    offsets: NDArray[Any] | None  # float16 or float32
+    parts: dict[str, CodeMatrix]
+    offsets: Array | None  # float16 or float32
 
     @property
     def nbytes(self) -> int:
@@ -103,13 +103,13 @@ def contained(stored: Quantized, name: str, scratch: Path, *, static: bool = Fal
     size = np.where(scales == 0, np.float32(SMALLEST_SCALE), np.abs(scales))
     factor, inputs = {"high": np.float32(1 << HALF)}, stored.inputs + ends
     parts = {
-        part: Part(file, inputs, size * factor.get(part, np.float32(1)), bits // len(names))
+        part: CodeMatrix(file, inputs, size * factor.get(part, np.float32(1)), bits // len(names))
         for part, file in files.items()
     }
     return Container(parts, shortest(offsets * size) if offsets.any() else None)
 
 
-def shortest(values: Floats) -> NDArray[Any]:
+def shortest(values: Floats) -> Array:
     """As float16 if that is exact: it is for scales of 8 digits and a span of 2¹⁴, and for 8 of these, not 9."""
     halves = values.astype(np.float16)
     return halves if np.array_equal(halves, values) else values
@@ -120,7 +120,7 @@ def write_codes(stored: Quantized, scales: Floats, bits: int, paths: list[Path],
 
     Gives what they are stored less, by block (N, G).
     """
-    offsets, step = np.zeros_like(scales), max(1, PIECE_BYTES // stored.inputs)
+    offsets, step = np.zeros_like(scales), max(1, CODES_BYTES // stored.inputs)
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]
         for start in range(0, stored.rows, step):

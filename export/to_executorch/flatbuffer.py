@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-LONGEST = 1 << 24  # elements of a vector
+LONGEST_VECTOR = 1 << 24  # elements of a vector
 
 
 class Broken(Exception):
@@ -63,7 +63,7 @@ class Table:
             return 0, 0
         where += number(self.data, where, "<I")
         count = number(self.data, where, "<I")
-        if count > LONGEST or where + 4 + count * width > len(self.data):
+        if count > LONGEST_VECTOR or where + 4 + count * width > len(self.data):
             raise Broken(f"a vector of {count} elements does not end within the file")
         return where + 4, count
 

@@ -10,28 +10,28 @@ from dataclasses import dataclass
 import numpy as np
 from executorch.backends.xnnpack.serialization.xnnpack_graph_schema import XNNDatatype
 from executorch.exir._serialize._cord import FileBackedData
-from numpy.typing import NDArray
 
-from .containers import PART_SEP, STATIC, Container, Part
-from .xnnpack_graph import Builder, Constant, Value
+from ..model.arrays import Floats
+from .containers import PART_SEP, STATIC, CodeMatrix, Container
+from .xnnpack_graph import Builder, Constant, XnnValue
 
 BY_ROW = {8: XNNDatatype.xnn_datatype_qcint8, 4: XNNDatatype.xnn_datatype_qcint4}
 BY_BLOCK = XNNDatatype.xnn_datatype_qbint4
-FLOATS = {"float32": XNNDatatype.xnn_datatype_fp32, "float16": XNNDatatype.xnn_datatype_fp16}
+FLOAT_TYPES = {"float32": XNNDatatype.xnn_datatype_fp32, "float16": XNNDatatype.xnn_datatype_fp16}
 
 
 @dataclass(frozen=True)
-class Linear:
+class XnnLinear:
     """Matrices (N, K) of integers that are added, or one of floats; offsets (N, G).
 
     static: the one matrix has columns for the ends of its inputs' static range, (N, K + 2)
     """
 
-    parts: list[Value]
-    offsets: Value | None = None
+    parts: list[XnnValue]
+    offsets: XnnValue | None = None
     static: bool = False
 
-    def multiplied(self, to: Builder, x: Value, scale: float = 0.0) -> Value:
+    def multiplied(self, to: Builder, x: XnnValue, scale: float = 0.0) -> XnnValue:
         """(1, S, K) to (1, S, N).  `scale`: x are multiples of it, of a static range."""
         given = to.with_ends(x, scale) if self.static else x
         terms = [to.fully_connected(to.rounded(given) if part.scales else x, part) for part in self.parts]
@@ -43,35 +43,35 @@ class Linear:
         return out
 
 
-def block_sums(to: Builder, x: Value, blocks: int) -> Value:
+def block_sums(to: Builder, x: XnnValue, blocks: int) -> XnnValue:
     """(1, S, K) to (1, S, blocks)."""
     _, steps, inputs = x.shape
     width = inputs // blocks
 
-    def make(x: Value) -> Value:
+    def make(x: XnnValue) -> XnnValue:
         ones = to.array(f"ones/{width}", np.ones((1, width), np.float32))
         return to.reshape(to.fully_connected(to.reshape(x, 1, steps, blocks, width), ones), 1, steps, blocks)
 
     return to.once(x, blocks, make)
 
 
-def contained_linear(name: str, container: Container) -> Linear:
+def contained_linear(name: str, container: Container) -> XnnLinear:
     parts = [matrix(f"{name}{PART_SEP}{part}", one) for part, one in container.parts.items()]
     static = STATIC in container.parts
     if container.offsets is None:
-        return Linear(parts, static=static)
-    kind = FLOATS[container.offsets.dtype.name]
+        return XnnLinear(parts, static=static)
+    kind = FLOAT_TYPES[container.offsets.dtype.name]
     constant = Constant(f"{name}{PART_SEP}offsets", container.offsets.tobytes())
-    return Linear(parts, Value(container.offsets.shape, kind, constant), static)
+    return XnnLinear(parts, XnnValue(container.offsets.shape, kind, constant), static)
 
 
-def matrix(name: str, part: Part) -> Value:
+def matrix(name: str, part: CodeMatrix) -> XnnValue:
     codes = Constant(name, FileBackedData(str(part.file)))
     scales = part.scales.view(np.uint32) >> 16 if part.block else part.scales  # bfloat16, which NumPy has not
     stored = scales.astype(np.uint16) if part.block else scales
     kind = BY_BLOCK if part.block else BY_ROW[part.bits]
-    return Value(part.shape, kind, codes, Constant(f"{name}.scales", stored.tobytes()), part.block)
+    return XnnValue(part.shape, kind, codes, Constant(f"{name}.scales", stored.tobytes()), part.block)
 
 
-def float_linear(name: str, values: NDArray[np.float32]) -> Linear:
-    return Linear([Value(values.shape, constant=Constant(name, np.asarray(values, np.float32).tobytes()))])
+def float_linear(name: str, values: Floats) -> XnnLinear:
+    return XnnLinear([XnnValue(values.shape, constant=Constant(name, np.asarray(values, np.float32).tobytes()))])

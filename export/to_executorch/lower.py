@@ -25,12 +25,12 @@ from ..model.config import FLOATS, GemmaConfig
 from ..weights.linears import Weights
 from . import methods as executorch_methods
 from .containers import Container, contained
-from .linears import Linear, contained_linear, float_linear
-from .methods import Rows, empty_caches, inputs, method
+from .linears import XnnLinear, contained_linear, float_linear
+from .methods import CacheRows, empty_caches, inputs, method
 from .operators import Cache
 from .program import write_program
 from .read import DELEGATE, File
-from .xnnpack_graph import Value
+from .xnnpack_graph import XnnValue
 
 TOKENS = 128  # of a call of prefill
 CONTEXT = 4096  # positions of the full layers' caches: each step reads them all
@@ -50,7 +50,7 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
     """
     config = graph.config
     announce(weights)
-    rows = Rows(config.window + TOKENS, min(config.context, CONTEXT))
+    rows = CacheRows(config.window + TOKENS, min(config.context, CONTEXT))
     calls = {
         "decode": inputs(config, rows, 1, whole=True),
         "prefill": inputs(config, rows, TOKENS, whole=False),
@@ -64,7 +64,7 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
             if isinstance(one, Quantized)
         }
         caches = empty_caches(config, rows)
-        known = executorch_methods.Weights(linears(weights, containers), vectors(weights), caches)
+        known = executorch_methods.MethodWeights(linears(weights, containers), vectors(weights), caches)
         methods = [method(name, graph, known, given, whole=name == "decode") for name, given in calls.items()]
         write_program(methods, states(caches), path)
         check_size(path, expected_bytes(weights, containers), config)
@@ -95,7 +95,7 @@ def announce(weights: Weights) -> None:
     print(f"executorch: about {size / 1e9:.1f} GB of memory", file=sys.stderr)
 
 
-def linears(weights: Weights, containers: Mapping[str, Container]) -> dict[str, Linear]:
+def linears(weights: Weights, containers: Mapping[str, Container]) -> dict[str, XnnLinear]:
     found = {name: contained_linear(name, one) for name, one in containers.items()}
     floats = {name: one for name, one in weights.items() if not isinstance(one, Quantized) and one.ndim == 2}
     return found | {name: float_linear(name, np.asarray(one)) for name, one in floats.items()}
@@ -143,13 +143,13 @@ def kinds(containers: Mapping[str, Container]) -> dict[str, int]:
     return dict(sorted(Counter(container.kind for container in containers.values()).items()))
 
 
-def states(caches: Mapping[int, Cache]) -> dict[str, Value]:
+def states(caches: Mapping[int, Cache]) -> dict[str, XnnValue]:
     """The caches, by the names they have in the file."""
-    found: dict[str, Value] = {}
+    found: dict[str, XnnValue] = {}
     for layer, cache in caches.items():
         found |= {f"cache_{layer}_key": cache.key, f"cache_{layer}_value": cache.value}
     return found
 
 
-def described(name: str, value: Value) -> Described:
+def described(name: str, value: XnnValue) -> Described:
     return Described(name=name, dtype="float32", shape=list(value.shape))

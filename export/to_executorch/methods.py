@@ -12,27 +12,26 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.fx import Node
 
 from runtime.bundle.manifest import Tensor
 from runtime.errors import GemmaError
 
+from ..model.arrays import Floats
 from ..model.capture import Graph
 from ..model.config import FLOATS, GemmaConfig
 from . import operators as forms
-from .linears import Linear
+from .linears import XnnLinear
 from .operators import Cache, Place
-from .xnnpack_graph import FLOAT, INT64, Builder, Value
+from .xnnpack_graph import FLOAT, INT64, Builder, XnnValue
 
 ops, aten = torch.ops.gemma_edge, torch.ops.aten
 DATATYPES = {"float32": FLOAT, "int64": INT64}
 
 
 @dataclass(frozen=True)
-class Rows:
+class CacheRows:
     """Rows of the caches of each kind of layer."""
 
     sliding: int
@@ -43,26 +42,26 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Weights:
+class MethodWeights:
     """What all methods read: matrices and vectors by parameter, and the caches by layer."""
 
-    linears: Mapping[str, Linear]
-    vectors: Mapping[str, NDArray[np.float32]]
+    linears: Mapping[str, XnnLinear]
+    vectors: Mapping[str, Floats]
     caches: Mapping[int, Cache]
 
 
-def empty_caches(config: GemmaConfig, rows: Rows) -> dict[int, Cache]:
+def empty_caches(config: GemmaConfig, rows: CacheRows) -> dict[int, Cache]:
     return {
         layer.index: Cache(
-            Value((layer.kv_heads, layer.head_dim, rows.of(layer.kind))),
-            Value((layer.kv_heads, rows.of(layer.kind), layer.head_dim)),
+            XnnValue((layer.kv_heads, layer.head_dim, rows.of(layer.kind))),
+            XnnValue((layer.kv_heads, rows.of(layer.kind), layer.head_dim)),
         )
         for layer in config.layers
         if layer.owns_kv
     }
 
 
-def inputs(config: GemmaConfig, rows: Rows, tokens: int, *, whole: bool) -> list[Tensor]:
+def inputs(config: GemmaConfig, rows: CacheRows, tokens: int, *, whole: bool) -> list[Tensor]:
     """Of a method that reads `tokens` tokens, in order; `whole`: all layers, with logits."""
     own, shared, dim = config.own_kv_layers, config.shared_layers, config.per_layer_dim
     found = [Tensor(name="inputs_embeds", dtype="float32", shape=[1, tokens, config.hidden])]
@@ -85,14 +84,14 @@ class Method:
     """What is done, in order, with inputs to outputs."""
 
     name: str
-    inputs: dict[str, Value]
+    inputs: dict[str, XnnValue]
     steps: list[Any]
-    outputs: list[Value]
+    outputs: list[XnnValue]
 
 
-def method(name: str, graph: Graph, weights: Weights, described: Sequence[Tensor], *, whole: bool) -> Method:
+def method(name: str, graph: Graph, weights: MethodWeights, described: Sequence[Tensor], *, whole: bool) -> Method:
     """Gives logits and hidden states if `whole`, else nothing."""
-    given = {one.name: Value(tuple(map(int, one.shape)), DATATYPES[one.dtype]) for one in described}
+    given = {one.name: XnnValue(tuple(map(int, one.shape)), DATATYPES[one.dtype]) for one in described}
     walk = Walk(graph, weights, given)
     found = walk.run(needed(graph, whole=whole))
     outputs = [found[node] for node in ends(graph)[:2]] if whole else []
@@ -102,7 +101,7 @@ def method(name: str, graph: Graph, weights: Weights, described: Sequence[Tensor
 class Walk:
     """Emits every node of a graph."""
 
-    def __init__(self, graph: Graph, weights: Weights, given: Mapping[str, Value]) -> None:
+    def __init__(self, graph: Graph, weights: MethodWeights, given: Mapping[str, XnnValue]) -> None:
         self.graph, self.weights, self.given, self.to = graph, weights, given, Builder()
         self.places = {
             kind: Place(*(given[f"{kind}.{part}"] for part in ("slots", "mask", "cos", "sin")))
@@ -132,19 +131,21 @@ class Walk:
             found[node] = self.weights.caches[int(name.split(".")[1])] if cache else self.given.get(name)
         return found
 
-    def vector(self, name: str) -> Value:
+    def vector(self, name: str) -> XnnValue:
         return self.to.array(name, self.weights.vectors[name])
 
     def place(self, window: int) -> Place:
         return self.places["sliding" if window else "full"]
 
-    def head(self, x: Value, gain: str, place: Place, eps: float) -> Value:
+    def head(self, x: XnnValue, gain: str, place: Place, eps: float) -> XnnValue:
         """Queries or keys (1, S, N·D), normed and rotated, (N, S, D)."""
         weight = self.vector(gain)
         heads = forms.split_heads(self.to, x, weight.shape[0])
         return forms.rotate(self.to, self.to.multiply(forms.unit(self.to, heads, eps), weight), place)
 
-    def new(self, k: Value, v: Value, gain: str, past: Cache, place: Place, value_norm: bool, eps: float) -> Cache:
+    def new(
+        self, k: XnnValue, v: XnnValue, gain: str, past: Cache, place: Place, value_norm: bool, eps: float
+    ) -> Cache:
         value = forms.split_heads(self.to, v, past.value.shape[-1])
         value = forms.unit(self.to, value, eps) if value_norm else value
         return forms.keep(self.to, past, self.head(k, gain, place, eps), value, place)
@@ -182,24 +183,24 @@ def translation(node: Node) -> Callable[..., Any]:
 # ---- one function for each operator; arguments are those of operators.py ----
 
 
-def linear(walk: Walk, x: Value, weight: str) -> Value:
+def linear(walk: Walk, x: XnnValue, weight: str) -> XnnValue:
     scales = walk.graph.config.activation_scales.get(weight.removesuffix(".weight"), FLOATS)
     return walk.weights.linears[weight].multiplied(walk.to, x, scales.input)
 
 
-def fake_quantize(walk: Walk, x: Value, scale: float) -> Value:
+def fake_quantize(walk: Walk, x: XnnValue, scale: float) -> XnnValue:
     return walk.to.fake_quantize(x, scale)
 
 
-def rms_norm(walk: Walk, x: Value, weight: str, eps: float) -> Value:
+def rms_norm(walk: Walk, x: XnnValue, weight: str, eps: float) -> XnnValue:
     return walk.to.multiply(forms.unit(walk.to, x, eps), walk.vector(weight))
 
 
-def gelu_tanh(walk: Walk, x: Value) -> Value:
+def gelu_tanh(walk: Walk, x: XnnValue) -> XnnValue:
     return forms.gelu_tanh(walk.to, x)
 
 
-def attend(walk: Walk, q: Value, k: Value, v: Value, q_gain: str, k_gain: str, *rest: Any) -> Any:
+def attend(walk: Walk, q: XnnValue, k: XnnValue, v: XnnValue, q_gain: str, k_gain: str, *rest: Any) -> Any:
     past, scale, window, value_norm, eps = rest[3], *rest[5:9]
     place = walk.place(window)
     query = walk.head(q, q_gain, place, eps)
@@ -207,7 +208,7 @@ def attend(walk: Walk, q: Value, k: Value, v: Value, q_gain: str, k_gain: str, *
     return forms.attended(walk.to, query, cache, place, scale), cache, cache
 
 
-def remember(walk: Walk, k: Value, v: Value, k_gain: str, *rest: Any) -> Any:
+def remember(walk: Walk, k: XnnValue, v: XnnValue, k_gain: str, *rest: Any) -> Any:
     past, value_norm, eps = rest[3], rest[5], rest[6]
     config = walk.graph.config
     place = walk.places[config.layers[config.own_kv_layers - 1].kind]
@@ -215,35 +216,35 @@ def remember(walk: Walk, k: Value, v: Value, k_gain: str, *rest: Any) -> Any:
     return cache, cache
 
 
-def attend_shared(walk: Walk, q: Value, q_gain: str, *rest: Any) -> Value:
+def attend_shared(walk: Walk, q: XnnValue, q_gain: str, *rest: Any) -> XnnValue:
     cache, scale, window, eps = rest[3], *rest[5:8]
     place = walk.place(window)
     return forms.attended(walk.to, walk.head(q, q_gain, place, eps), cache, place, scale)
 
 
-def multiply(walk: Walk, a: Value, b: Any) -> Value:
+def multiply(walk: Walk, a: XnnValue, b: Any) -> XnnValue:
     if isinstance(b, str):
         return walk.to.multiply(a, walk.vector(b))
-    return walk.to.multiply(a, b if isinstance(b, Value) else walk.to.number(b))
+    return walk.to.multiply(a, b if isinstance(b, XnnValue) else walk.to.number(b))
 
 
-def split(walk: Walk, x: Value, size: int, dim: int) -> list[Value]:
+def split(walk: Walk, x: XnnValue, size: int, dim: int) -> list[XnnValue]:
     """Of the last dimension."""
     return [walk.to.slice(x, start, start + size) for start in range(0, x.shape[-1], size)]
 
 
-def unflatten(walk: Walk, x: Value, dim: int, sizes: Sequence[int]) -> Value:
+def unflatten(walk: Walk, x: XnnValue, dim: int, sizes: Sequence[int]) -> XnnValue:
     """The last dimension in several; -1 is what is left for one."""
     known = prod(size for size in sizes if size > 0)
     found = (x.shape[-1] // known if size < 0 else size for size in sizes)
     return walk.to.reshape(x, *x.shape[:-1], *found)
 
 
-def flatten(walk: Walk, x: Value, start: int) -> Value:
+def flatten(walk: Walk, x: XnnValue, start: int) -> XnnValue:
     return walk.to.reshape(x, *x.shape[:start], prod(x.shape[start:]))
 
 
-def index_select(walk: Walk, x: Value, dim: int, index: Any) -> Value:
+def index_select(walk: Walk, x: XnnValue, dim: int, index: Any) -> XnnValue:
     """The kept positions, of a method that keeps all."""
     return x
 
@@ -252,11 +253,11 @@ def item(walk: Walk, values: Sequence[Any], index: int) -> Any:
     return values[index]
 
 
-def add(walk: Walk, a: Value, b: Value) -> Value:
+def add(walk: Walk, a: XnnValue, b: XnnValue) -> XnnValue:
     return walk.to.add(a, b)
 
 
-def tanh(walk: Walk, x: Value) -> Value:
+def tanh(walk: Walk, x: XnnValue) -> XnnValue:
     return walk.to.tanh(x)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .xnnpack_graph import Builder, Value
+from .xnnpack_graph import Builder, XnnValue
 
 SQRT_8_OVER_PI = 1.5957691216057308
 
@@ -22,37 +22,37 @@ class Place:
     any score; cos, sin (S, D/2): rotary factors of their positions
     """
 
-    slots: Value
-    mask: Value
-    cos: Value
-    sin: Value
+    slots: XnnValue
+    mask: XnnValue
+    cos: XnnValue
+    sin: XnnValue
 
 
 @dataclass(frozen=True)
 class Cache:
     """key (K, D, T), value (K, T, D)."""
 
-    key: Value
-    value: Value
+    key: XnnValue
+    value: XnnValue
 
 
 @dataclass(frozen=True)
 class Put:
     """`new` into the `slots` of a cache, along one of its dimensions, in place: a step between two parts."""
 
-    cache: Value
+    cache: XnnValue
     dimension: int
-    slots: Value
-    new: Value
+    slots: XnnValue
+    new: XnnValue
 
 
-def gelu_tanh(to: Builder, x: Value) -> Value:
+def gelu_tanh(to: Builder, x: XnnValue) -> XnnValue:
     """0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), as x · sigmoid(√(8/π) x (1 + 0.044715 x²)): fewer operators."""
     inner = to.add(to.multiply(to.square(x), to.number(SQRT_8_OVER_PI * 0.044715)), to.number(SQRT_8_OVER_PI))
     return to.multiply(x, to.sigmoid(to.multiply(x, inner)))
 
 
-def unit(to: Builder, x: Value, eps: float) -> Value:
+def unit(to: Builder, x: XnnValue, eps: float) -> XnnValue:
     """x / sqrt(mean(x²) + eps).  The mean is a linear: XNNPACK's own is not to be had here."""
     width = x.shape[-1]
     ones = to.array(f"mean/{width}", np.full((1, width), 1 / width, np.float32))
@@ -60,12 +60,12 @@ def unit(to: Builder, x: Value, eps: float) -> Value:
     return to.multiply(x, to.rsqrt(to.add(mean, to.number(eps))))
 
 
-def split_heads(to: Builder, x: Value, dim: int) -> Value:
+def split_heads(to: Builder, x: XnnValue, dim: int) -> XnnValue:
     """(1, S, N·D) to (N, S, D)."""
     return to.transpose(to.reshape(x, x.shape[1], x.shape[2] // dim, dim), 1, 0, 2)
 
 
-def rotate(to: Builder, x: Value, place: Place) -> Value:
+def rotate(to: Builder, x: XnnValue, place: Place) -> XnnValue:
     """First half paired with second half (NeoX).  x (N, S, D)."""
     half = x.shape[-1] // 2
     a, b = to.slice(x, 0, half), to.slice(x, half, 2 * half)
@@ -73,14 +73,14 @@ def rotate(to: Builder, x: Value, place: Place) -> Value:
     return to.concat(left, to.add(to.multiply(b, place.cos), to.multiply(a, place.sin)))
 
 
-def keep(to: Builder, cache: Cache, key: Value, value: Value, place: Place) -> Cache:
+def keep(to: Builder, cache: Cache, key: XnnValue, value: XnnValue, place: Place) -> Cache:
     """Key and value (K, S, D) into their slots."""
     columns = to.transpose(key, 0, 2, 1)
     to.steps += [Put(cache.key, 2, place.slots, columns), Put(cache.value, 1, place.slots, value)]
     return cache
 
 
-def attended(to: Builder, query: Value, cache: Cache, place: Place, scale: float) -> Value:
+def attended(to: Builder, query: XnnValue, cache: Cache, place: Place, scale: float) -> XnnValue:
     """softmax(query · key · scale) · value over what the mask shows.  (H, S, D) to (1, S, H·D)."""
     heads, steps, dim = query.shape
     key_heads, _, rows = cache.key.shape

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_structure, treespec_dumps
 
 from .methods import Method
 from .operators import Put
-from .xnnpack_graph import INT64, Constant, Part, Value
+from .xnnpack_graph import INT64, Constant, Part, XnnValue
 
 BACKEND = "XnnpackBackend"
 PUT = schema.Operator(name="aten::index_put_", overload="")
@@ -30,7 +30,7 @@ ALIGNMENT = 16
 ALL = -1  # of a dimension that no index chooses from
 
 
-def write_program(methods: Sequence[Method], caches: Mapping[str, Value], path: Path) -> None:
+def write_program(methods: Sequence[Method], caches: Mapping[str, XnnValue], path: Path) -> None:
     """`caches`: by the names that a host finds them under."""
     plans: list[schema.ExecutionPlan] = []
     graphs: list[bytes] = []
@@ -65,7 +65,7 @@ def named(constants: Mapping[str, Constant]) -> NamedDataStoreOutput:
 class Plan:
     """How one method runs."""
 
-    def __init__(self, method: Method, caches: Mapping[str, Value], first_graph: int) -> None:
+    def __init__(self, method: Method, caches: Mapping[str, XnnValue], first_graph: int) -> None:
         self.method, self.first_graph = method, first_graph
         self.graphs: list[bytes] = []
         self.values: list[schema.EValue] = []
@@ -73,13 +73,13 @@ class Plan:
         places, size = arranged(lives)
         cache_places, cache_size = arranged({value: Life(0, 0) for value in caches.values()})
         self.sizes = [0, size, cache_size]
-        self.numbers: dict[Value, int] = {}
+        self.numbers: dict[XnnValue, int] = {}
         for name, value in caches.items():
             self.tensor(value, CACHES, cache_places[value], schema.ExtraTensorInfo(fully_qualified_name=name))
         for value in lives:
             self.tensor(value, ARENA, places[value], None)
 
-    def tensor(self, value: Value, arena: int, offset: int, extra: schema.ExtraTensorInfo | None) -> None:
+    def tensor(self, value: XnnValue, arena: int, offset: int, extra: schema.ExtraTensorInfo | None) -> None:
         where = schema.AllocationDetails(arena, offset & 0xFFFFFFFF, offset >> 32)
         self.numbers[value] = self.other(
             schema.Tensor(
@@ -125,7 +125,7 @@ class Plan:
             else:
                 yield self.put(step)
 
-    def call(self, part: Part, outputs: Sequence[Value]) -> schema.DelegateCall:
+    def call(self, part: Part, outputs: Sequence[XnnValue]) -> schema.DelegateCall:
         self.graphs.append(part.written(outputs))
         return schema.DelegateCall(len(self.graphs) - 1, [self.numbers[value] for value in (*part.read, *outputs)])
 
@@ -156,11 +156,11 @@ class Life:
         return self.first <= other.last and other.first <= self.last
 
 
-def lifetimes(method: Method, caches: set[Value]) -> dict[Value, Life]:
+def lifetimes(method: Method, caches: set[XnnValue]) -> dict[XnnValue, Life]:
     """Of what comes from outside, leaves, or is read in another step than it is made in."""
     end = len(method.steps)
     found = dict.fromkeys(method.inputs.values(), Life(0, 0))
-    made: dict[Value, int] = {}
+    made: dict[XnnValue, int] = {}
     for index, step in enumerate(method.steps):
         for value in read(step):
             if value not in caches:
@@ -170,13 +170,13 @@ def lifetimes(method: Method, caches: set[Value]) -> dict[Value, Life]:
     return found | {value: Life(made[value], end) for value in method.outputs}
 
 
-def read(step: Part | Put) -> list[Value]:
+def read(step: Part | Put) -> list[XnnValue]:
     return step.read if isinstance(step, Part) else [step.new, step.slots]
 
 
-def arranged(lives: Mapping[Value, Life]) -> tuple[dict[Value, int], int]:
+def arranged(lives: Mapping[XnnValue, Life]) -> tuple[dict[XnnValue, int], int]:
     """A place in bytes for each, the largest first, and what all take: none that live at once overlap."""
-    places: dict[Value, int] = {}
+    places: dict[XnnValue, int] = {}
     for value in sorted(lives, key=lambda one: -size(one)):
         taken = sorted((places[one], places[one] + size(one)) for one in places if lives[one].meets(lives[value]))
         offset = 0
@@ -188,7 +188,7 @@ def arranged(lives: Mapping[Value, Life]) -> tuple[dict[Value, int], int]:
     return places, max((places[one] + size(one) for one in places), default=0)
 
 
-def size(value: Value) -> int:
+def size(value: XnnValue) -> int:
     """Bytes, aligned."""
     count = prod(value.shape) * (8 if value.datatype == INT64 else 4)
     return -(-count // ALIGNMENT) * ALIGNMENT

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from quantize.pack import unpack
 from runtime.errors import GemmaError
 
+from ..model.arrays import PIECE_ROWS, Bytes, Floats
 from ..model.config import ActivationScales, GemmaConfig
-from ..to_onnx.read import FROM_ROW, PIECE_ROWS
-from .containers import ENDS, HALF, PART_SEP, PARTS, STATIC
+from ..to_onnx.read import FROM_ROW
+from .containers import ENDS, HALF, PART_NAMES, PART_SEP, STATIC
 from .flatbuffer import Broken, Table, number
 
-Floats = NDArray[np.float32]
 Pieces = Iterator[tuple[int, Floats]]
 # Numbers of fields and of kinds, as in the two schemas.
 PLANS, SEGMENTS, NAMED, DELEGATES, PROCESSED = 1, 4, 7, 7, 1
@@ -39,10 +39,10 @@ IN_SEGMENT = 1
 
 
 @dataclass(frozen=True)
-class Matrix:
+class StoredMatrix:
     """A constant of a fully-connected node: bytes (rows, …), and its scales; no scales for floats of 32 or 16 bits."""
 
-    data: NDArray[np.uint8]
+    data: Bytes
     rows: int
     inputs: int
     bits: int
@@ -75,7 +75,7 @@ def stored_weights(path: Path) -> Iterator[tuple[list[str], Pieces]]:
         raise GemmaError(f"{path}: not a sound ExecuTorch file: {error}", "export the bundle again") from error
 
 
-def values(path: Path, name: str, parts: dict[str, Matrix], first: int) -> Pieces:
+def values(path: Path, name: str, parts: dict[str, StoredMatrix], first: int) -> Pieces:
     """What the parts of a matrix stand for: scale · (codes + offset), with a sign lost to nobody."""
     whole = parts.get("codes") or parts.get(STATIC) or parts.get("low")
     if whole is None or whole.scales is None or ("high" in parts) != ("low" in parts):
@@ -109,12 +109,12 @@ def stored_scales(path: Path, config: GemmaConfig) -> Iterator[tuple[str, Activa
     try:
         file = File(path)
         for graph in file.graphs():
-            yield from Neighbours(file, graph).linears()
+            yield from XnnNeighbours(file, graph).linears()
     except (Broken, ValueError, KeyError, IndexError) as error:
         raise GemmaError(f"{path}: not a sound ExecuTorch file: {error}", "export the bundle again") from error
 
 
-class Neighbours:
+class XnnNeighbours:
     """Which node of a graph of XNNPACK's makes a value, and which read it, by its number."""
 
     def __init__(self, file: File, graph: Table) -> None:
@@ -213,10 +213,10 @@ def offsets(path: Path, name: str, stored: Floats, scales: Floats) -> Floats:
     return found
 
 
-def matrices(path: Path) -> dict[str, dict[str, Matrix]]:
+def matrices(path: Path) -> dict[str, dict[str, StoredMatrix]]:
     """Parts of every named matrix that a fully-connected node of any method reads, by name."""
     file = File(path)
-    found: dict[str, dict[str, Matrix]] = {}
+    found: dict[str, dict[str, StoredMatrix]] = {}
     for graph in file.graphs():
         for key, matrix in file.fully_connected(graph):
             names = file.names.get(file.keys.get(key, -1), [])
@@ -242,7 +242,7 @@ class File:
         self.keys = {one.text(0): one.integer(1) for one in self.program.tables(NAMED)}
         self.names: dict[int, list[str]] = {}  # that the exporter gave, by segment
         for key, index in self.keys.items():
-            if key.rpartition(PART_SEP)[2] in PARTS:
+            if key.rpartition(PART_SEP)[2] in PART_NAMES:
                 self.names.setdefault(index, []).append(key)
 
     def segment(self, index: int) -> memoryview:
@@ -285,7 +285,7 @@ class File:
                     found = {KERNEL_CALL: "", DELEGATE_CALL: DELEGATE}.get(kind, f"instruction {kind}")
                     yield f"{plan.text(0)} {found or operators[one.table(1).integer(0)]}"
 
-    def fully_connected(self, graph: Table) -> Iterator[tuple[str, Matrix]]:
+    def fully_connected(self, graph: Table) -> Iterator[tuple[str, StoredMatrix]]:
         """Key and matrix of each constant that a node multiplies with."""
         values, constants = list(graph.tables(VALUES)), list(graph.tables(CONSTANTS))
         kinds = [(value.integer(0, "<B"), value.table(1)) for value in values]
@@ -305,7 +305,7 @@ class File:
             raise Broken(f"constant {index} of {len(constants)}")
         return constants[index].text(2)
 
-    def matrix(self, key: str, tensor: Table, quantized: Table | None, constants: list[Table]) -> Matrix:
+    def matrix(self, key: str, tensor: Table, quantized: Table | None, constants: list[Table]) -> StoredMatrix:
         shape, kind = tensor.integers(2), tensor.integer(0, "<h")
         if len(shape) != 2:
             raise Broken(f"a matrix of {len(shape)} dimensions")
@@ -313,12 +313,12 @@ class File:
         if quantized is None:
             width = {FLOAT32: 4, FLOAT16: 2}.get(kind, 0)
             data = np.frombuffer(self.constant(key, width * rows * inputs), np.uint8)
-            return Matrix(data, rows, inputs, 8 * width, None)
+            return StoredMatrix(data, rows, inputs, 8 * width, None)
         bits = {INT8_ROW: 8, INT4_ROW: 4, INT4_BLOCK: 4}.get(kind)
         if bits is None:
             raise Broken(f"a matrix of kind {kind}")
         data = np.frombuffer(self.constant(key, rows * -(-inputs * bits // 8)), np.uint8)
-        return Matrix(data, rows, inputs, bits, self.scales(quantized, rows, inputs, constants))
+        return StoredMatrix(data, rows, inputs, bits, self.scales(quantized, rows, inputs, constants))
 
     def scales(self, quantized: Table, rows: int, inputs: int, constants: list[Table]) -> Floats:
         """(rows, blocks) float32."""

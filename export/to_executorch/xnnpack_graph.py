@@ -15,11 +15,11 @@ from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as sc
 from executorch.backends.xnnpack.serialization.xnnpack_graph_schema import XNNDatatype
 from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import serialize_xnnpack_binary
 from executorch.exir._serialize._cord import FileBackedData
-from numpy.typing import NDArray
 
-Shape = tuple[int, ...]
+from ..model.arrays import Floats, Shape
+
 NONE = 0xFFFFFFFF  # a value that there is not
-BY_NAME = 0xFFFFFFFFFFFFFFFF  # the offset of a constant that is found by its name
+OFFSET_BY_NAME = 0xFFFFFFFFFFFFFFFF  # the offset of a constant that is found by its name
 EXTERNAL_INPUT, EXTERNAL_OUTPUT = 1, 2
 FLOAT, DYNAMIC = XNNDatatype.xnn_datatype_fp32, XNNDatatype.xnn_datatype_qdint8
 STATIC_INT8 = XNNDatatype.xnn_datatype_qint8
@@ -35,7 +35,7 @@ class Constant:
 
 
 @dataclass(frozen=True, eq=False)
-class Value:
+class XnnValue:
     """A tensor.  Integers have scales, `block` inputs each; a row each if it is 0; or one `step` for all."""
 
     shape: Shape
@@ -52,12 +52,12 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Node:
+class XnnNode:
     """One operator: XNNPACK's record of it, its inputs by their fields there, what it makes, and the rest."""
 
     kind: Callable[..., Any]
-    inputs: Mapping[str, Value]
-    output: Value
+    inputs: Mapping[str, XnnValue]
+    output: XnnValue
     settings: Mapping[str, Any]
 
 
@@ -65,14 +65,14 @@ class Node:
 class Part:
     """Nodes that run in one call."""
 
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[XnnNode] = field(default_factory=list)
 
     @property
-    def made(self) -> list[Value]:
+    def made(self) -> list[XnnValue]:
         return [node.output for node in self.nodes]
 
     @property
-    def read(self) -> list[Value]:
+    def read(self) -> list[XnnValue]:
         """What comes from outside, in the order of its first use."""
         used = dict.fromkeys(value for node in self.nodes for value in node.inputs.values())
         made = set(self.made)
@@ -84,13 +84,13 @@ class Part:
         used = dict.fromkeys(value for node in self.nodes for value in node.inputs.values() if value.constant)
         return [one for value in used for one in (value.constant, value.scales) if one is not None]
 
-    def written(self, outputs: Sequence[Value]) -> bytes:
+    def written(self, outputs: Sequence[XnnValue]) -> bytes:
         """As the delegate reads it; `outputs` are those of its values that are wanted outside."""
         found: bytes = serialize_xnnpack_binary(graph(self, outputs), bytearray())
         return found
 
 
-def graph(part: Part, outputs: Sequence[Value]) -> schema.XNNGraph:
+def graph(part: Part, outputs: Sequence[XnnValue]) -> schema.XNNGraph:
     read, wanted = part.read, set(outputs)
     external = {value: number for number, value in enumerate([*read, *outputs])}
     used = (value for node in part.nodes for value in (*node.inputs.values(), node.output))
@@ -112,16 +112,16 @@ def graph(part: Part, outputs: Sequence[Value]) -> schema.XNNGraph:
 
 
 def stored(constants: Iterable[Constant]) -> list[schema.ConstantDataOffset]:
-    return [schema.ConstantDataOffset(BY_NAME, len(one.data), one.name) for one in constants]
+    return [schema.ConstantDataOffset(OFFSET_BY_NAME, len(one.data), one.name) for one in constants]
 
 
-def record(node: Node, numbers: Mapping[Value, int]) -> schema.XNode:
+def record(node: XnnNode, numbers: Mapping[XnnValue, int]) -> schema.XNode:
     inputs = {name: numbers[value] for name, value in node.inputs.items()}
     made = node.kind(**inputs, output_id=numbers[node.output], flags=0, **node.settings)
     return schema.XNode(xnode_union=made, debug_handle=0)
 
 
-def described(value: Value, number: int, external: int, flags: int, indices: Mapping[str, int]) -> schema.XValue:
+def described(value: XnnValue, number: int, external: int, flags: int, indices: Mapping[str, int]) -> schema.XValue:
     tensor = schema.XNNTensorValue(
         datatype=value.datatype,
         num_dims=len(value.shape),
@@ -135,7 +135,7 @@ def described(value: Value, number: int, external: int, flags: int, indices: Map
     return schema.XValue(tensor if how is None else schema.XNNQuantizedTensorValue(tensor, how))
 
 
-def quantization(value: Value, indices: Mapping[str, int]) -> Any:
+def quantization(value: XnnValue, indices: Mapping[str, int]) -> Any:
     if value.datatype == DYNAMIC:
         return schema.PerTokenDynamicQuant(num_nonbatch_dims=1)
     if value.datatype == STATIC_INT8:
@@ -153,16 +153,16 @@ class Builder:
 
     def __init__(self) -> None:
         self.steps: list[Any] = []  # parts, and what is done between them
-        self._once: dict[tuple[Value, Any], tuple[Part, Value]] = {}
-        self._arrays: dict[str, Value] = {}
+        self._once: dict[tuple[XnnValue, Any], tuple[Part, XnnValue]] = {}
+        self._arrays: dict[str, XnnValue] = {}
 
-    def emit(self, kind: Callable[..., Any], inputs: Mapping[str, Value], shape: Shape, **settings: Any) -> Value:
-        return self._emit(kind, inputs, Value(shape), settings)
+    def emit(self, kind: Callable[..., Any], inputs: Mapping[str, XnnValue], shape: Shape, **settings: Any) -> XnnValue:
+        return self._emit(kind, inputs, XnnValue(shape), settings)
 
     def _emit(
-        self, kind: Callable[..., Any], inputs: Mapping[str, Value], out: Value, settings: Mapping[str, Any]
-    ) -> Value:
-        self.part.nodes.append(Node(kind, inputs, out, settings))
+        self, kind: Callable[..., Any], inputs: Mapping[str, XnnValue], out: XnnValue, settings: Mapping[str, Any]
+    ) -> XnnValue:
+        self.part.nodes.append(XnnNode(kind, inputs, out, settings))
         return out
 
     @property
@@ -175,53 +175,53 @@ class Builder:
 
     # ---- constants ----
 
-    def number(self, value: float) -> Value:
+    def number(self, value: float) -> XnnValue:
         return self.array(f"number/{value!r}", np.array([value], np.float32))
 
-    def array(self, name: str, values: NDArray[np.float32]) -> Value:
+    def array(self, name: str, values: Floats) -> XnnValue:
         """Equal names are one value."""
         if name not in self._arrays:
-            self._arrays[name] = Value(values.shape, constant=Constant(name, values.tobytes()))
+            self._arrays[name] = XnnValue(values.shape, constant=Constant(name, values.tobytes()))
         return self._arrays[name]
 
     # ---- one value to one ----
 
-    def unary(self, kind: Callable[..., Any], x: Value) -> Value:
+    def unary(self, kind: Callable[..., Any], x: XnnValue) -> XnnValue:
         return self.emit(kind, {"input_id": x}, x.shape)
 
-    def square(self, x: Value) -> Value:
+    def square(self, x: XnnValue) -> XnnValue:
         return self.unary(schema.XNNSquare, x)
 
-    def rsqrt(self, x: Value) -> Value:
+    def rsqrt(self, x: XnnValue) -> XnnValue:
         return self.unary(schema.XNNReciprocalSquareRoot, x)
 
-    def tanh(self, x: Value) -> Value:
+    def tanh(self, x: XnnValue) -> XnnValue:
         return self.unary(schema.XNNTanh, x)
 
-    def sigmoid(self, x: Value) -> Value:
+    def sigmoid(self, x: XnnValue) -> XnnValue:
         return self.unary(schema.XNNSigmoid, x)
 
-    def softmax(self, x: Value) -> Value:
+    def softmax(self, x: XnnValue) -> XnnValue:
         """Over the last dimension."""
         return self.unary(schema.XNNSoftmax, x)
 
-    def rounded(self, x: Value) -> Value:
+    def rounded(self, x: XnnValue) -> XnnValue:
         """To 8 bits, with a scale and zero point for each vector."""
         return self.once(x, DYNAMIC, self._round)
 
-    def _round(self, x: Value) -> Value:
-        return self._emit(schema.XNNConvert, {"input_id": x}, Value(x.shape, DYNAMIC), {})
+    def _round(self, x: XnnValue) -> XnnValue:
+        return self._emit(schema.XNNConvert, {"input_id": x}, XnnValue(x.shape, DYNAMIC), {})
 
-    def fake_quantize(self, x: Value, scale: float) -> Value:
+    def fake_quantize(self, x: XnnValue, scale: float) -> XnnValue:
         """To the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
 
-        def make(x: Value) -> Value:
-            steps = self._emit(schema.XNNConvert, {"input_id": x}, Value(x.shape, STATIC_INT8, step=scale), {})
+        def make(x: XnnValue) -> XnnValue:
+            steps = self._emit(schema.XNNConvert, {"input_id": x}, XnnValue(x.shape, STATIC_INT8, step=scale), {})
             return self.unary(schema.XNNConvert, steps)
 
         return self.once(x, ("steps", scale), make)
 
-    def once(self, x: Value, what: Any, make: Callable[[Value], Value]) -> Value:
+    def once(self, x: XnnValue, what: Any, make: Callable[[XnnValue], XnnValue]) -> XnnValue:
         """`what` is made of x, once for all who ask in a part."""
         part, found = self._once.get((x, what), (None, x))
         if part is not self.part:
@@ -231,41 +231,41 @@ class Builder:
 
     # ---- two values to one ----
 
-    def binary(self, kind: Callable[..., Any], a: Value, b: Value) -> Value:
+    def binary(self, kind: Callable[..., Any], a: XnnValue, b: XnnValue) -> XnnValue:
         return self.emit(kind, {"input1_id": a, "input2_id": b}, tuple(np.broadcast_shapes(a.shape, b.shape)))
 
-    def add(self, a: Value, b: Value) -> Value:
+    def add(self, a: XnnValue, b: XnnValue) -> XnnValue:
         return self.binary(schema.XNNAdd, a, b)
 
-    def subtract(self, a: Value, b: Value) -> Value:
+    def subtract(self, a: XnnValue, b: XnnValue) -> XnnValue:
         return self.binary(schema.XNNSubtract, a, b)
 
-    def multiply(self, a: Value, b: Value) -> Value:
+    def multiply(self, a: XnnValue, b: XnnValue) -> XnnValue:
         return self.binary(schema.XNNMultiply, a, b)
 
-    def matmul(self, a: Value, b: Value) -> Value:
+    def matmul(self, a: XnnValue, b: XnnValue) -> XnnValue:
         """(B, M, K), (B, K, N) to (B, M, N)."""
         inputs = {"input1_id": a, "input2_id": b}
         return self.emit(schema.XNNBatchMatrixMultiply, inputs, (*a.shape[:-1], b.shape[-1]))
 
-    def fully_connected(self, x: Value, matrix: Value) -> Value:
+    def fully_connected(self, x: XnnValue, matrix: XnnValue) -> XnnValue:
         """(…, K) and (N, K) to (…, N)."""
         inputs = {"input1_id": x, "filter_id": matrix}
         return self.emit(schema.XNNFullyConnected, inputs, (*x.shape[:-1], matrix.shape[0]), bias_id=NONE)
 
-    def with_ends(self, x: Value, scale: float) -> Value:
+    def with_ends(self, x: XnnValue, scale: float) -> XnnValue:
         """Beside (1, S, K) of static steps the ends of their range, (1, S, K + 2).
 
         What rounds them anew by the range that it sees then sees this one, and keeps every step as it is.
         """
 
-        def make(x: Value) -> Value:
+        def make(x: XnnValue) -> XnnValue:
             ends = np.tile(np.array([-128, 127], np.float32) * np.float32(scale), (*x.shape[:-1], 1))
             return self.concat(x, self.array(f"ends/{x.shape[1]}/{scale!r}", ends))
 
         return self.once(x, "ends", make)
 
-    def concat(self, a: Value, b: Value) -> Value:
+    def concat(self, a: XnnValue, b: XnnValue) -> XnnValue:
         """Along the last dimension."""
         unused = {f"input{number}_id": NONE for number in (3, 4, 5)}
         shape = (*a.shape[:-1], a.shape[-1] + b.shape[-1])
@@ -274,13 +274,13 @@ class Builder:
 
     # ---- the shapes of things ----
 
-    def reshape(self, x: Value, *shape: int) -> Value:
+    def reshape(self, x: XnnValue, *shape: int) -> XnnValue:
         if x.shape == shape:
             return x
         settings = {"num_dims": len(shape), "new_shape": list(shape)}
         return self.emit(schema.XNNStaticReshape, {"input_id": x}, shape, **settings)
 
-    def transpose(self, x: Value, *order: int) -> Value:
+    def transpose(self, x: XnnValue, *order: int) -> XnnValue:
         """As a reshape where nothing but ones change places."""
         shape = tuple(x.shape[axis] for axis in order)
         if [axis for axis in order if x.shape[axis] > 1] == [axis for axis in sorted(order) if x.shape[axis] > 1]:
@@ -288,7 +288,7 @@ class Builder:
         settings = {"num_dims": len(order), "perm": list(order)}
         return self.emit(schema.XNNStaticTranspose, {"input_id": x}, shape, **settings)
 
-    def slice(self, x: Value, start: int, stop: int) -> Value:
+    def slice(self, x: XnnValue, start: int, stop: int) -> XnnValue:
         """Of the last dimension."""
         if (start, stop) == (0, x.shape[-1]):
             return x

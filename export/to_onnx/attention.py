@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch.fx import Node
 
+from ..model.arrays import Array, Floats
 from .builder import MICROSOFT, Lowering, arguments, ops
 from .caches import CacheScales, floats, new_rows, reads_floats, store, total
 
-Floats = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
-class Shape:
+class HeadSizes:
     """Of one layer's attention; `window` 0 sees all."""
 
     heads: int
@@ -35,7 +33,7 @@ def attend(to: Lowering, node: Node) -> None:
     q, k, v, _, _, *rotary, past_key, past_value, scale, window, value_norm, _, _, _ = arguments(node)
     caches = attention_scales(to, arguments(node)[-2:])
     kv_heads, dim = cache_sizes(past_key)
-    shape = Shape(int(q.meta["val"].shape[2]) // dim, kv_heads, dim, scale, window)
+    shape = HeadSizes(int(q.meta["val"].shape[2]) // dim, kv_heads, dim, scale, window)
     if to.alike([q, k, v]) and value_norm:
         qkv = packed_heads(to, node, shape, caches)
     elif to.alike([q, k, v]):
@@ -58,7 +56,7 @@ def attend_rounded(
     outputs: list[str],
     rotary: list[str],
     caches: CacheScales,
-    shape: Shape,
+    shape: HeadSizes,
 ) -> None:
     """Over int8 caches, which a call of many tokens reads as floats: the int8 kernel rereads them for each query."""
     out = outputs[0]
@@ -81,23 +79,23 @@ def attend_rounded(
     to.choose(reads_floats(to, shape.kind), outputs, as_floats, as_integers)
 
 
-Part = tuple[str, float]  # q, k or v: a value, and the scale that it is yet to be rounded with; 0: none
+Projection = tuple[str, float]  # q, k or v: a value, and the scale that it is yet to be rounded with; 0: none
 
 
-def part(to: Lowering, node: Node) -> Part:
+def part(to: Lowering, node: Node) -> Projection:
     if node.target is not ops.fake_quantize.default:
         return to.value(node), 0.0
     x, scale = arguments(node)
     return to.value(x), scale
 
 
-def fused_parts(to: Lowering, qkv: Sequence[Node], out: str, shape: Shape) -> list[Part]:
+def fused_parts(to: Lowering, qkv: Sequence[Node], out: str, shape: HeadSizes) -> list[Projection]:
     """q, k and v of one matmul."""
     scales = to.fuse(qkv, out)
     return list(zip(split_qkv(to, out, shape), scales, strict=True))
 
 
-def split_qkv(to: Lowering, qkv: str, shape: Shape) -> list[str]:
+def split_qkv(to: Lowering, qkv: str, shape: HeadSizes) -> list[str]:
     parts = [f"{qkv}.{part}" for part in "qkv"]
     sizes = np.array([shape.heads, shape.kv_heads, shape.kv_heads], np.int64) * shape.dim
     to.emit("Split", [qkv, to.constant(sizes)], parts, axis=-1)
@@ -117,11 +115,11 @@ def cache_sizes(past: Node) -> tuple[int, int]:
     return int(kv_heads), int(dim)
 
 
-def packed_heads(to: Lowering, node: Node, shape: Shape, caches: CacheScales | None) -> list[str]:
+def packed_heads(to: Lowering, node: Node, shape: HeadSizes, caches: CacheScales | None) -> list[str]:
     """q, k and v as one tensor through one norm: V's gain is one."""
     q, k, v, q_gain, k_gain = arguments(node)[:5]
     out, eps, dim, count = node.name, arguments(node)[13], shape.dim, shape.heads + 2 * shape.kv_heads
-    gains: list[NDArray[Any]] = [
+    gains: list[Array] = [
         np.tile(query_gain(to.gain(q_gain), caches), (shape.heads, 1)),
         np.tile(key_gain(to.gain(k_gain), caches), (shape.kv_heads, 1)),
         np.ones((shape.kv_heads, dim), np.float32),
@@ -137,14 +135,14 @@ def packed_heads(to: Lowering, node: Node, shape: Shape, caches: CacheScales | N
     return [to.reshape(f"{out}.normed", [1, -1, count * dim], f"{out}.packed"), "", ""]
 
 
-def of_heads(scales: Sequence[float], shape: Shape) -> list[float]:
+def of_heads(scales: Sequence[float], shape: HeadSizes) -> list[float]:
     """Scales of q, k and v to those of their heads, one after another."""
     counts = (shape.heads, shape.kv_heads, shape.kv_heads)
     return [scale for scale, count in zip(scales, counts, strict=True) for _ in range(count)]
 
 
 def normed_heads(
-    to: Lowering, node: Node, parts: Sequence[Part], shape: Shape, caches: CacheScales | None
+    to: Lowering, node: Node, parts: Sequence[Projection], shape: HeadSizes, caches: CacheScales | None
 ) -> list[str]:
     q_gain, k_gain, value_norm, eps = (arguments(node)[i] for i in (3, 4, 12, 13))
     query = head_norm(to, parts[0], query_gain(to.gain(q_gain), caches), shape.heads, f"{node.name}.q", eps)
@@ -152,7 +150,7 @@ def normed_heads(
     return [query, key, value_heads(to, parts[2], (shape.kv_heads, shape.dim), f"{node.name}.v", value_norm, eps)]
 
 
-def value_heads(to: Lowering, part: Part, shape: tuple[int, int], out: str, normed: bool, eps: Any) -> str:
+def value_heads(to: Lowering, part: Projection, shape: tuple[int, int], out: str, normed: bool, eps: Any) -> str:
     """Values (1, S, K·D) of K heads of D, which in Gemma 4 pass a norm without gain."""
     if normed:
         return head_norm(to, part, np.ones(shape[1], np.float32), shape[0], out, eps)
@@ -160,7 +158,7 @@ def value_heads(to: Lowering, part: Part, shape: tuple[int, int], out: str, norm
     return to.fake_quantize(x, scale, f"{out}.rounded") if scale else x
 
 
-def head_norm(to: Lowering, part: Part, gain: Floats, heads: int, out: str, eps: Any) -> str:
+def head_norm(to: Lowering, part: Projection, gain: Floats, heads: int, out: str, eps: Any) -> str:
     """Heads (1, S, N·D), rounded if they have a scale, and normed."""
     one, dim, (x, scale) = heads == 1, len(gain), part
     x = x if one else to.reshape(x, [1, -1, heads, dim], f"{out}.heads")
@@ -200,7 +198,7 @@ def attend_shared(to: Lowering, node: Node) -> None:
     q, q_gain, *rotary, key, value, scale, window, eps, _, _ = arguments(node)
     caches = attention_scales(to, arguments(node)[-2:])
     kv_heads, dim = cache_sizes(key)
-    shape = Shape(int(q.meta["val"].shape[2]) // dim, kv_heads, dim, scale, window)
+    shape = HeadSizes(int(q.meta["val"].shape[2]) // dim, kv_heads, dim, scale, window)
     query = head_norm(to, part(to, q), query_gain(to.gain(q_gain), caches), shape.heads, f"{node.name}.q", eps)
     # Without presents onnxruntime 1.29 and 1.30 crash; bound to the source's arrays they cost nothing.
     index = next(to.askers)
@@ -217,7 +215,7 @@ def attend_shared(to: Lowering, node: Node) -> None:
     )
 
 
-def no_more(to: Lowering, shape: Shape) -> list[str]:
+def no_more(to: Lowering, shape: HeadSizes) -> list[str]:
     """New keys and values, where all are in the caches already."""
     return [to.constant(np.zeros((1, 0, shape.kv_heads * shape.dim), np.float32))] * 2
 
@@ -228,7 +226,7 @@ def query_attention(
     outputs: list[str],
     rotary: list[str],
     caches: CacheScales | None,
-    shape: Shape,
+    shape: HeadSizes,
 ) -> None:
     positions, cos, sin = rotary
     inputs = [*qkv_past, f"{shape.kind}.last", f"{shape.kind}.total", cos, sin, positions]

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch.fx import Node
 
 from quantize.affine import Quantized
 from runtime.errors import GemmaError
 
+from ..model.arrays import PIECE_ROWS, Array, Bytes, Floats
 from ..model.capture import Graph
 from ..weights.linears import Weights
 from .external_data import ExternalData
@@ -25,7 +25,6 @@ from .read import FROM_ROW
 IR_VERSION, OPSET, MICROSOFT = 10, 21, "com.microsoft"
 ACCURACY = 4  # MatMulNBits: activations are rounded to int8, a block at a time
 PER_ROW_BLOCK = {2: 128, 4: 256, 8: 256}  # one scale a row is repeated for blocks of this: the fastest kernels
-PIECE_ROWS = 8192
 LARGEST = 32 << 20  # bytes of integers of one matmul
 
 ops = torch.ops.gemma_edge
@@ -78,7 +77,7 @@ class Lowering:
         """The name of a node's value, or of a number as a constant."""
         return self.name(argument) if isinstance(argument, Node) else self.constant(np.float32(argument))
 
-    def constant(self, array: NDArray[Any] | np.generic) -> str:
+    def constant(self, array: Array | np.generic) -> str:
         """A small tensor inside the graph; equal ones are one."""
         array = np.asarray(array)
         key = f"{array.dtype}:{array.shape}:{array.tobytes().hex()}"
@@ -102,7 +101,7 @@ class Lowering:
             self.consumed[parameter] = 1
         return parameter
 
-    def gain(self, node: Node) -> NDArray[np.float32]:
+    def gain(self, node: Node) -> Floats:
         """The values of a head norm, for a constant that a fused form builds."""
         parameter = self.names[node]
         self.consumed[parameter] = 1
@@ -218,7 +217,7 @@ class Lowering:
         return self.to_steps_and_back(x, np.array(scales, np.float32), np.zeros(len(scales), np.int8), out, axis=2)
 
     def to_steps_and_back(
-        self, x: str, scale: NDArray[Any] | np.generic, zero: NDArray[Any] | np.generic, out: str, axis: int
+        self, x: str, scale: Array | np.generic, zero: Array | np.generic, out: str, axis: int
     ) -> str:
         parameters = [self.constant(scale), self.constant(zero)]
         self.emit("QuantizeLinear", [x, *parameters], f"{out}.steps", axis=axis)
@@ -281,7 +280,7 @@ def every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
             yield from every_node(attribute.g.node)
 
 
-def blobs(stored: Quantized, width: int) -> Iterator[NDArray[np.uint8]]:
+def blobs(stored: Quantized, width: int) -> Iterator[Bytes]:
     """Packed rows (n, width) uint8 as MatMulNBits reads them: all widths are stored with half added."""
     for start in range(0, stored.rows, PIECE_ROWS):
         piece = np.asarray(stored.packed[start : start + PIECE_ROWS])
@@ -291,7 +290,7 @@ def blobs(stored: Quantized, width: int) -> Iterator[NDArray[np.uint8]]:
         yield np.pad(piece, ((0, 0), (0, width - piece.shape[1])), constant_values=zero)
 
 
-def spread(stored: Quantized, groups: int) -> NDArray[np.float32]:
+def spread(stored: Quantized, groups: int) -> Floats:
     """Scales (rows, groups); one a row is repeated."""
     scales = np.asarray(stored.scales)
     return np.repeat(scales, groups, 1) if scales.shape[1] == 1 else scales

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import TensorProto
 
+from ..model.arrays import Floats
 from .builder import MICROSOFT, Lowering
 
-Floats = NDArray[np.float32]
 LEAST, MOST = 16, 8192  # a call of so many tokens, over so many positions, reads int8 caches as floats
 
 

@@ -12,7 +12,7 @@ from onnx import TensorProto
 from onnx.helper import np_dtype_to_tensor_dtype
 
 PAGE = 4096  # large tensors begin on a page, so that they can be mapped
-SMALL = 64
+SMALL_ALIGNMENT = 64
 
 
 class ExternalData:
@@ -32,7 +32,7 @@ class ExternalData:
     def add(self, name: str, shape: tuple[int, ...], dtype: type, pieces: Iterable[NDArray[np.generic]]) -> str:
         """A tensor of `shape` from pieces along its first dimension."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        self._align(PAGE if size >= PAGE else SMALL)
+        self._align(PAGE if size >= PAGE else SMALL_ALIGNMENT)
         offset, written = self._file.tell(), 0
         for piece in pieces:
             raw: NDArray[np.generic] = np.ascontiguousarray(piece, dtype)

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from ..model.arrays import PIECE_ROWS, Bytes, Floats
 from ..model.config import ActivationScales, GemmaConfig
 
-Floats = NDArray[np.float32]
-PIECE_ROWS = 8192
 FROM_ROW = "@"  # between the name of a table and the first row of a part of it
 
 
@@ -36,9 +34,7 @@ def stored_weights(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, 
         yield names.split("+"), dequantized(packed, scales, size["bits"], size["K"], int(first or 0))
 
 
-def dequantized(
-    packed: NDArray[np.uint8], scales: Floats, bits: int, inputs: int, first: int
-) -> Iterator[tuple[int, Floats]]:
+def dequantized(packed: Bytes, scales: Floats, bits: int, inputs: int, first: int) -> Iterator[tuple[int, Floats]]:
     """MatMulNBits' own rule: unsigned, low bits first, an implicit zero point of half the range.
 
     `first` is the number of the first row.
@@ -61,7 +57,7 @@ def mapped(path: Path, tensor: onnx.TensorProto, dtype: type) -> np.memmap:
 def stored_scales(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
     """For each linear, by its label: the static scales that a pair of rounding before and behind it has."""
     graph = onnx.load(path, load_external_data=False).graph
-    neighbours = Neighbours(graph)
+    neighbours = OnnxNeighbours(graph)
     for node in graph.node:
         if node.op_type in ("MatMulNBits", "FusedMatMul"):
             names = node.input[1].removesuffix(".packed").partition(FROM_ROW)[0].split("+")
@@ -81,7 +77,7 @@ def heads_of(label: str, config: GemmaConfig) -> int:
     return layer.heads if linear == "q_proj" else layer.kv_heads
 
 
-class Neighbours:
+class OnnxNeighbours:
     """Which node makes a value, and which read it."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:

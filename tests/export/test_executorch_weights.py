@@ -14,7 +14,7 @@ from export.to_executorch.containers import contained  # noqa: E402
 from export.to_executorch.linears import contained_linear  # noqa: E402
 from export.to_executorch.methods import Method  # noqa: E402
 from export.to_executorch.program import write_program  # noqa: E402
-from export.to_executorch.xnnpack_graph import Builder, Value  # noqa: E402
+from export.to_executorch.xnnpack_graph import Builder, XnnValue  # noqa: E402
 from quantize.affine import Quantized, quantize  # noqa: E402
 from quantize.pack import pack, unpack  # noqa: E402
 from quantize.scheme import Scheme  # noqa: E402
@@ -58,7 +58,7 @@ def test_a_container_stands_for_what_was_decided(scheme, inputs, tmp_path):
 @pytest.mark.parametrize("scheme", [Scheme(4, 32), Scheme(8, 32), Scheme(2), Scheme(8)], ids=str)
 def test_a_container_multiplies_as_its_values_do(scheme, tmp_path):
     stored = random_quantized(scheme, 128)
-    linear, to, given = contained_linear("w", contained(stored, "w", tmp_path)), Builder(), Value((1, 5, 128))
+    linear, to, given = contained_linear("w", contained(stored, "w", tmp_path)), Builder(), XnnValue((1, 5, 128))
     method = Method("multiply", {"x": given}, to.steps, [linear.multiplied(to, given)])
     write_program([method], {}, tmp_path / "x.pte")
     x = torch.randn(1, 5, 128, generator=torch.Generator().manual_seed(0))

@@ -15,7 +15,7 @@ from coremltools.proto import Model_pb2
 
 from export.to_coreml.evaluator import Program
 from export.to_coreml.operators import Translation
-from export.to_coreml.program import FunctionBuilder, Stored, Value
+from export.to_coreml.program import BlobTensor, FunctionBuilder, MilValue
 from export.to_coreml.weight_bin import WeightWriter
 from runtime.errors import GemmaError
 
@@ -26,7 +26,7 @@ X = np.random.default_rng(0).standard_normal((1, 2, 16)).astype(np.float32)
 def saved(tmp_path) -> Callable[..., Path]:
     """`saved(build)`: a program of one function `main`, whose input x (1, 2, 16) `build` makes into outputs."""
 
-    def save(build: Callable[[FunctionBuilder, Value, WeightWriter], list[Value]]) -> Path:
+    def save(build: Callable[[FunctionBuilder, MilValue, WeightWriter], list[MilValue]]) -> Path:
         (tmp_path / "weights").mkdir(exist_ok=True)
         to = FunctionBuilder()
         with WeightWriter(tmp_path / "weights" / "weight.bin") as writer:
@@ -46,7 +46,7 @@ def run(path: Path, precision: str = "float32", states: dict[str, np.ndarray] | 
     return found
 
 
-def normed(to: FunctionBuilder, x: Value, writer: WeightWriter) -> list[Value]:
+def normed(to: FunctionBuilder, x: MilValue, writer: WeightWriter) -> list[MilValue]:
     """Gemma's norm of large values that are float16."""
     large = to.both("mul", x, to.number(3000.0))
     small = to.cast(to.cast(large, "float16"), "float32")
@@ -90,13 +90,13 @@ def test_a_linear_multiplies_by_integers_and_scales(saved, bits, dtype):
     packed = (fields << (np.arange(8 // bits, dtype=np.uint8) * bits)).sum(-1).astype(np.uint8)
 
     def build(to, x, writer):
-        data = Stored(writer.write(dtype, (6, 16), [packed]), dtype, (6, 16))
+        data = BlobTensor(writer.write(dtype, (6, 16), [packed]), dtype, (6, 16))
         factors = scales[..., None, None] * np.arange(-2, 2, dtype=np.float16)[:, None] if bits == 2 else scales
-        stored = Stored(writer.write("float16", factors.shape, [factors]), "float16", factors.shape)
+        stored = BlobTensor(writer.write("float16", factors.shape, [factors]), "float16", factors.shape)
         kind = "constexpr_lut_to_dense" if bits == 2 else "constexpr_blockwise_shift_scale"
         names = ("indices", "lut") if bits == 2 else ("data", "scale")
         weight = to.emit(kind, dict(zip(names, (data, stored), strict=True)), "float16", (6, 16))
-        zeros = Stored(writer.write("float16", (6,), [np.zeros(6, np.float16)]), "float16", (6,))
+        zeros = BlobTensor(writer.write("float16", (6,), [np.zeros(6, np.float16)]), "float16", (6,))
         arguments = {"x": to.cast(x, "float16"), "weight": weight, "bias": to.stored(zeros, "zeros")}
         return [to.cast(to.emit("linear", arguments, "float16", (1, 2, 6)), "float32")]
 
@@ -137,7 +137,7 @@ def odd_argument(to, x, writer):
 
 
 def too_early(to, x, writer):
-    return [to.emit("tanh", {"x": Value("later", "float32", X.shape)}, "float32", X.shape)]
+    return [to.emit("tanh", {"x": MilValue("later", "float32", X.shape)}, "float32", X.shape)]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from export.synth.shapes import named_shape
 from export.synth.write import synthesize
 from export.targets import load_target
 from export.to_onnx import lower as to_onnx
-from export.to_onnx.read import Neighbours
+from export.to_onnx.read import OnnxNeighbours
 from quantize.recipe import RECIPES, RELEASED
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.parity import Reports
@@ -64,7 +64,7 @@ def rescaled(change, target="onnx"):
 
 def pairs(graph: onnx.GraphProto, *, before: bool) -> list[tuple[onnx.NodeProto, onnx.NodeProto]]:
     """Those before linears, or those behind."""
-    neighbours, node_pairs = Neighbours(graph), []
+    neighbours, node_pairs = OnnxNeighbours(graph), []
     matmuls = {node.input[0] for node in graph.node if node.op_type == "MatMulNBits"}
     for node in graph.node:
         if node.op_type == "QuantizeLinear" and not node.output[0].startswith("present."):

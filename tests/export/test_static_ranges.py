@@ -26,7 +26,7 @@ from export.reference import FloatSource, hidden_states, logits
 from export.targets import runners
 from export.to_onnx import builder as onnx_lowering
 from export.to_onnx.exact import open_exact
-from export.to_onnx.read import Neighbours, stored_scales
+from export.to_onnx.read import OnnxNeighbours, stored_scales
 from quantize.recipe import RECIPES, RELEASED
 from quantize.scheme import FLOAT
 from runtime.bundle.bundle import Bundle, seal, sha256
@@ -202,7 +202,7 @@ def described(path: Path):
 
 def rounded_of_first_layer(graph: onnx.GraphProto) -> dict[tuple[str, ...], str]:
     """The value behind the rounding of each matmul of layer 0, by the linears of that."""
-    neighbours, rounded_outputs = Neighbours(graph), {}
+    neighbours, rounded_outputs = OnnxNeighbours(graph), {}
     for node in graph.node:
         if node.op_type == "MatMulNBits" and node.input[1].startswith("layers.0."):
             linears = tuple(name.removesuffix(".weight") for name in node.input[1].removesuffix(".packed").split("+"))

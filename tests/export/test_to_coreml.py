@@ -20,7 +20,7 @@ from export.prove.runs import ProofSettings
 from export.request import ExportSettings
 from export.targets import load_targets
 from export.to_coreml import lower as to_coreml
-from export.to_coreml.program import FunctionBuilder, Stored
+from export.to_coreml.program import BlobTensor, FunctionBuilder
 from export.weights.linears import Weights
 from quantize.recipe import RECIPES
 from quantize.scheme import Scheme
@@ -131,7 +131,7 @@ def test_a_linear_whose_weight_is_not_stored_is_refused():
     to = FunctionBuilder()
     x = to.input("x", "float32", (1, 2))
     weight = to.constant(np.ones((2, 2), np.float32))
-    bias = to.stored(Stored(64, "float32", (2,)), "zeros")
+    bias = to.stored(BlobTensor(64, "float32", (2,)), "zeros")
     out = to.emit("linear", {"x": x, "weight": weight, "bias": bias}, "float32", (1, 2))
     with pytest.raises(GemmaError, match="its weight is not stored"):
         to_coreml.census(mil.Program(functions={"main": to.function([out])}))
