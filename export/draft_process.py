@@ -94,7 +94,7 @@ def received(receiver: connection.Connection) -> Any:
 def work(
     sender: connection.Connection, request: Request, place: Workplace, destination: Path, scripts: Sequence[Script]
 ) -> None:
-    """In the other process: answer with a draft, or with what went wrong."""
+    """Run in the other process, and answer with a draft, or with what went wrong."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     return_blocks_early()
     try:

@@ -33,6 +33,7 @@ from .choose_recipe import suited
 from .language.conversation_forms import check_turn_end, print_endless, rendered_forms
 from .language.side_files import SideFiles, read_side_files
 from .language.vocabulary import write_vocabulary
+from .model.arrays import Ids
 from .model.capture import capture
 from .model.config import GemmaConfig
 from .model.tensors import needed, part
@@ -51,7 +52,6 @@ from .weights.plan import StoragePlan, storage_plan, values
 from .weights.row_files import write_row_files
 
 PASSAGE = Path(__file__).with_name("passage.txt")
-Ids = NDArray[np.int64]
 
 
 def export_bundle(
@@ -146,7 +146,7 @@ class LanguageFiles:
 
 
 @dataclass(frozen=True)
-class StoredWeights:
+class WeightFiles:
     """The weights of a draft: those of the graph, the tables beside it, what rounding cost, and how it was chosen."""
 
     weights: Weights
@@ -157,7 +157,7 @@ class StoredWeights:
 
 
 def drafted(prepared: Prepared, place: Workplace, store: Store | None) -> tuple[Draft, QuantizedSources]:
-    """All of a bundle but the proof of what its artifacts answer, in `place`; and where references take values from.
+    """Make all of a bundle but the proof of what its artifacts answer; and say where references take values from.
 
     Raises GemmaError before the long part for scripts that the artifacts could not be asked.
     """
@@ -252,18 +252,18 @@ def duration(seconds: float) -> str:
 
 def store_weights(
     prepared: Prepared, place: Workplace, units: Path, calibrated: Calibrated | None, calibration: m.Calibration
-) -> StoredWeights:
+) -> WeightFiles:
     """Write the weights of the graph to `units`, where calibrated ones are already, and the row files."""
     checkpoint, plan = prepared.checkpoint, prepared.plan
     with Progress("quantizing", values(plan.weights)) as progress:
         weights, losses = quantize_weights(checkpoint, plan, units, progress.advance, calibrated)
     with Progress("writing rows", values(plan.tables)) as progress:
         tables, row_losses = write_row_files(checkpoint, plan, place.bundle, progress.advance)
-    return StoredWeights(weights, tables, losses | row_losses, calibrated, calibration)
+    return WeightFiles(weights, tables, losses | row_losses, calibrated, calibration)
 
 
 def with_cache_scales(
-    prepared: Prepared, model: FloatSource, stored: StoredWeights
+    prepared: Prepared, model: FloatSource, stored: WeightFiles
 ) -> tuple[NDArray[np.float32], GemmaConfig, Weights]:
     """Read the text with the float model: its hidden states, and the scales of caches that hold integers.
 
@@ -309,7 +309,7 @@ def manifest_of(
     prepared: Prepared,
     config: GemmaConfig,
     files: LanguageFiles,
-    stored: StoredWeights,
+    stored: WeightFiles,
     artifacts: dict[str, m.Artifact],
 ) -> m.Manifest:
     checkpoint, side = prepared.checkpoint, prepared.side

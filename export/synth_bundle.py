@@ -60,7 +60,7 @@ def generated(shape: NamedShape) -> Iterator[Checkpoint]:
 
 
 def fingerprint(shape: NamedShape, recipe: Recipe) -> str:
-    """Of all that a bundle depends on, the exporter's own code among it."""
+    """A hash of all that a bundle depends on, the exporter's own code among it."""
     digest = hashlib.sha256(f"{version('gemma-edge')} {recipe!r} {SEED}".encode() + shape.config_bytes())
     home = Path(__file__).parent.parent
     for path in sorted(path for room in ROOMS for path in (home / room).rglob("*.py")):

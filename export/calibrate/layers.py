@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from quantize.affine import Floats, Loss, Quantized, quantize
@@ -20,6 +19,7 @@ from quantize.recipe import Recipe
 from quantize.refine import refine
 from quantize.scheme import Scales, Scheme
 
+from ..model.arrays import Ids
 from ..model.config import GemmaConfig, LayerConfig
 from ..model.decoder import KV, Layer, Linear, rounded
 from ..reference import FloatSource, embedded, final_norm, load_layer, per_layer_inputs, rotary_tables
@@ -28,7 +28,6 @@ from ..weights.plan import StoragePlan, StoredTensor
 from .folding import INPUTS, fold_layer, folds_values, one_a_key_head
 from .store import Store
 
-Ids = NDArray[np.int64]
 ACTIVATIONS = 16 << 20  # bytes of the widest activation of a part of the text; larger ones cost fresh pages
 BANDS = 8  # of rows of a symmetric matrix; below the diagonal nothing is computed
 
@@ -96,15 +95,15 @@ def begin(source: FloatSource, ids: Ids, store: Store) -> None:
         slices = np.lib.format.open_memmap(path, "w+", np.float32, (len(config.layers), *ids.shape, dim))  # type: ignore[no-untyped-call]
         inputs = per_layer_inputs(source)
         for part in parts(config, ids):
-            for index, one in enumerate(inputs(ids[part], embedded(source, ids[part]))):
-                slices[index, part] = one.numpy()
+            for index, inputs_of_layer in enumerate(inputs(ids[part], embedded(source, ids[part]))):
+                slices[index, part] = inputs_of_layer.numpy()
         slices.flush()
     store.save("hidden.0", embedded(source, ids).numpy())
 
 
 def parts(config: GemmaConfig, ids: Ids) -> Iterator[slice]:
     """Sequences that go through a layer together."""
-    widest = max(max(one.intermediate, one.heads * ids.shape[1]) for one in config.layers)
+    widest = max(max(layer.intermediate, layer.heads * ids.shape[1]) for layer in config.layers)
     step = max(1, ACTIVATIONS // (4 * widest * ids.shape[1]))
     return (slice(start, min(start + step, len(ids))) for start in range(0, len(ids), step))
 
@@ -124,7 +123,7 @@ def observe(
         out, kv = module(torch.from_numpy(before[part].copy()), per_layer, positions, rope, kv, (None, None))
         after[part] = out.numpy()
         presents.append(kv)
-    if any(one.source == layer.index != one.index for one in config.layers):
+    if any(reader.source == layer.index != reader.index for reader in config.layers):
         for name, arrays in zip(("key", "value"), zip(*presents, strict=True), strict=True):
             store.save(f"{name}.{layer.index}", torch.cat(arrays).numpy())
     store.save(f"hidden.{layer.index + 1}", after)
@@ -136,9 +135,9 @@ def watched(module: Layer, name: str, outer: bool) -> Inputs:
     linear = module.get_submodule(INPUTS[name][0])
     assert isinstance(linear, Linear)
     width = linear.weight.shape[1]
-    found = Inputs(torch.zeros((width, width) if outer else width))
-    linear.register_forward_pre_hook(lambda _, arguments: found.see(rounded(arguments[0], linear.scales.input)))
-    return found
+    inputs = Inputs(torch.zeros((width, width) if outer else width))
+    linear.register_forward_pre_hook(lambda _, arguments: inputs.see(rounded(arguments[0], linear.scales.input)))
+    return inputs
 
 
 def past(layer: LayerConfig, part: slice, store: Store) -> KV:
@@ -215,11 +214,11 @@ def quantize_input(
         edges = np.cumsum([0, *(len(matrices[name]) for name in names)])
         matrix = np.concatenate([matrices.pop(name) for name in names])
         own = shared if scheme in gptq else None
-        made, losses[str(scheme)] = fit(matrix, scheme, weights[names[0]].scales, moments, own)
+        quantized, losses[str(scheme)] = fit(matrix, scheme, weights[names[0]].scales, moments, own)
         if own:
-            made, losses[str(scheme)] = refine(matrix, made, own.hessian)
+            quantized, losses[str(scheme)] = refine(matrix, quantized, own.hessian)
         for name, start, stop in zip(names, edges, edges[1:], strict=False):
-            save(made.part(start, stop), str(store.units / name))
+            save(quantized.part(start, stop), str(store.units / name))
     return losses
 
 
@@ -241,9 +240,9 @@ def mirrored(upper: Tensor) -> Tensor:
     return upper
 
 
-def save(made: Quantized, path: str) -> None:
-    np.save(f"{path}.packed.npy", made.packed)
-    np.save(f"{path}.scales.npy", made.scales)
+def save(quantized: Quantized, path: str) -> None:
+    np.save(f"{path}.packed.npy", quantized.packed)
+    np.save(f"{path}.scales.npy", quantized.scales)
 
 
 def layer_parameters(config: GemmaConfig) -> tuple[str, ...]:
@@ -258,8 +257,8 @@ def head_rounding(source: FloatSource, recipe: Recipe, head: StoredTensor, store
     width, scheme = source.config.hidden, head.scheme
     hidden, norm = store.load(f"hidden.{len(source.config.layers)}"), final_norm(source)
     seen = Inputs(torch.zeros((width, width) if recipe.gptq else width))
-    for one in hidden:
-        seen.see(norm(torch.from_numpy(one.copy())))
+    for sequence in hidden:
+        seen.see(norm(torch.from_numpy(sequence.copy())))
     moments = seen.moments
     shared = factor(folded(seen, None)) if spread_errors(recipe, scheme) else None
     return lambda rows: fit(rows, scheme, head.scales, moments, shared)
@@ -268,12 +267,12 @@ def head_rounding(source: FloatSource, recipe: Recipe, head: StoredTensor, store
 def fit(
     matrix: Floats, scheme: Scheme, scales: Scales, moments: Floats | None, shared: Factor | None
 ) -> tuple[Quantized, Loss]:
-    made, loss = quantize(matrix, scheme, scales, moments)
-    return round_in_order(matrix, made, shared) if shared else (made, loss)
+    quantized, loss = quantize(matrix, scheme, scales, moments)
+    return round_in_order(matrix, quantized, shared) if shared else (quantized, loss)
 
 
 def spread_errors(recipe: Recipe, scheme: Scheme) -> bool:
-    """At 8 bits there is little to spread."""
+    """Whether GPTQ spreads errors: at 8 bits there is little to spread."""
     return recipe.gptq and 0 < scheme.bits < 8
 
 

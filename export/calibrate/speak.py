@@ -12,18 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from runtime.language.tokenizer import Message, Tokenizer
 
+from ..model.arrays import Ids
 from ..model.config import LayerConfig
 from ..model.decoder import KV, Layer
 from ..reference import FloatSource, embedded, final_norm, per_layer_inputs, rotary_tables
 from .amounts import TextAmounts
 from .draw import draw
 
-Ids = NDArray[np.int64]
 USER, MODEL = "\ue000", "\ue001"  # stand for what is to be written: of no vocabulary
 
 

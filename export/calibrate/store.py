@@ -11,15 +11,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.errors import GateMissed
 
 if TYPE_CHECKING:
     from quantize.affine import Loss
-
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
 
 
 class CalibrationKey(msgspec.Struct, frozen=True):

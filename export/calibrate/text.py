@@ -8,17 +8,16 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quantize.recipe import Recipe
 from runtime.errors import GemmaError
 from runtime.language.tokenizer import Tokenizer
 
+from ..model.arrays import Ids
 from ..reference import FloatSource
 from .amounts import TextAmounts
 from .speak import turn_texts, write
 
-Ids = NDArray[np.int64]
 SEED = 0
 
 
@@ -75,7 +74,7 @@ def read(path: Path, tokenizer: Tokenizer) -> list[int]:
 
 
 def windows_of(ids: list[int], bos: int, wanted: int, length: int, path: Path) -> Ids:
-    """At most `wanted` windows, spread evenly over the text, each beginning with BOS."""
+    """Cut at most `wanted` windows, spread evenly over the text, each beginning with BOS."""
     count = len(ids) // length
     if not count:
         raise GemmaError(f"{path}: {len(ids)} tokens, less than one window of {length}", "give a longer text, or auto")

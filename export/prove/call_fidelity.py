@@ -56,7 +56,7 @@ def batches(answers: Sequence[Answer], tokens: int = TOKENS) -> Iterator[list[An
 
 
 def choices(source: FloatSource, answers: Sequence[Answer]) -> Iterator[list[int]]:
-    """For each answer the tokens that the float model would have said in their places, and what comes behind it."""
+    """The tokens that the float model would have said in place of each answer, and what comes behind it."""
     ids = np.zeros((len(answers), max(answer.length for answer in answers)), np.int64)
     for row, answer in zip(ids, answers, strict=True):
         row[: answer.length] = [*answer.prompt, *answer.said]  # what stands behind changes nothing before it

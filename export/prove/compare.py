@@ -20,9 +20,9 @@ from runtime.engine.chunk import CHUNK
 from runtime.engine.contract import Reads
 from runtime.measure.golden import Goldens, record
 
+from ..model.arrays import Floats
 from .runs import STEPS, first_compared, overlapping
 
-Floats = NDArray[np.float32]
 GOLDEN_PROMPTS, GOLDEN_STEPS = (1, 12, 40), 12
 LEAST = 0.1  # of the positions: those before the first step that went the other way are among them
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from runtime.bundle.bundle import Bundle
 from runtime.errors import GemmaError
@@ -19,17 +18,16 @@ from runtime.measure.perplexity import Windows, nats, perplexity
 from runtime.progress import Progress
 
 from ..checkpoint.checkpoint import Checkpoint
+from ..model.arrays import Doubles, Floats
 from ..reference import FloatSource, Source, hidden_states, logits
 from .compare import kl, log_softmax
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 LIKELY = 64  # tokens that total variation looks at
 BINS = 16  # parts of the scored half of a window
 
 
 @dataclass(frozen=True)
-class Pieces:
+class PieceSizes:
     """How much is in memory at once; the figures do not depend on it.
 
     tokens: that the float model reads before the next pass over its layers
@@ -42,10 +40,10 @@ class Pieces:
     rows: int = 16
 
 
-IN_PIECES = Pieces()
+IN_PIECES = PieceSizes()
 
 
-def read(source: str, bundles: list[Bundle], windows: Windows, threads: int, pieces: Pieces = IN_PIECES) -> Reading:
+def read(source: str, bundles: list[Bundle], windows: Windows, threads: int, pieces: PieceSizes = IN_PIECES) -> Reading:
     """Read windows with a checkpoint in float32.
 
     Raises GemmaError if it is not a sound checkpoint, or the bundles are not of its shape.
@@ -92,7 +90,7 @@ class Reading:
     source: Source
     windows: Windows
     hidden: Floats
-    pieces: Pieces = IN_PIECES
+    pieces: PieceSizes = IN_PIECES
 
     def meter(self) -> Meter:
         """An empty meter for the logits of one artifact."""

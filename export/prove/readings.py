@@ -17,10 +17,11 @@ from runtime.engine.contract import open_head, open_tables
 from runtime.engine.head import Head
 from runtime.machine.resident_memory import trim_heap
 
+from ..model.arrays import Floats
 from ..model.config import GemmaConfig
 from ..reference import FloatSource, QuantizedSource, Source, hidden_states, hidden_states_twice, logits
 from ..weights.linears import Weights
-from .compare import Floats, ReferenceLogits, Tally
+from .compare import ReferenceLogits, Tally
 from .runs import FLOAT, ProofSettings, Reference, compared_spans, is_large, merged, prompt_lengths, runs
 
 NOISY = 32  # tokens of a large model that are read in float64, too

@@ -66,7 +66,7 @@ class Run:
 
 
 def runs(manifest: Manifest) -> list[Run]:
-    """All ways to run all artifacts; those that cost too much for a large model are left out."""
+    """Every way to run every artifact; those that cost too much for a large model are left out."""
     every = (Run(target, runner) for target in in_order(manifest.artifacts) for runner in runners(target))
     return [run for run in every if not (is_large(manifest) and run.runner.small)]
 

@@ -61,7 +61,7 @@ class Weights(Mapping[str, "Quantized | Floats"]):
         return gathered(self.read_rows(parameter, piece_rows(stored.inputs)), (stored.rows, stored.inputs))
 
     def read_rows(self, parameter: str, step: int) -> Iterator[Floats]:
-        """As `floats`, in pieces of rows."""
+        """The values of `floats`, in pieces of up to `step` rows."""
         stored = self[parameter]
         if not isinstance(stored, Quantized):
             yield from (np.asarray(stored[i : i + step]) for i in range(0, len(stored), step))

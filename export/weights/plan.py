@@ -14,8 +14,9 @@ from quantize.recipe import Recipe
 from quantize.scheme import FLOAT, Scales, Scheme
 from runtime.errors import GemmaError
 
+from ..model.arrays import Shape
 from ..model.config import GemmaConfig
-from ..model.tensors import HEAD, TABLE, Shape, needed
+from ..model.tensors import HEAD, TABLE, needed
 
 if TYPE_CHECKING:
     from ..checkpoint.checkpoint import Checkpoint
