@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from quantize.recipe import DEFAULT, RECIPES
+from runtime.bundle.kv_bytes import bytes_by_context
 
 from .checkpoint.checkpoint import Checkpoint
 from .choose_recipe import suited
@@ -84,12 +85,6 @@ def sizes(checkpoint: Checkpoint, plan: StoragePlan) -> dict[str, int]:
 
 def cache_bytes(config: GemmaConfig) -> dict[str, int]:
     """Bytes of the default recipe's keys and values at some lengths; sliding layers hold their window."""
-    width = RECIPES[DEFAULT].cache.packed_bytes(1) or 4
-    own = [layer for layer in config.layers if layer.owns_kv]
-    return {
-        str(n): sum(
-            2 * width * layer.kv_heads * layer.head_dim * (min(n, config.window) if layer.kind == "sliding" else n)
-            for layer in own
-        )
-        for n in sorted({min(n, config.context) for n in (1024, 8192, 32768, config.context)})
-    }
+    dtype = "float32" if RECIPES[DEFAULT].cache.is_float else "int8"
+    layers = [(layer, dtype) for layer in config.layers if layer.owns_kv]
+    return bytes_by_context(layers, config.window, config.context)

@@ -7,22 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.contract import Reads
+from runtime.engine.contract import Engine
 from runtime.engine.engine import open_engine
-from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
+from runtime.needs import needs
 
 Lower = Callable[..., Any]
-EXTRAS = {
-    "coremltools": "coreml",
-    "executorch": "executorch",
-    "torchao": "executorch",
-}  # by package; the others come with `export`
+EXTRAS = {"coreml": "coreml", "executorch": "executorch"}  # by target; each brings those of `export` too
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class Runner:
     """
 
     name: str
-    open: Callable[[Bundle], Reads]
+    open: Callable[[Bundle], Engine]
     exact: bool = False
     half: bool = False
     slow: bool = False
@@ -74,28 +69,21 @@ def load_reader(name: str) -> Any:
 def runners(name: str) -> list[Runner]:
     """The ways to run an artifact; goldens are what the last one answers."""
     if name == "coreml":
-        decoder = load(name, "engine").CoreMLEngine
+        decoder = load(name, "engine").CoreMLEngine.open
         return [
             Runner("coreml float32", partial(decoder, precision="float32"), exact=True, slow=True),
             Runner("coreml float16", partial(decoder, precision="float16"), half=True, slow=True),
         ]
     if name == "onnx":
         exact = load(name, "exact").open_exact
-        return [Runner("onnx exact", exact, exact=True, small=True), Runner(name, OnnxEngine)]
+        return [Runner("onnx exact", exact, exact=True, small=True), Runner(name, partial(open_engine, name))]
     return [Runner(name, partial(open_engine, name))]
 
 
 def load(name: str, module: str) -> Any:
     """Raises GemmaError if a package that a target needs is missing."""
-    try:
-        with quiet():
-            return import_module(f".to_{name}.{module}", __package__)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        extra = EXTRAS.get(package, "export")
-        raise GemmaError(
-            f"target {name} needs the package {package}, which is not installed", f"pip install 'gemma-edge[{extra}]'"
-        ) from error
+    with quiet():
+        return needs(f"export.to_{name}.{module}", EXTRAS.get(name, "export"), f"target {name}")
 
 
 @contextmanager

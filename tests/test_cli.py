@@ -18,7 +18,7 @@ from runtime.bundle.bundle import describe, read_manifest, seal
 from runtime.cli import main as cli
 from runtime.language.tokenizer import Tokenizer
 from runtime.measure.golden import Goldens
-from runtime.session.session import Session
+from runtime.session.model import Model
 
 RUN_KEYS = ["prompt_ids", "ids", "text", "stop", "prefill_tok_s", "decode_tok_s", "ttft_s"]
 BENCH_KEYS = {"prefill_tok_s", "decode_tok_s", "ttft_s", "load_s", "peak_rss_bytes", "settings"}
@@ -86,14 +86,6 @@ def test_version_is_the_distributions(gemma_edge):
     assert gemma_edge("--version") == (0, f"gemma-edge {version('gemma-edge')}\n", "")
 
 
-def test_a_missing_extra_is_named(gemma_edge, monkeypatch):
-    def missing(name):
-        raise ModuleNotFoundError(name="torch")
-
-    monkeypatch.setattr(cli, "import_module", missing)
-    refused(gemma_edge("export", "x"), "torch", "pip install 'gemma-edge[export]'")
-
-
 def test_interrupted_is_130(gemma_edge, monkeypatch):
     def interrupt(words):
         raise KeyboardInterrupt
@@ -118,7 +110,7 @@ def test_run_json_has_the_promised_keys(answer, folder):
     found = answer("hello", "--max-new-tokens", 6, "--temperature", 0)
     assert list(found) == RUN_KEYS
     assert (len(found["ids"]), found["stop"]) == (6, "length")
-    assert found["text"] == Session.open(Path(folder)).tokenizer.decode(found["ids"])
+    assert found["text"] == Model.open(Path(folder)).session().tokenizer.decode(found["ids"])
     assert min(found["prefill_tok_s"], found["decode_tok_s"], found["ttft_s"]) > 0
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle.parity import Parity, Report
 from runtime.engine.chunk import CHUNK
-from runtime.engine.contract import Reads
+from runtime.engine.contract import Engine
 from runtime.measure.golden import Goldens, record
 
 from ..model.arrays import Floats
@@ -107,14 +107,14 @@ class Reader:
     states: of the caches after whole calls, by their position: longer prompts begin with the same tokens
     """
 
-    engine: Reads
+    engine: Engine
     ids: NDArray[np.int64]
     rows: int
     states: dict[int, Any]
     chunk: int = CHUNK
 
     @classmethod
-    def at_the_beginning(cls, engine: Reads, ids: NDArray[np.int64], rows: int, chunk: int = CHUNK) -> Reader:
+    def at_the_beginning(cls, engine: Engine, ids: NDArray[np.int64], rows: int, chunk: int = CHUNK) -> Reader:
         return cls(engine, ids, rows, {0: engine.save()}, chunk)
 
     def logits(self, prompt: int) -> Floats:
@@ -163,7 +163,7 @@ def compare_group(
         del logits  # before there are the next
 
 
-def goldens(engine: Reads, ids: NDArray[np.int64], report: Report) -> Goldens:
+def goldens(engine: Engine, ids: NDArray[np.int64], report: Report) -> Goldens:
     """Record what the artifact answers, with the tolerance that its own rounding asks for."""
     values = report.against["quantized"]
     prompts = [record(engine, ids[:length].tolist(), GOLDEN_STEPS) for length in GOLDEN_PROMPTS]

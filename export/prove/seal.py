@@ -15,12 +15,12 @@ from quantize.recipe import Recipe
 from runtime.bundle.bundle import Bundle, describe, seal
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.parity import AcceptedLoss, CallReport, Rehearsal, Report, Reports
-from runtime.engine.contract import Reads
-from runtime.engine.executorch import ExecutorchEngine
-from runtime.engine.onnx import OnnxEngine
+from runtime.engine.contract import Engine
+from runtime.engine.engine import ENGINES
 from runtime.language.tokenizer import Tokenizer
 from runtime.machine.resident_memory import peak_rss, trim_heap
 from runtime.progress import Progress
+from runtime.session.model import Model
 from runtime.session.session import Session
 
 from ..model.config import GemmaConfig
@@ -69,7 +69,7 @@ class Proof:
     def bundle(self) -> Bundle:
         return unsealed(self.draft.manifest, self.folder)
 
-    def report(self, run: Run, engine: Reads, progress: Callable[[float], None]) -> tuple[Report, list[str]]:
+    def report(self, run: Run, engine: Engine, progress: Callable[[float], None]) -> tuple[Report, list[str]]:
         """Compare one way to run an artifact, and judge it; the losses that are accepted."""
         draft, runner = self.draft, run.runner
         reference = run.reference(draft.manifest, draft.config.cache_bits)
@@ -86,12 +86,12 @@ class Proof:
             report = msgspec.structs.replace(report, greedy=greedy)
         return report, judge(report, self.terms, exact=runner.exact, half=runner.half, limit=limit)
 
-    def ask(self, engine: Reads, report: Report) -> tuple[Rehearsal | None, list[Answer]]:
+    def ask(self, run: Run, engine: Engine, report: Report) -> tuple[Rehearsal | None, list[Answer]]:
         """Write golden answers; where this computer runs whole sessions, rehearse one and answer the scripts."""
         (self.folder / "golden.json").write_bytes(pretty(goldens(engine, self.draft.ids, report)))
-        if not isinstance(engine, OnnxEngine | ExecutorchEngine):
+        if run.target not in ENGINES:
             return None, []
-        session = Session(self.bundle, decoder=engine)
+        session = Session(Model(self.bundle, weights=engine.weights), engine)
         return rehearse(session), list(answered(session, self.scripts))
 
     def calls(self, answers: Sequence[Answer]) -> CallReport | None:
@@ -137,7 +137,7 @@ def prove(
             reports.append(report)
             missed += losses
             if run == golden:
-                rehearsal, answers = proof.ask(engine, report)
+                rehearsal, answers = proof.ask(run, engine, report)
             del engine  # before the next is opened
     loss = AcceptedLoss(accepted_by=terms.accepted_by, missed=missed) if missed else None
     sealed = Reports(reports, rehearsal, proof.calls(answers), loss)

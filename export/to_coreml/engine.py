@@ -1,14 +1,18 @@
-"""A bundle's Core ML artifact run in numpy, with the surface of runtime.decoder: what verify and goldens read."""
+"""A bundle's Core ML artifact run in numpy, with the contract of runtime/engine: what verify and goldens read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.contract import Step, open_head, open_tables
+from runtime.bundle.manifest import Manifest
+from runtime.engine.cache import KVCache, Rows
+from runtime.engine.contract import Cancelled, Step, open_head, open_tables
+from runtime.engine.memory_plan import Plan
 from runtime.engine.rotary import rotary_table
 from runtime.errors import GemmaError
 
@@ -27,15 +31,30 @@ class CoreMLState:
     states: States
 
 
-class CoreMLEngine:
-    """Feeds a bundle's Core ML artifact.  `position` tokens are in the states."""
+class CoreMLWeights:
+    """A bundle's Core ML artifact as numpy runs it, its row files and its head: what all conversations share."""
 
-    def __init__(self, bundle: Bundle, precision: Precision = "float32") -> None:
-        """Raises GemmaError if the bundle has no Core ML artifact, or it can not be read."""
+    threads = 1
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int = 0,
+        beside: Callable[[], object] = lambda: None,
+        *,
+        precision: Precision = "float32",
+    ) -> None:
+        """numpy takes the threads that it takes.
+
+        Raises GemmaError if the bundle has no Core ML artifact, or it can not be read.
+        """
         artifact = bundle.manifest.artifacts.get("coreml")
         if artifact is None:
-            made = ", ".join(bundle.manifest.artifacts) or "nothing"
-            raise GemmaError(f"{bundle.folder}: no Core ML artifact, only {made}", "export it again with --to coreml")
+            artifacts = ", ".join(bundle.manifest.artifacts) or "nothing"
+            raise GemmaError(
+                f"{bundle.folder}: no Core ML artifact, only {artifacts}", "export it again with --to coreml"
+            )
+        beside()
         self.model = bundle.manifest.model
         self.tables = open_tables(bundle)
         self.head = open_head(bundle, self.tables)
@@ -43,8 +62,57 @@ class CoreMLEngine:
         self.rows = {state.name.split("_")[0]: int(state.shape[2]) for state in artifact.states}
         self.context = min(self.model.context, self.rows.get("full", self.model.context))
         self.program = Program.open(bundle.path(artifact.file), precision)
+
+    @staticmethod
+    def planned(manifest: Manifest, context: int, *, text: bool = False) -> Plan | None:
+        """None: what Core ML takes is not known here."""
+        return None
+
+    def engine(self) -> CoreMLEngine:
+        """One conversation's states over these weights."""
+        return CoreMLEngine(self)
+
+    def close(self) -> None:
+        """Close the row files."""
+        for table in self.tables.values():
+            table.close()
+
+
+class CoreMLEngine:
+    """One conversation over a bundle's Core ML artifact.  `position` tokens are in the states."""
+
+    def __init__(self, weights: CoreMLWeights) -> None:
+        self.weights, self.program, self.tokens, self.rows = weights, weights.program, weights.tokens, weights.rows
+        self.model, self.threads, self.tables, self.head = weights.model, weights.threads, weights.tables, weights.head
+        self.context = weights.context
         self._rope = {kind: rotary_table(self.model.rope[kind], self.context + self.tokens) for kind in self.rows}
+        self._cancelled = Event()
         self.reset()
+
+    @classmethod
+    def open(cls, bundle: Bundle, precision: Precision = "float32") -> CoreMLEngine:
+        """An engine whose weights nobody shares.  Raises GemmaError as CoreMLWeights does."""
+        return cls(CoreMLWeights(bundle, precision=precision))
+
+    def cancel(self) -> None:
+        """End the running `forward` after the call that runs now, from any thread."""
+        self._cancelled.set()
+
+    def resume(self) -> None:
+        """Forget a `cancel` that came when no call was running."""
+        self._cancelled.clear()
+
+    def plan(self, context: int) -> Plan | None:
+        """None: there is no plan for Core ML."""
+        return None
+
+    def caches(self) -> Sequence[KVCache] | None:
+        """None: the program owns the caches."""
+        return None
+
+    def fill(self, position: int, arrays: Sequence[tuple[Rows, Rows]]) -> None:
+        """Raises GemmaError: there are no caches to fill."""
+        raise GemmaError("Core ML keeps its caches itself", "use an engine that has `caches()`")
 
     def reset(self) -> None:
         """Forget everything read so far."""
@@ -117,6 +185,9 @@ class CoreMLEngine:
         return logits, hidden
 
     def _run(self, function: str, feeds: dict[str, Array]) -> dict[str, Array]:
+        if self._cancelled.is_set():
+            self.resume()
+            raise Cancelled
         return self.program.run(function, feeds, self.states)
 
     def _feeds(self, ids: Ids) -> dict[str, Array]:

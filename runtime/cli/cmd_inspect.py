@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..bundle.bundle import MANIFEST, Bundle
-from ..bundle.manifest import Manifest, Model
+from ..bundle.kv_bytes import bytes_by_context, shown_contexts
+from ..bundle.manifest import Manifest
 from ..bundle.parts import part_facts
 from ..bundle.proof_facts import proof_facts
 from ..bundle.sizes import sizes
-from ..engine.cache import WIDTHS
-from ..engine.memory_plan import plan
+from ..engine.engine import first_planner
+from ..engine.memory_plan import Planned
 from ..errors import GemmaError
 from ..machine.available_memory import available
+from ..needs import needs
 from .table import text
 
 
@@ -45,14 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def checkpoint_facts(source: str) -> dict[str, Any]:
-    """Asked of the export room, which may not be installed."""
-    try:
-        module = import_module("export.inspect_checkpoint")
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            f"{source}: not a bundle, and reading a checkpoint needs the package {error.name}",
-            "pip install 'gemma-edge[export]'",
-        ) from error
+    """Asked of the export room, whose packages may not be installed."""
+    module = needs("export.inspect_checkpoint", "export", f"{source}: not a bundle, and reading a checkpoint")
     facts: dict[str, Any] = module.facts(source)
     return facts
 
@@ -61,7 +56,8 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
     """With a context, its memory plan too.  Raises GemmaError for one that the model does not have."""
     manifest = bundle.manifest
     model = manifest.model
-    planned = {} if context is None else {"memory plan": memory_plan(manifest, context)}
+    plan = first_planner(manifest, text=True)
+    planned = {} if context is None else {"memory plan": memory_plan(manifest, plan, context)}
     return {
         "kind": "bundle",
         "family": model.family,
@@ -74,8 +70,8 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
         "activations": activations(manifest),
         "compact vocabulary": manifest.vocabulary or "none: applications refuse this bundle",
         "bytes": sizes(manifest),
-        "cache bytes": cache_bytes(manifest),
-        **({"peak bytes of run": peaks(manifest)} if "onnx" in manifest.artifacts else {}),
+        "cache bytes": bytes_by_context([(cache, cache.dtype) for cache in model.caches], model.window, model.context),
+        **({"peak bytes of run": peaks(manifest, plan)} if plan else {}),
         **planned,
         "proof": proof_facts(bundle),
         "artifacts": {name: artifact.operators for name, artifact in manifest.artifacts.items()},
@@ -93,33 +89,16 @@ def activations(manifest: Manifest) -> str:
     return "as the engine rounds them"
 
 
-def lengths(model: Model) -> list[int]:
-    """Contexts to show."""
-    return sorted({min(n, model.context) for n in (1024, 8192, 32768, model.context)})
+def peaks(manifest: Manifest, plan: Planned) -> dict[str, int]:
+    return {str(tokens): plan(tokens).peak for tokens in shown_contexts(manifest.model.context)}
 
 
-def peaks(manifest: Manifest) -> dict[str, int]:
-    return {str(n): plan(manifest, n, text=True).peak for n in lengths(manifest.model)}
-
-
-def memory_plan(manifest: Manifest, context: int) -> dict[str, int]:
+def memory_plan(manifest: Manifest, plan: Planned | None, context: int) -> dict[str, int]:
+    """Raises GemmaError for a context that the model does not have, or if no engine here can say what it takes."""
     if not 1 <= context <= manifest.model.context:
         raise GemmaError(f"--context {context}: not a number from 1 to {manifest.model.context}")
-    found = plan(manifest, context, text=True)
-    return {**asdict(found), "peak": found.peak, "available": available()}
-
-
-def cache_bytes(manifest: Manifest) -> dict[str, int]:
-    """Keys and values at some lengths, sliding layers holding their window."""
-    model = manifest.model
-    return {
-        str(n): sum(
-            2
-            * WIDTHS[cache.dtype]
-            * cache.kv_heads
-            * cache.head_dim
-            * (min(n, model.window) if cache.kind == "sliding" else n)
-            for cache in model.caches
-        )
-        for n in lengths(model)
-    }
+    if plan is None:
+        artifacts = ", ".join(manifest.artifacts) or "nothing"
+        raise GemmaError(f"no memory plan for {artifacts}", "export it with --to onnx")
+    parts = plan(context)
+    return {**asdict(parts), "peak": parts.peak, "available": available()}

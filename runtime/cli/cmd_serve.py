@@ -7,17 +7,21 @@ import socket
 import sys
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import uvicorn
-
-from ..bundle.bundle import Bundle
-from ..engine.context_length import chosen_context
+from ..engine.engine import DEFAULT, ENGINES
 from ..errors import GemmaError
-from ..serve.app import Limits, Server, make_app
-from ..serve.guard import Allowed
-from ..session.session import Session
-from .notices import print_notices
+from ..needs import check_installed
+from ..session.model import Model
+from .notices import print_notices, print_shortened
 
+if TYPE_CHECKING:  # the packages of the extra are imported when a server runs: --help needs none
+    import uvicorn
+
+    from ..serve.app import Limits, Server
+    from ..serve.guard import Allowed
+
+PACKAGES = ("starlette", "uvicorn")
 CONNECTIONS = 256  # at once; more get 503
 CLOSING = 3  # seconds for answers that run when the server closes
 
@@ -34,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context",
         type=int,
+        default=0,
         metavar="N",
         help="most tokens of prompt and answers (default: the model's, or what fits the memory)",
     )
@@ -56,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
     )
     parser.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
+    )
+    parser.add_argument(
         "--allow-origin",
         action="append",
         default=[],
@@ -72,21 +80,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_installed(PACKAGES, "serve", "serve")
+    from ..serve.app import Server
+    from ..serve.guard import Allowed
+
     limits = checked_limits(args)
-    bundle = Bundle.open(args.bundle)
-    print_notices(bundle)
     with bound(args.host, args.port) as listener:
         loopback = ip_address(listener.getsockname()[0]).is_loopback
         allowed = Allowed.of(loopback, args.allow_host, args.allow_origin)
-        context = chosen_context(bundle.manifest, args.context)
-        session = Session(bundle, args.threads, context, trust_control_tokens=args.trust_control_tokens)
-        server = Server(session, model_name(args.bundle), limits)
-        serve(server, listener, allowed)
+        with Model.open(args.bundle, engine=args.engine, threads=args.threads, context=args.context) as model:
+            print_notices(model.bundle)
+            print_shortened(model, args.context)
+            session = model.session(trust_control_tokens=args.trust_control_tokens)
+            serve(Server(session, model_name(args.bundle), limits), listener, allowed)
     return 0
 
 
 def checked_limits(args: argparse.Namespace) -> Limits:
     """Raises GemmaError for limits that let nothing through."""
+    from ..serve.app import Limits
+
     for name, value in {"max-tokens": args.max_tokens, "seconds": args.seconds, "max-body": args.max_body}.items():
         if not 0 < value < float("inf"):
             raise GemmaError(f"--{name} {value}: not a number above 0", "leave it out")
@@ -133,6 +146,10 @@ def serve(server: Server, listener: socket.socket, allowed: Allowed) -> None:
 
 
 def web_server(server: Server, allowed: Allowed) -> uvicorn.Server:
+    import uvicorn
+
+    from ..serve.app import make_app
+
     config = uvicorn.Config(
         make_app(server, allowed),
         http="h11",

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from ..bundle.manifest import Cache
 
 Rows = NDArray[np.float32] | NDArray[np.int8]
-WIDTHS = {"float32": 4, "int8": 1}  # bytes of a value
 STEP = 1024  # rows by which a full layer's cache grows
 TURNS = 4  # ends of turns whose windows a session keeps
 SLACK = 64  # rows a window may run over before it is moved to the front
@@ -23,6 +22,14 @@ class Saved:
     length: int
     key: Rows | None = None
     value: Rows | None = None
+
+
+@dataclass(frozen=True)
+class CacheState:
+    """All caches of a conversation at one time, and the tokens that were read by then."""
+
+    position: int
+    caches: tuple[Saved, ...]
 
 
 @dataclass
@@ -114,7 +121,10 @@ class WindowCache:
         self.length = put(self, key, value)
 
 
-def put(cache: FullCache | WindowCache, key: Rows, value: Rows) -> int:
+KVCache = FullCache | WindowCache
+
+
+def put(cache: KVCache, key: Rows, value: Rows) -> int:
     rows: int = key.shape[2]
     cache.key[:, :, :rows], cache.value[:, :, :rows] = key, value
     return rows

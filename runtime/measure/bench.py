@@ -11,11 +11,10 @@ import msgspec
 import numpy as np
 
 from ..bundle.bundle import Bundle
+from ..bundle.kv_bytes import row_bytes, rows_seen
 from ..bundle.manifest import Manifest
-from ..engine.cache import WIDTHS
 from ..engine.contract import Engine
 from ..engine.engine import DEFAULT, open_engine
-from ..engine.memory_plan import plan
 from ..machine.bandwidth import read_bandwidth
 from ..machine.resident_memory import peak_rss
 
@@ -122,6 +121,7 @@ def measure_at(
             decode.append(1 / step_s)
         progress()
     rate, reached = statistics.median(decode), context + settings.prompt_tokens + settings.new_tokens
+    planned = decoder.plan(reached)
     read = bytes_per_token(manifest, reached - settings.new_tokens // 2, engine)
     return At(
         context=context,
@@ -131,7 +131,7 @@ def measure_at(
         decode_spread=(round(min(decode), 2), round(max(decode), 2)),
         ttft_s=round(settings.prompt_tokens / statistics.median(prefill), 4),
         peak_rss_bytes=peak_rss(),
-        planned_bytes=plan(manifest, reached).peak if engine == "onnx" else 0,
+        planned_bytes=planned.peak if planned else 0,
         bytes_per_token=read,
         read_gb_s=round(rate * read / 1e9, 3),
     )
@@ -156,6 +156,5 @@ def bytes_per_token(manifest: Manifest, position: int, engine: str = DEFAULT) ->
     model = manifest.model
     caches = {cache.layer: cache for cache in model.caches}
     read = [caches[source] for source in model.sources if source in caches]
-    rows = {"sliding": min(position, model.window), "full": position}
-    held = sum(2 * WIDTHS[one.dtype] * one.kv_heads * one.head_dim * rows[one.kind] for one in read)
-    return manifest.files[manifest.artifacts[engine].weights].size + held
+    keys_values = sum(row_bytes(cache, cache.dtype) * rows_seen(cache, model.window, position) for cache in read)
+    return manifest.files[manifest.artifacts[engine].weights].size + keys_values

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.contract import Reads
+from ..engine.contract import Engine
 from ..engine.sampler import best
 from ..errors import GemmaError
 
@@ -59,7 +59,7 @@ class Check:
         return self.worst <= tolerance and not self.tokens
 
 
-def record(decoder: Reads, prompt: list[int], steps: int) -> Golden:
+def record(decoder: Engine, prompt: list[int], steps: int) -> Golden:
     """Greedy steps after a prompt."""
     decoder.reset()
     logits = decoder.prefill(np.array(prompt, np.int64)).logits[-1]
@@ -75,7 +75,7 @@ def record(decoder: Reads, prompt: list[int], steps: int) -> Golden:
     return Golden(prompt, ids, top_ids, top_logits)
 
 
-def check(decoder: Reads, golden: Golden, tolerance: float) -> Check:
+def check(decoder: Engine, golden: Golden, tolerance: float) -> Check:
     """Repeat a golden, fed with its own ids, so that one rounding does not hide the rest.
 
     Raises GemmaError for a golden of another vocabulary.

@@ -134,7 +134,7 @@ def test_computed_exactly_it_answers_what_transformers_answers(name, generated, 
     folder = shutil.copytree(generated(name), tmp_path / "source")
     change(folder, lambda t: [value.zero_() for key, value in t.items() if key.endswith("activation_scale")])
     export_bundle(folder, tmp_path / "x.bundle", ["onnx"], exact)
-    decoder, model = OnnxEngine(Bundle.open(tmp_path / "x.bundle"), 1), reference(folder, static=True)
+    decoder, model = OnnxEngine.open(Bundle.open(tmp_path / "x.bundle"), 1), reference(folder, static=True)
     for seed in range(PROMPTS):
         ids = np.random.default_rng(seed).integers(3, 900, 7 + 9 * seed)
         decoder.reset()

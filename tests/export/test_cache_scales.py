@@ -42,7 +42,7 @@ def pair(request, checkpoint, tmp_path_factory):
     made = tmp_path_factory.mktemp("cache")
     found = Checkpoint.open(checkpoint(request.param))
     export_bundle(found.folder, made / "x.bundle", ["onnx"], RECIPE)
-    decoder = OnnxEngine(Bundle.open(made / "x.bundle"), threads=1)
+    decoder = OnnxEngine.open(Bundle.open(made / "x.bundle"), threads=1)
     (made / "weights").mkdir()
     weights, _ = quantize_weights(found, storage_plan(found, RECIPE), made / "weights")
     weights = weights.with_vectors(scales_of(found))
@@ -75,7 +75,7 @@ def test_a_call_that_reads_floats_answers_as_one_that_reads_integers(pair, tmp_p
     decoder, _, _ = pair
     sealed = shutil.copytree(decoder.tables["tokens"].path.parents[1], tmp_path / "x.bundle")
     never_floats(sealed)
-    integers = OnnxEngine(Bundle.open(sealed), threads=1)
+    integers = OnnxEngine.open(Bundle.open(sealed), threads=1)
     ids = np.random.default_rng(1).integers(3, tiny.VOCAB, LENGTH)
     decoder.reset()
     different = []

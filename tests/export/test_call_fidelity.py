@@ -26,12 +26,11 @@ from export.reference import FloatSource
 from export.request import Request
 from export.targets import load_targets
 from quantize.recipe import RECIPES
-from runtime.bundle.bundle import Bundle
 from runtime.bundle.parity import CallReport
 from runtime.bundle.proof_facts import call_facts
 from runtime.cli.main import main
-from runtime.errors import ContextExceeded, GemmaError
-from runtime.session.session import Session
+from runtime.errors import ContextFull, GemmaError
+from runtime.session.model import Model
 
 SCRIPTS = SAMPLE.parent / "calls.jsonl"
 STOP = frozenset((1, 106, 50))
@@ -49,7 +48,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def session(bundle):
-    return Session(Bundle.open(bundle("sample", "int8")))
+    return Model.open(bundle("sample", "int8")).session()
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +182,7 @@ def longest_text() -> str:
 def test_a_prompt_is_checked_before_the_long_part(longest_text, tmp_path):
     """One that fills the context is taken."""
     checkpoint, lowerings = Checkpoint.open(SAMPLE), load_targets(["onnx"])
-    for text, refusal in ((longest_text, nullcontext()), (f"{longest_text} 7", pytest.raises(ContextExceeded))):
+    for text, refusal in ((longest_text, nullcontext()), (f"{longest_text} 7", pytest.raises(ContextFull))):
         scripts = read_scripts(written(tmp_path / "x.jsonl", said(text)))
         prepared = prepare(checkpoint, lowerings, RECIPES["int8"], scripts=scripts)
         with refusal:
@@ -207,7 +206,7 @@ def test_a_prompt_over_the_context_is_refused_before_the_long_part(recipe, longe
 def test_a_prompt_over_the_context_is_refused_by_the_other_process(longest_text, tmp_path, capfd):
     path = written(tmp_path / "x.jsonl", said(f"{longest_text} 7"))
     request = Request(str(SAMPLE), ("onnx",), "int4-quick", None)
-    with pytest.raises(ContextExceeded, match="line 1: a prompt of 4097 tokens: the context is 4096"):
+    with pytest.raises(ContextFull, match="line 1: a prompt of 4097 tokens: the context is 4096"):
         export_apart(request, tmp_path / "x.bundle", replace=False, scripts=read_scripts(path))
     assert "calibrating" not in capfd.readouterr().err
     assert [one.name for one in tmp_path.iterdir()] == ["x.jsonl"]

@@ -58,7 +58,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 @pytest.mark.slow
 def test_greedy_tokens_and_logits_equal_the_model_of_its_integers(pair):
     bundle, source = pair
-    decoder = CoreMLEngine(bundle, "float32")
+    decoder = CoreMLEngine.open(bundle, "float32")
     for length in PROMPTS:
         ids, found = greedy(decoder, prompt(length), STEPS)
         expected = logits(source, hidden_states(source, ids[None])[0][length - 1 :])
@@ -70,7 +70,7 @@ def test_greedy_tokens_and_logits_equal_the_model_of_its_integers(pair):
 def test_float16_stays_close(pair, record_property):
     """Fed with a text; a tiny random model is the harsher case."""
     bundle, source = pair
-    decoder, ids = CoreMLEngine(bundle, "float16"), prompt(60)
+    decoder, ids = CoreMLEngine.open(bundle, "float16"), prompt(60)
     found = np.concatenate([decoder.forward(ids[:30]).logits, decoder.forward(ids[30:], 30).logits])
     expected = logits(source, hidden_states(source, ids[None])[0][29:])
     divergence, agreed = kl(expected, found), (found.argmax(-1) == expected.argmax(-1)).mean()
@@ -85,7 +85,7 @@ def test_float16_stays_close(pair, record_property):
 def test_calls_of_many_leave_what_calls_of_one_leave(pair, chunks):
     """Past the window's end, past the sliding state's 32 rows, and with padding before another call."""
     bundle, _ = pair
-    decoder, ids = CoreMLEngine(bundle, "float32"), prompt(49)
+    decoder, ids = CoreMLEngine.open(bundle, "float32"), prompt(49)
     expected = [decoder.forward(ids[i : i + 1]).logits[0] for i in range(49)]
     alone = decoder.save()
     decoder.reset()
@@ -99,7 +99,7 @@ def test_calls_of_many_leave_what_calls_of_one_leave(pair, chunks):
 
 @pytest.mark.slow
 def test_kept_positions_are_the_last_ones(coreml_bundle):
-    decoder, ids = CoreMLEngine(Bundle.open(coreml_bundle("e2b", "int4-datafree"))), prompt(20)
+    decoder, ids = CoreMLEngine.open(Bundle.open(coreml_bundle("e2b", "int4-datafree"))), prompt(20)
     whole = decoder.prefill(ids, kept=4)
     assert whole.logits.shape == (4, tiny.VOCAB)
     assert whole.hidden.shape == (4, decoder.model.hidden_size)
@@ -111,7 +111,7 @@ def test_kept_positions_are_the_last_ones(coreml_bundle):
 
 
 def test_going_back_and_coming_back(coreml_bundle):
-    decoder, ids = CoreMLEngine(Bundle.open(coreml_bundle("e2b", "int4-datafree"))), prompt(50)
+    decoder, ids = CoreMLEngine.open(Bundle.open(coreml_bundle("e2b", "int4-datafree"))), prompt(50)
     decoder.prefill(ids[:40])
     saved = decoder.save()
     expected = decoder.forward(ids[40:41]).logits.copy()
@@ -128,7 +128,7 @@ def test_going_back_and_coming_back(coreml_bundle):
 
 @pytest.mark.slow
 def test_the_end_of_the_context_is_read_one_by_one_and_then_refused(coreml_bundle):
-    decoder = CoreMLEngine(Bundle.open(coreml_bundle("31b", "int4-datafree")))
+    decoder = CoreMLEngine.open(Bundle.open(coreml_bundle("31b", "int4-datafree")))
     ids = np.tile(prompt(64), 4)
     found = decoder.forward(ids[:250]).logits
     assert np.isfinite(found).all()
@@ -139,7 +139,7 @@ def test_the_end_of_the_context_is_read_one_by_one_and_then_refused(coreml_bundl
 
 
 def test_logits_that_are_not_finite_are_refused(coreml_bundle, monkeypatch):
-    decoder = CoreMLEngine(Bundle.open(coreml_bundle("e2b", "int4-datafree")))
+    decoder = CoreMLEngine.open(Bundle.open(coreml_bundle("e2b", "int4-datafree")))
     real = decoder.program.run
 
     def overflown(*arguments):
@@ -152,7 +152,7 @@ def test_logits_that_are_not_finite_are_refused(coreml_bundle, monkeypatch):
 
 def test_a_bundle_without_the_artifact_is_refused(bundle):
     with pytest.raises(GemmaError, match="no Core ML artifact, only onnx"):
-        CoreMLEngine(Bundle.open(bundle("e2b")))
+        CoreMLEngine.open(Bundle.open(bundle("e2b")))
 
 
 def test_a_mask_lets_a_query_see_its_window():
@@ -167,7 +167,7 @@ def test_core_ml_answers_what_the_evaluator_does(coreml_bundle):
     import coremltools
 
     bundle = Bundle.open(coreml_bundle("e2b", "int4-datafree"))
-    decoder, package = CoreMLEngine(bundle, "float16"), bundle.folder / "coreml" / "decoder.mlpackage"
+    decoder, package = CoreMLEngine.open(bundle, "float16"), bundle.folder / "coreml" / "decoder.mlpackage"
     units = coremltools.ComputeUnit.CPU_AND_GPU
     models = {
         name: coremltools.models.MLModel(str(package), function_name=name, compute_units=units)

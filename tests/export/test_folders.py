@@ -183,7 +183,7 @@ def test_logits_are_those_of_transformers(case):
     ids = np.random.default_rng(2).integers(3, vocab, LENGTH)
     ids[-1] = vocab - 1
     expected = theirs(torch.from_numpy(ids)[None]).logits[0].numpy()
-    found = OnnxEngine(Bundle.open(bundle), threads=1).forward(ids, kept=LENGTH).logits
+    found = OnnxEngine.open(Bundle.open(bundle), threads=1).forward(ids, kept=LENGTH).logits
     assert np.abs(found - expected).max() <= RELATIVE * np.abs(expected).max()
 
 

@@ -17,7 +17,6 @@ from executorch.exir import schema  # noqa: E402
 from executorch.runtime import Runtime  # noqa: E402
 from xnnpack_evaluator import EagerProgram  # noqa: E402
 
-from export import targets  # noqa: E402
 from export.checkpoint.checkpoint import Checkpoint  # noqa: E402
 from export.model.capture import capture  # noqa: E402
 from export.model.config import GemmaConfig  # noqa: E402
@@ -104,7 +103,7 @@ def make_lowered(source: Path, destination: Path) -> Lowered:
         patch.setattr(to_executorch, "write_program", write_program)
         export_bundle(source, destination, {"executorch": lower}, MIXED)
     bundle = Bundle.open(destination)
-    eager, program = ExecutorchEngine(bundle, threads=1), EagerProgram(destination / "executorch" / "decoder.pte")
+    eager, program = ExecutorchEngine.open(bundle, threads=1), EagerProgram(destination / "executorch" / "decoder.pte")
     eager._methods = {name: program.method(name) for name in ("decode", "prefill")}
     return Lowered(destination, kept["config"], kept["weights"], bundle, eager, kept["parts"])
 
@@ -153,7 +152,7 @@ def test_every_part_gives_what_its_operators_give_in_torch(lowered, name):
 def test_logits_are_those_of_its_operators_in_torch(lowered, name):
     """Until an activation moves to the next integer, which all that comes after depends on."""
     made = lowered(name)
-    decoder = ExecutorchEngine(made.bundle, threads=1)
+    decoder = ExecutorchEngine.open(made.bundle, threads=1)
     ids = np.random.default_rng(1).integers(3, tiny.VOCAB, 80)
     for prompt in (1, tiny.WINDOW, tiny.WINDOW + 1, 3 * TOKENS + 5):
         for one in (decoder, made.eager):
@@ -174,7 +173,7 @@ def steps(decoder, ids: np.ndarray, prompt: int) -> list[np.ndarray]:
 def test_prefill_and_steps_give_what_steps_alone_give(lowered, name):
     """Across the window's end, and across calls that are full and that are not."""
     made = lowered(name)
-    decoder = ExecutorchEngine(made.bundle, threads=1)
+    decoder = ExecutorchEngine.open(made.bundle, threads=1)
     ids = np.random.default_rng(2).integers(3, tiny.VOCAB, 3 * TOKENS + 11)
     alone = np.concatenate([decoder.forward(ids[i : i + 1]).logits for i in range(len(ids))])
     for cuts in ([len(ids)], [TOKENS + 1, 10, 9, 2], [13, 1, 30]):
@@ -285,7 +284,7 @@ def test_verify_and_run_and_bench_use_the_engine(lowered, capsys):
 
 
 def test_a_state_is_come_back_to(lowered):
-    decoder = ExecutorchEngine(lowered("e2b").bundle, threads=1)
+    decoder = ExecutorchEngine.open(lowered("e2b").bundle, threads=1)
     ids = np.random.default_rng(3).integers(3, tiny.VOCAB, 90)
     decoder.prefill(ids[:50])
     state = decoder.save()
@@ -296,7 +295,7 @@ def test_a_state_is_come_back_to(lowered):
 
 
 def test_rewinding_ends_where_the_ring_has_forgotten(lowered):
-    decoder = ExecutorchEngine(lowered("e2b").bundle, threads=1)
+    decoder = ExecutorchEngine.open(lowered("e2b").bundle, threads=1)
     ids = np.random.default_rng(4).integers(3, tiny.VOCAB, 70)
     expected = [decoder.forward(ids[i : i + 1]).logits for i in range(70)]
     assert not decoder.rewind(40)
@@ -306,7 +305,7 @@ def test_rewinding_ends_where_the_ring_has_forgotten(lowered):
 
 
 def test_the_context_limit_is_said_before_anything_is_read(lowered):
-    decoder = ExecutorchEngine(lowered("31b").bundle, threads=1)
+    decoder = ExecutorchEngine.open(lowered("31b").bundle, threads=1)
     with pytest.raises(GemmaError, match="300 tokens: the context of this artifact is 256"):
         decoder.prefill(np.full(300, 7))
     assert decoder.position == 0
@@ -338,19 +337,6 @@ def test_a_file_larger_than_its_weights_is_refused(checkpoint, tmp_path):
     to_executorch.check_size(path, 108_000_000, config)
     with pytest.raises(GemmaError, match="110,000,000 bytes for 100,000,000"):
         to_executorch.check_size(path, 100_000_000, config)
-
-
-def test_a_missing_extra_is_one_sentence(lowered, monkeypatch):
-    def missing(name):
-        raise ModuleNotFoundError(name="executorch")
-
-    monkeypatch.setattr("runtime.engine.executorch.import_module", missing)
-    with pytest.raises(GemmaError, match="executorch, which is not installed"):
-        ExecutorchEngine(lowered("e2b").bundle)
-    monkeypatch.setattr(targets, "import_module", lambda *names: missing(names))
-    with pytest.raises(GemmaError, match="target executorch needs the package executorch") as raised:
-        targets.load_targets(["executorch"])
-    assert "gemma-edge[executorch]" in raised.value.hint
 
 
 def test_what_it_will_take_is_said(lowered, capsys):

@@ -268,7 +268,7 @@ def test_references_take_their_values_from_different_places(checkpoint, lowered)
 def test_a_prompt_that_begins_where_another_ended_gives_the_same_logits(bundle, prompt):
     ids = np.random.default_rng(0).integers(3, 384, 80)
     shared, alone = (
-        Reader.at_the_beginning(OnnxEngine(Bundle.open(bundle("e2b", "float"))), ids, rows=32, chunk=16)
+        Reader.at_the_beginning(OnnxEngine.open(Bundle.open(bundle("e2b", "float"))), ids, rows=32, chunk=16)
         for _ in range(2)
     )
     for earlier in (16, 15, 32):

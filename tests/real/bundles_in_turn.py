@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=8, metavar="N", help="prompts of each (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=100, metavar="N", help="steps of each (default: %(default)s)")
     args = parser.parse_args()
-    decoders = [OnnxEngine(Bundle.open(folder), args.threads) for folder in args.bundles]
+    decoders = [OnnxEngine.open(Bundle.open(folder), args.threads) for folder in args.bundles]
     vocabulary = min(one.model.vocab_size for one in decoders)
     ids = np.random.default_rng(0).integers(3, vocabulary, max(args.prompt_tokens, args.steps))
     figures = {}

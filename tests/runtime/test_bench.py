@@ -25,10 +25,10 @@ SHORT = ["--prompt-tokens", "8", "--new-tokens", "3", "--repeat", "2", "--thread
 @pytest.fixture(scope="module")
 def measured(bundle, tmp_path_factory) -> tuple[list[str], Figures, str]:
     """The lines of a run at three contexts, its figures, its page."""
-    html, printed = tmp_path_factory.mktemp("bench") / "x.html", []
+    folder, html, printed = str(bundle("e2b")), tmp_path_factory.mktemp("bench") / "x.html", []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.print", lambda text: printed.extend(text.splitlines()))
-        words = ["bench", str(bundle("e2b")), *SHORT, "--context", "100,0,30", "--html", str(html)]
+        words = ["bench", folder, *SHORT, "--context", "100,0,30", "--html", str(html)]
         assert cli.main(words) == 0
     return printed[:-1], msgspec.json.decode(printed[-1], type=Figures), html.read_text()
 
@@ -104,7 +104,7 @@ def test_the_last_line_is_one_object_with_a_page_too(bundle, tmp_path, capsys):
 
 @pytest.mark.parametrize("tokens", [5, 150])
 def test_a_decoder_comes_back_to_where_it_was_saved(bundle, tokens):
-    decoder = OnnxEngine(Bundle.open(bundle("e2b")), 1)
+    decoder = OnnxEngine.open(Bundle.open(bundle("e2b")), 1)
     decoder.prefill(np.arange(tokens) % 300)
     saved = decoder.save()
     first = [decoder.forward(np.array([token])).logits.copy() for token in range(80)]

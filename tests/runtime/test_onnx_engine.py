@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine import chunk as chunk_module
 from runtime.engine import onnx as decoder_module
 from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
@@ -24,7 +23,7 @@ LENGTH = 120  # fifteen windows
 
 @pytest.fixture(scope="module", params=list(tiny.CONFIGS))
 def pair(request, bundle):
-    return tiny.reference(request.param), OnnxEngine(Bundle.open(bundle(request.param)), threads=1)
+    return tiny.reference(request.param), OnnxEngine.open(Bundle.open(bundle(request.param)), threads=1)
 
 
 def expected_logits(model, ids: np.ndarray) -> np.ndarray:
@@ -78,15 +77,13 @@ def test_any_chunks_give_the_logits_of_one_read(pair, chunks):
     assert all(relative(logits, expected[at]) <= RELATIVE for at, logits in read(decoder, ids, sizes))
 
 
-def test_small_chunks_of_a_long_prompt_keep_the_window_small(pair, monkeypatch):
-    model, decoder = pair
-    for module in (decoder_module, chunk_module):
-        monkeypatch.setattr(module, "CHUNK", 16)
+def test_small_chunks_of_a_long_prompt_keep_the_window_small(pair):
+    model, whole = pair
+    decoder = OnnxEngine(whole.weights, chunk=16)
     ids = np.random.default_rng(6).integers(3, tiny.VOCAB, 250)
-    decoder.reset()
     found = decoder.prefill(ids).logits[-1]
     assert relative(found, expected_logits(model, ids)[-1]) <= RELATIVE
-    rows = [cache.key.shape[2] for cache in decoder.caches if cache.spec.kind == "sliding"]
+    rows = [cache.key.shape[2] for cache in decoder.caches() if cache.spec.kind == "sliding"]
     assert max(rows) <= tiny.WINDOW + max(16, 64)
 
 
@@ -143,9 +140,9 @@ def test_int8_caches_are_read_without_tiles(bundle, monkeypatch):
 
     monkeypatch.setattr(decoder_module, "opened", watched)
     for folder in folders:
-        OnnxEngine(Bundle.open(folder), threads=1)
+        OnnxEngine.open(Bundle.open(folder), threads=1)
     monkeypatch.setenv(decoder_module.TILES, "0")
-    OnnxEngine(Bundle.open(folders[0]), threads=1)
+    OnnxEngine.open(Bundle.open(folders[0]), threads=1)
     assert seen == ["1", None, "0"]
     assert os.environ[decoder_module.TILES] == "0"
 
@@ -164,5 +161,5 @@ def test_a_bundle_may_do_without_kleidiai(bundle, monkeypatch, kleidiai, entry):
         return opened(path, options)
 
     monkeypatch.setattr(decoder_module, "opened", watched)
-    OnnxEngine(opened_bundle, threads=1)
+    OnnxEngine.open(opened_bundle, threads=1)
     assert seen == [entry]
