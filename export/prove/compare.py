@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from runtime.bundle.parity import Parity, Report
 from runtime.engine.chunk import CHUNK
 from runtime.engine.contract import Engine
+from runtime.engine.piece import Piece
 from runtime.measure.golden import Goldens, record
 
 from ..model.arrays import Floats
@@ -129,7 +130,7 @@ class Reader:
         if prompt % self.chunk == 0:
             self.states[prompt] = self.engine.save()
         for position in range(prompt, prompt + STEPS):  # steps are fed with the text
-            yield self.engine.forward(self.ids[position : position + 1]).logits.copy()
+            yield self.engine.forward(Piece(self.ids[position : position + 1])).logits.copy()
 
 
 def compare(

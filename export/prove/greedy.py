@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle.parity import Greedy
 from runtime.engine.contract import Engine
+from runtime.engine.piece import Piece
 
 from ..reference import Source, hidden_states, logits
 
@@ -43,5 +44,5 @@ def answer(decoder: Engine, prompt: NDArray[np.int64], steps: int) -> NDArray[np
     decoder.reset()
     ids = [*prompt.tolist(), int(decoder.prefill(prompt).logits[-1].argmax())]
     for _ in range(steps - 1):
-        ids.append(int(decoder.forward(np.array(ids[-1:])).logits[-1].argmax()))
+        ids.append(int(decoder.forward(Piece(np.array(ids[-1:]))).logits[-1].argmax()))
     return np.array(ids, np.int64)

@@ -9,19 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest, Model
-from ..bundle.row_table import RowTable
-from ..errors import GemmaError
+from ..bundle.row_table import Floats, Ids, RowTable
+from ..errors import BundleError, GemmaError, RequestError
 from .cache import KVCache, Rows
 from .head import Head
 from .memory_plan import Plan
-
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
+from .piece import Piece
 
 
 class Cancelled(Exception):
@@ -83,7 +78,7 @@ class Engine(Protocol):
     def weights(self) -> Weights: ...
     def reset(self) -> None: ...
     def prefill(self, ids: Ids, kept: int = 1) -> Step: ...
-    def forward(self, ids: Ids, kept: int = 1) -> Step: ...
+    def forward(self, piece: Piece) -> Step: ...
     def save(self) -> State: ...
     def restore(self, state: Any) -> None: ...
     def rewind(self, position: int) -> bool: ...
@@ -94,15 +89,21 @@ class Engine(Protocol):
     def fill(self, position: int, arrays: Sequence[tuple[Rows, Rows]]) -> None: ...
 
 
+def prefetch(tables: dict[str, RowTable], ids: Ids) -> None:
+    """Ask the kernel for the rows of a whole prompt, before the first call reads some."""
+    for table in tables.values():
+        table.prefetch(ids)
+
+
 def refuse_negative_threads(threads: int) -> None:
     """Raises GemmaError for a number of threads below zero."""
     if threads < 0:
-        raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
+        raise RequestError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
 
 
 def closed() -> GemmaError:
     """The error of a conversation whose model is closed."""
-    return GemmaError("the model is closed", "open it again")
+    return RequestError("the model is closed", "open it again")
 
 
 def open_tables(bundle: Bundle) -> dict[str, RowTable]:
@@ -121,6 +122,6 @@ def check_tables(bundle: Bundle, tables: dict[str, RowTable]) -> None:
     per_layer = {"per_layer": [model.layers, model.per_layer_dim]} if model.per_layer_dim else {}
     rows = {name: [table.format.layers, table.format.dim] for name, table in tables.items()}
     if rows != {"tokens": [1, model.hidden_size], **per_layer}:
-        raise GemmaError(
+        raise BundleError(
             f"{bundle.folder}: the row files are not of the sizes in bundle.json", "export the bundle again"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,29 +15,30 @@ from numpy.typing import NDArray
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
-from ..bundle.row_table import RowTable
-from ..errors import GemmaError
+from ..bundle.row_table import Floats, Ids, RowTable
+from ..errors import BundleError, GemmaError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside
 from ..machine.mapped_weights import drop_clean_pages
 from .cache import STEP, CacheState, FullCache, KVCache, Rows, WindowCache
-from .chunk import CHUNK, chunks
+from .chunk import CHUNK
 from .contract import (
     Cancelled,
-    Floats,
-    Ids,
     Step,
     check_tables,
     closed,
     open_head,
     open_tables,
+    prefetch,
     refuse_negative_threads,
 )
 from .memory_plan import Plan, plan
+from .piece import Piece, check_piece, cut
 from .rotary import RotaryRows
 
 PLAIN_ARM = "mlas.disable_kleidiai"
 TILES = "ORT_GQA_DISABLE_FLASH_ATTENTION"
+OPENING = threading.Lock()
 
 
 @dataclass
@@ -176,28 +178,22 @@ class OnnxEngine:
     def prefill(self, ids: Ids, kept: int = 1) -> Step:
         """Read a prompt in chunks; logits of its last `kept` positions, which must fit the last chunk."""
         self.weights.check_open()
-        for table in self.tables.values():
-            table.prefetch(ids)
-        *pieces, last = chunks(self.position, len(ids), self._chunk)
-        for piece in pieces:
-            self.forward(ids[piece])
-        return self.forward(ids[last], kept)
+        prefetch(self.tables, ids)
+        for piece in cut(Piece(ids, kept), self.position, self._chunk):
+            step = self.forward(piece)
+        return step
 
-    def forward(self, ids: Ids, kept: int = 1) -> Step:
+    def forward(self, piece: Piece) -> Step:
         """Read the tokens of one call; logits and hidden states of the last `kept`.
 
-        Raises GemmaError at the context limit, and Cancelled after `cancel`.
+        Raises GemmaError at the context limit and for a piece that can not be read, and Cancelled after `cancel`.
         """
         self.weights.check_open()
-        tokens = len(ids)
-        if self.position + tokens > self.model.context:
-            raise GemmaError(
-                f"{self.position + tokens} tokens: the model's context is {self.model.context}",
-                "start a new conversation, or shorten the prompt",
-            )
+        check_piece(piece, self.position, self.model)
+        tokens, kept = len(piece.ids), piece.kept
         self._make_room(tokens)
         call = self._calls.get((tokens, kept)) or self._bind(tokens, kept)
-        self._fill(call.inputs, ids, kept)
+        self._fill(call.inputs, piece)
         self._run(call)
         self.position += tokens
         for cache in self._caches:
@@ -257,9 +253,10 @@ class OnnxEngine:
             arrays[f"{kind}.last"], arrays[f"{kind}.total"] = np.empty(1, np.int32), np.empty((), np.int32)
         return arrays
 
-    def _fill(self, inputs: dict[str, NDArray[Any]], ids: Ids, kept: int) -> None:
-        tokens, own = len(ids), self.model.own_kv_layers
-        inputs["inputs_embeds"][0] = self.tables["tokens"].rows(ids)[:, 0]
+    def _fill(self, inputs: dict[str, NDArray[Any]], piece: Piece) -> None:
+        ids, kept, own = piece.row_ids, piece.kept, self.model.own_kv_layers
+        tokens = len(ids)
+        inputs["inputs_embeds"][0] = piece.embeddings(self.tables["tokens"])
         if "per_layer" in self.tables:
             table = self.tables["per_layer"]
             inputs["per_layer_inputs"][0] = table.rows(ids, slice(0, own)).reshape(tokens, -1)
@@ -295,7 +292,7 @@ def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, R
     }
     wrong = [name for name, width in widths.items() if width and last.get(name) != [width]]
     if wrong:
-        raise GemmaError(
+        raise BundleError(
             f"{bundle.folder}: {', '.join(wrong)} are not of the sizes in bundle.json", "export the bundle again"
         )
     check_tables(bundle, tables)
@@ -305,7 +302,7 @@ def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.Infe
     artifact = bundle.manifest.artifacts.get("onnx")
     if artifact is None:
         made = ", ".join(bundle.manifest.artifacts) or "nothing"
-        raise GemmaError(f"{bundle.folder}: no ONNX artifact, only {made}", "export it again with --to onnx")
+        raise BundleError(f"{bundle.folder}: no ONNX artifact, only {made}", "export it again with targets=['onnx']")
     bundle.path(artifact.data)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -321,22 +318,25 @@ def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.Infe
 
 @contextmanager
 def plain_attention(*, whole: bool) -> Iterator[None]:
-    """onnxruntime computes all scores of a call at once, instead of tile by tile, in sessions opened meanwhile.
+    """onnxruntime computes all scores of a call at once, instead of tile by tile, in the session that the block opens.
 
-    With int8 caches a step is a tenth faster.  Only the environment tells it, when its operators are made.
+    With int8 caches a step is a tenth faster.  Only the environment tells it, when its operators are made: the
+    variable is there for that time, and sessions of this process are opened one after the other, so that each has
+    its own.  Whoever set the variable keeps it.
     """
-    if not whole or TILES in os.environ:
-        yield
-        return
-    os.environ[TILES] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[TILES]
+    with OPENING:
+        if not whole or TILES in os.environ:
+            yield
+            return
+        os.environ[TILES] = "1"
+        try:
+            yield
+        finally:
+            del os.environ[TILES]
 
 
 def opened(path: str, options: ort.SessionOptions) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions derive from Exception
-        raise GemmaError(f"{path}: onnxruntime refuses it: {error}", "export the bundle again") from error
+        raise BundleError(f"{path}: onnxruntime refuses it: {error}", "export the bundle again") from error

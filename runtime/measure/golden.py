@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.contract import Engine
+from ..engine.piece import Piece
 from ..engine.sampler import best
-from ..errors import GemmaError
+from ..errors import BundleError
 
 TOP = 8
 
@@ -71,7 +72,7 @@ def record(decoder: Engine, prompt: list[int], steps: int) -> Golden:
         top_ids.append(top.tolist())
         top_logits.append([float(value) for value in logits[top]])
         ids.append(int(top[0]))
-        logits = decoder.forward(np.array(ids[-1:], np.int64)).logits[-1]
+        logits = decoder.forward(Piece(np.array(ids[-1:], np.int64))).logits[-1]
     return Golden(prompt, ids, top_ids, top_logits)
 
 
@@ -82,7 +83,7 @@ def check(decoder: Engine, golden: Golden, tolerance: float) -> Check:
     """
     ids = [token for row in [golden.prompt, golden.ids, *golden.top_ids] for token in row]
     if not 0 <= min(ids) <= max(ids) < decoder.model.vocab_size:
-        raise GemmaError(
+        raise BundleError(
             f"a golden answer has token {max(ids)} of {decoder.model.vocab_size}", "export the bundle again"
         )
     decoder.reset()
@@ -91,7 +92,7 @@ def check(decoder: Engine, golden: Golden, tolerance: float) -> Check:
     for token, top, values in zip(golden.ids, golden.top_ids, golden.top_logits, strict=True):
         worst = max(worst, difference(logits[top], values))
         wrong += bool(logits.max() - logits[token] > 2 * tolerance)
-        logits = decoder.forward(np.array([token], np.int64)).logits[-1]
+        logits = decoder.forward(Piece(np.array([token], np.int64))).logits[-1]
     return Check(len(golden.ids), worst, wrong)
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ..engine.chunk import CHUNK
 from ..engine.contract import Engine
-from ..errors import GemmaError
+from ..engine.piece import Piece
+from ..errors import BundleError
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -81,7 +82,7 @@ def scored_logits(decoder: Engine, windows: Windows, window: int) -> Iterator[tu
     for start in range(0, windows.tokens, CHUNK):
         ids = windows.ids[window, start : start + CHUNK]
         kept = min(len(ids), max(1, start + len(ids) - first))
-        logits, position = decoder.forward(ids, kept).logits, start + len(ids) - kept
+        logits, position = decoder.forward(Piece(ids, kept)).logits, start + len(ids) - kept
         if first <= position < end:
             yield position, logits[: end - position]
 
@@ -102,7 +103,7 @@ def score(
         for position, logits in scored_logits(decoder, windows, window):
             lost = float(nats(logits, windows.following(window, position, len(logits))).sum())
             if not math.isfinite(lost):
-                raise GemmaError(
+                raise BundleError(
                     f"window {window}: logits from position {position} on are NaN or Inf",
                     "check the bundle with `gemma-edge verify`",
                 )

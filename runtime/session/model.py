@@ -7,13 +7,13 @@ from types import TracebackType
 from weakref import WeakSet
 
 from ..bundle.bundle import Bundle
-from ..engine.context_length import check_context, chosen_context
 from ..engine.contract import Weights, closed, refuse_negative_threads
 from ..engine.engine import DEFAULT, check_engine, open_weights
 from ..engine.sampler import Sampling
 from ..language.control_tokens import ControlTokens
 from ..language.tokenizer import Tokenizer
 from ..machine.available_memory import available
+from .context_length import check_context, chosen_context
 from .session import Session
 from .structured import Grammars
 

@@ -251,10 +251,10 @@ def test_a_second_thread_is_refused_while_one_reads_and_cancel_is_not(session, t
     inside, leave = threading.Event(), threading.Event()
     forward, events = session.engine.forward, []
 
-    def slow(ids, kept=1):
+    def slow(piece):
         inside.set()
         assert leave.wait(10)
-        return forward(ids, kept)
+        return forward(piece)
 
     session.engine.forward = slow
     answering = session.generate(PROMPT, GREEDY, 20)
