@@ -32,7 +32,7 @@ from .contract import (
     refuse_negative_threads,
 )
 from .memory_plan import Plan, plan
-from .piece import Piece, check_piece, cut
+from .piece import Piece, check_piece, in_calls
 from .rotary import RotaryRows
 
 PLAIN_ARM = "mlas.disable_kleidiai"
@@ -177,7 +177,7 @@ class OnnxEngine:
         """Read a prompt in chunks; logits of its last `kept` positions, which must fit the last chunk."""
         self.weights.check_open()
         prefetch(self.tables, ids)
-        for piece in cut(Piece(ids, kept), self.position, self._chunk):
+        for piece in in_calls(Piece(ids, kept), self.position, self._chunk):
             step = self.forward(piece)
         return step
 

@@ -71,7 +71,7 @@ class Piece:
         return rows
 
 
-def cut(piece: Piece, position: int, most: int = CHUNK) -> Iterator[Piece]:
+def in_calls(piece: Piece, position: int, most: int = CHUNK) -> Iterator[Piece]:
     """The calls that read a piece from a position on.  What is kept must fit the last of them."""
     *before, last = chunks(position, len(piece.ids), most)
     for span in before:
