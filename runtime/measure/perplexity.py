@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats, Ids
 from ..engine.chunk import CHUNK
 from ..engine.contract import Engine
 from ..engine.piece import Piece
-from ..errors import GemmaError
+from ..errors import BundleError
 
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
 See = Callable[[int, int, Floats], None]  # window, position of the first row, logits (n, vocab)
 
 
@@ -103,7 +102,7 @@ def score(
         for position, logits in scored_logits(decoder, windows, window):
             lost = float(nats(logits, windows.following(window, position, len(logits))).sum())
             if not math.isfinite(lost):
-                raise GemmaError(
+                raise BundleError(
                     f"window {window}: logits from position {position} on are NaN or Inf",
                     "check the bundle with `gemma-edge verify`",
                 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..bundle.row_table import Ids
+from ..arrays import Ids
 from ..language.control_tokens import ControlTokens
 from ..language.tokenizer import Tokenizer
 from .answer_reader import AnswerReader, Events

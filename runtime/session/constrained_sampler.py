@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..bundle.row_table import Floats
+from ..arrays import Floats
 from ..engine.sampler import Sampler
 from .answer import Answer
 

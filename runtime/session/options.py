@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..bundle.manifest import Generation
 from ..calls.tool_schema import Tool
 from ..engine.sampler import Sampling
-from ..errors import GemmaError
+from ..errors import RequestError
 from .structured import ResponseFormat
 
 
@@ -51,7 +51,7 @@ class Options:
     def sampling(self, generation: Generation) -> Sampling:
         """What is asked for, and where nothing is, what the checkpoint's generation_config says.
 
-        Raises GemmaError for a value out of range.
+        Raises RequestError for a value out of range.
         """
         temperature = generation.temperature if generation.do_sample else 0.0
         return Sampling(
@@ -62,17 +62,17 @@ class Options:
         )
 
     def check(self) -> None:
-        """Raises GemmaError for a limit, a budget or a stop text that no answer can have."""
+        """Raises RequestError for a limit, a budget or a stop text that no answer can have."""
         check_limit(self.max_new_tokens)
         if self.thinking_budget is not None and (self.thinking_budget < 0 or not self.thinking):
-            raise GemmaError(
+            raise RequestError(
                 f"thinking budget {self.thinking_budget}: not a number from 0 up, with thinking on", "leave it out"
             )
         if isinstance(self.stop, str) or not all(self.stop):
-            raise GemmaError(f"stop texts {self.stop!r:.40}: not a list of texts, none empty", "leave them out")
+            raise RequestError(f"stop texts {self.stop!r:.40}: not a list of texts, none empty", "leave them out")
 
 
 def check_limit(max_new_tokens: int | None) -> None:
-    """Raises GemmaError for a limit that lets no token through."""
+    """Raises RequestError for a limit that lets no token through."""
     if max_new_tokens is not None and max_new_tokens < 1:
-        raise GemmaError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")
+        raise RequestError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ..bundle.row_table import Floats
+from ..arrays import Floats
 from ..calls.tool_schema import Declaration, chosen_tools, declarations, read_call, strict_tools
 from ..engine.cache import CacheState, KVCache
 from ..engine.contract import Cancelled, Engine, prefetch
 from ..engine.piece import Piece, in_calls
 from ..engine.sampler import Sampler, Sampling
-from ..errors import ContextFull, GemmaError
+from ..errors import ContextFull, RequestError
 from ..language.events import End, Event, Stop, Token
 from ..language.stop_text import cut
 from ..language.tokenizer import Message
 from ..machine.resident_memory import trim_heap
+from ..machine.tune import is_tuned
 from .answer import Answer
 from .answer_reader import AnswerReader
 from .answer_turn import AnswerTurn
@@ -122,7 +123,7 @@ class Session:
     def answer(self, prepared: Prepared) -> Iterator[Event]:
         """Raises GemmaError for an answer that was given already, or while another thread reads one."""
         if prepared.begun:
-            raise GemmaError("this answer was given already", "prepare it once more")
+            raise RequestError("this answer was given already", "prepare it once more")
         options = prepared.options
         tokens = self._generate(prepared.prompt, prepared.choose, options.max_new_tokens)
         events = cut(self._events(tokens, prepared.answer), options.stop, options.one_call, self._cancelled.set)
@@ -132,9 +133,9 @@ class Session:
 
     def _check_abilities(self, declared: Sequence[object], options: Options) -> None:
         if declared and not self.control.can_call:
-            raise GemmaError(f"{self.bundle.folder}: this model knows no tool calls", "leave the tools out")
+            raise RequestError(f"{self.bundle.folder}: this model knows no tool calls", "leave the tools out")
         if options.thinking and not self.control.can_think:
-            raise GemmaError(f"{self.bundle.folder}: this model knows no thoughts", "leave thinking out")
+            raise RequestError(f"{self.bundle.folder}: this model knows no thoughts", "leave thinking out")
 
     def _grammar_of_calls(self, chosen: Sequence[Declaration], options: Options) -> Callable[[], Matcher] | None:
         """Makes the matcher of a call, where calls are constrained."""
@@ -159,7 +160,7 @@ class Session:
         with self._turn.inside():
             caches = self._open_caches()
             if len(self.ids) != self.engine.position:
-                raise GemmaError("the session was interrupted while it read", "ask it something first, then save it")
+                raise RequestError("the session was interrupted while it read", "ask it something first, then save it")
             ends = cast("list[CacheState]", self.cache.ends)  # of an engine that has caches
             write_session(path, self.bundle, self.ids, ends, caches)
 
@@ -179,7 +180,7 @@ class Session:
         """The caches, if the engine does not keep them to itself."""
         caches = self.engine.caches()
         if caches is None:
-            raise GemmaError(
+            raise RequestError(
                 "this engine keeps keys and values to itself: its sessions are neither saved nor loaded",
                 "open the model with the engine onnx",
             )
@@ -211,7 +212,7 @@ class Session:
 
     def _check_length(self, prompt: Sequence[int]) -> None:
         if not prompt:
-            raise GemmaError("the prompt is empty", "give at least one token")
+            raise RequestError("the prompt is empty", "give at least one token")
         if len(prompt) > self.context:
             raise ContextFull(f"a prompt of {len(prompt)} tokens: the context is {self.context}", "shorten the prompt")
 
@@ -244,7 +245,8 @@ class Session:
                 spent += time.perf_counter() - begun
         except Cancelled:
             stop = "cancelled"
-        trim_heap()
+        if is_tuned():
+            trim_heap()
         yield End(
             stop=stop,
             prompt_tokens=len(prompt),
