@@ -38,7 +38,7 @@ FLOORS = {
         ["cmd_export"],
     ],
     "runtime": [
-        ["atomically", "errors", "machine", "progress"],
+        ["arrays", "atomically", "errors", "machine", "progress"],
         ["bundle", "needs"],
         ["engine", "language", "schema"],
         ["calls", "measure", "parts"],
