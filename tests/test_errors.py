@@ -61,7 +61,7 @@ def test_a_bundle_of_a_later_format_is_a_bundle_error(copy):
 
 def test_an_artifact_that_is_not_there_is_a_bundle_error(bundle):
     pytest.importorskip("executorch", reason="the extra executorch is not installed")
-    with pytest.raises(BundleError, match="no ExecuTorch artifact, only onnx"):
+    with pytest.raises(BundleError, match="has no ExecuTorch artifact; it has onnx"):
         Model.open(bundle("e2b"), engine="executorch")
 
 

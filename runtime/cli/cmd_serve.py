@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
     )
     parser.add_argument(
-        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
+        "--engine", choices=ENGINES, default=DEFAULT, help="the engine that runs the bundle (default: %(default)s)"
     )
     parser.add_argument(
         "--allow-origin",
