@@ -252,12 +252,12 @@ def passage(config: GemmaConfig, bos: int, pieces: Pieces) -> NDArray[np.int64]:
     return np.array(ids, np.int64) % config.vocab
 
 
-def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
+def model_facts(config: GemmaConfig, rescored: int) -> m.ModelFacts:
     dtype: Literal["float32", "int8"] = "int8" if config.cache_bits else "float32"
     parameters: dict[str, int] = {}
     for name, shape in needed(config).items():
         parameters[part(config, name)] = parameters.get(part(config, name), 0) + int(np.prod(shape))
-    return m.Model(
+    return m.ModelFacts(
         family=config.family,
         layers=len(config.layers),
         own_kv_layers=config.own_kv_layers,

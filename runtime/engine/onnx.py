@@ -302,8 +302,10 @@ def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, R
 def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.InferenceSession:
     artifact = bundle.manifest.artifacts.get("onnx")
     if artifact is None:
-        made = ", ".join(bundle.manifest.artifacts) or "nothing"
-        raise BundleError(f"{bundle.folder}: no ONNX artifact, only {made}", "export it again with targets=['onnx']")
+        artifacts = ", ".join(bundle.manifest.artifacts) or "nothing"
+        raise BundleError(
+            f"{bundle.folder}: no ONNX artifact, only {artifacts}", "export it again with targets=['onnx']"
+        )
     bundle.path(artifact.data)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -115,16 +115,17 @@ def page() -> HTMLResponse:
 
 
 def hash_of(text: str, tag: str) -> str:
-    found = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
-    return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in found)
+    contents = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
+    digests = (hashlib.sha256(content.encode()).digest() for content in contents)
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
 async def refused(request: Request, error: Exception) -> Response:
     """Whatever a route raises, in OpenAI's shape."""
     if isinstance(error, HTTPException):
         where = f"{request.method} {request.url.path}"
-        made = Refusal(error.status_code, f"{where:.80}: {error.detail}", "there is POST /v1/chat/completions")
-        return serve_errors.response(made)
+        refusal = Refusal(error.status_code, f"{where:.80}: {error.detail}", "there is POST /v1/chat/completions")
+        return serve_errors.response(refusal)
     return serve_errors.response(refusal_of(error))
 
 
