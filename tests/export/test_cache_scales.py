@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from export.checkpoint.checkpoint import Checkpoint
 from export.model.config import parse_config
 from export.model.operators import rotate, rounded
-from export.pipeline import export_bundle, passage_for
+from export.pipeline import export_bundle, prepare
 from export.reference import FloatSource, QuantizedSource, hidden_states, logits
 from export.synth.shapes import named_shape
 from export.to_onnx.builder import every_node
@@ -25,6 +25,7 @@ from export.to_onnx.caches import LEAST
 from export.to_onnx.lower import floats_of_caches
 from export.weights.cache_scales import LARGEST, MARGIN, Ranges
 from export.weights.linears import quantize_weights
+from export.weights.plan import storage_plan
 from quantize.recipe import RECIPES, Gate
 from quantize.scheme import INT8
 from runtime.bundle.bundle import Bundle, describe, seal
@@ -44,16 +45,16 @@ def pair(request, checkpoint, tmp_path_factory):
     export_bundle(found.folder, made / "x.bundle", ["onnx"], RECIPE)
     decoder = OnnxEngine.open(Bundle.open(made / "x.bundle"), threads=1)
     (made / "weights").mkdir()
-    weights, _ = quantize_weights(found, RECIPE, made / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, RECIPE), made / "weights")
     weights = weights.with_vectors(scales_of(found))
     config = dataclasses.replace(found.config, cache_bits=8)
     return decoder, QuantizedSource(config, weights, decoder.tables), FloatSource(found)
 
 
 def scales_of(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """Of the text that the export reads."""
+    """What the text that the export reads asks for."""
     ranges = Ranges(checkpoint.config, {})
-    hidden_states(FloatSource(checkpoint), passage_for(checkpoint, RECIPE)[0][None], ranges.see)
+    hidden_states(FloatSource(checkpoint), prepare(checkpoint, {}, RECIPE).ids[None], ranges.see)
     return ranges.scales()
 
 
@@ -83,7 +84,7 @@ def test_a_call_that_reads_floats_answers_as_one_that_reads_integers(pair, tmp_p
         answers = [one.forward(Piece(piece, kept=len(piece))).logits for one in (decoder, integers)]
         different.append(np.abs(answers[0] - answers[1]).max() / np.abs(answers[1]).max())
     assert 0 < max(different) < 1e-2
-    for one, other in zip(decoder.caches, integers.caches, strict=True):
+    for one, other in zip(decoder.caches(), integers.caches(), strict=True):
         moved = np.abs(one.key[:, :, : one.length].astype(int) - other.key[:, :, : other.length])
         assert moved.max() <= 2
         assert (moved > 0).mean() < 0.01
@@ -122,10 +123,10 @@ def test_scales_of_channels_go_into_gains_where_values_have_a_norm(pair):
 
 def test_caches_hold_integers(pair):
     decoder, _, _ = pair
-    assert {cache.key.dtype for cache in decoder.caches} == {np.dtype(np.int8)}
+    assert {cache.key.dtype for cache in decoder.caches()} == {np.dtype(np.int8)}
     decoder.reset()
     decoder.prefill(np.arange(5, 25))
-    assert all(np.abs(cache.value[:, :, : cache.length].astype(int)).max() > 20 for cache in decoder.caches)
+    assert all(np.abs(cache.value[:, :, : cache.length].astype(int)).max() > 20 for cache in decoder.caches())
 
 
 def test_a_scale_covers_its_pair_at_every_position(checkpoint):

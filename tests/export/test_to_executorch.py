@@ -29,6 +29,7 @@ from export.to_executorch.methods import Method  # noqa: E402
 from export.to_executorch.read import File, stored_weights  # noqa: E402
 from export.to_executorch.xnnpack_graph import Part  # noqa: E402
 from export.weights.linears import Weights, quantize_weights  # noqa: E402
+from export.weights.plan import storage_plan
 from quantize import affine  # noqa: E402
 from quantize.recipe import Gate, Recipe, rules  # noqa: E402
 from quantize.scheme import Scheme  # noqa: E402
@@ -101,8 +102,7 @@ def make_lowered(source: Path, destination: Path) -> Lowered:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(to_executorch, "write_program", write_program)
-        patch.setattr("export.pipeline.load_targets", lambda names: {"executorch": lower})
-        export_bundle(source, destination, ["executorch"], MIXED)
+        export_bundle(source, destination, {"executorch": lower}, MIXED)
     bundle = Bundle.open(destination)
     program = EagerProgram(destination / "executorch" / "decoder.pte")
     eager = ExecutorchEngine(ExecutorchWeights(bundle, threads=1), program)
@@ -327,7 +327,7 @@ def test_an_operator_that_lowering_does_not_know_is_named(checkpoint, tmp_path, 
 def lower_alone(source: Path, folder: Path) -> None:
     (folder / "weights").mkdir()
     found = Checkpoint.open(source)
-    weights, _ = quantize_weights(found, MIXED, folder / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, MIXED), folder / "weights")
     to_executorch.lower(capture(found.config), weights, folder)
 
 
