@@ -299,7 +299,20 @@ def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, R
     check_tables(bundle, tables)
 
 
-def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.InferenceSession:
+def opened(path: str, options: ort.SessionOptions) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions derive from Exception
+        raise BundleError(f"{path}: onnxruntime refuses it: {error}", "export the bundle again") from error
+
+
+def load(
+    bundle: Bundle,
+    threads: int,
+    beside: Callable[[], object],
+    read: Callable[[str, ort.SessionOptions], ort.InferenceSession] = opened,
+) -> ort.InferenceSession:
+    """The artifact in onnxruntime, which `read` asks for it; `beside` is called meanwhile."""
     artifact = bundle.manifest.artifacts.get("onnx")
     if artifact is None:
         artifacts = ", ".join(bundle.manifest.artifacts) or "nothing"
@@ -316,7 +329,7 @@ def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.Infe
         options.add_session_config_entry(PLAIN_ARM, "1")
     path = bundle.path(artifact.file)
     with plain_attention(whole=any(cache.dtype == "int8" for cache in bundle.manifest.model.caches)):
-        return load_beside(lambda: opened(str(path), options), beside)[0]
+        return load_beside(lambda: read(str(path), options), beside)[0]
 
 
 @contextmanager
@@ -336,10 +349,3 @@ def plain_attention(*, whole: bool) -> Iterator[None]:
             yield
         finally:
             del os.environ[TILES]
-
-
-def opened(path: str, options: ort.SessionOptions) -> ort.InferenceSession:
-    try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions derive from Exception
-        raise BundleError(f"{path}: onnxruntime refuses it: {error}", "export the bundle again") from error

@@ -36,12 +36,16 @@ BODY_SECONDS = 30.0  # for a body to come in
 
 @dataclass(frozen=True)
 class Limits:
-    """tokens, seconds: of one answer, in seconds with its waiting; body: bytes of a request."""
+    """tokens, seconds: of one answer, in seconds with its waiting; body: bytes of a request.
+
+    silence: seconds of a stream after which a comment says that it lives
+    """
 
     waiting: int
     tokens: int
     seconds: float
     body: int
+    silence: float = 10.0
 
 
 class Server:
@@ -85,7 +89,7 @@ class Server:
             raise Refusal(415, f"a body of the type {kind!r:.80}", "send application/json")
         raw = await body(request, self.limits.body)
         wanted = chat_request(raw, self.model, min(self.limits.tokens, self.session.context))
-        return ChatResponse(self.queue, self.model, self.limits.seconds, wanted)
+        return ChatResponse(self.queue, self.model, self.limits.seconds, self.limits.silence, wanted)
 
 
 async def body(request: Request, most: int) -> bytes:
