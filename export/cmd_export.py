@@ -113,7 +113,7 @@ def dry_run(args: argparse.Namespace, request: Request, scripts: Sequence[Script
     from .pipeline import check_calls, check_released, speaker_of
 
     checkpoint, recipe, _ = request.opened()
-    targets.load_targets(request.targets)
+    loaded = targets.load_targets(request.targets)
     if args.output is not None:
         check_destination(args.output, replace=args.force)
     check_released(checkpoint, recipe)
@@ -121,7 +121,7 @@ def dry_run(args: argparse.Namespace, request: Request, scripts: Sequence[Script
     side, _ = read_side_files(checkpoint)
     with TemporaryDirectory(prefix="gemma-edge-") as folder:
         speaker = speaker_of(Path(folder), *side.copy(Path(folder)), side)
-        check_calls(scripts, speaker, request.targets, checkpoint)
+        check_calls(scripts, speaker, loaded, checkpoint)
     side.print_notes()
     facts["recipes"] = {recipe.name: facts["recipes"][recipe.name]}
     print(text(facts))

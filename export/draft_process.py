@@ -118,9 +118,9 @@ def draft_of(request: Request, place: Workplace, destination: Path, scripts: Seq
     from .pipeline import drafted, key_of, passage_for
     from .targets import load_targets
 
-    lowerings = load_targets(request.targets)
+    targets = load_targets(request.targets)
     checkpoint, recipe, text = request.opened()
     ids, side = passage_for(checkpoint, recipe)
     with stored(destination, key_of(checkpoint, recipe, text), keep=True) as store:
-        draft, _ = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text, scripts)
+        draft, _ = drafted(checkpoint, place, targets, recipe, ids, side, store, text, scripts)
     return dataclasses.replace(draft, peak=peak_rss())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -43,7 +43,7 @@ from .prove.compare import BEYOND, STEPS, compared
 from .prove.readings import QuantizedSources, Reader
 from .prove.seal import Draft, in_order, prove, unsealed
 from .reference import FloatSource, hidden_states
-from .targets import Lower, load_targets, longest
+from .targets import Target, load_targets
 from .weights import linears as weights
 from .weights import row_files as split
 from .weights.cache_scales import Ranges, covers, released_scales
@@ -54,7 +54,7 @@ PASSAGE = Path(__file__).with_name("passage.txt")
 def export_bundle(
     source: str | Path | Checkpoint,
     destination: Path,
-    targets: Sequence[str],
+    targets: Sequence[str | Target],
     recipe: QuantizeRecipe,
     *,
     replace: bool = False,
@@ -67,7 +67,7 @@ def export_bundle(
     Raises GemmaError for anything that can not be exported, or that verify does not pass, unless what it finds is a
     loss and `accept_loss` is said; then nothing is left behind.
     """
-    lowerings = load_targets(targets)
+    loaded = load_targets(targets)
     check_destination(destination, replace=replace)
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
     recipe = suited(recipe, checkpoint.config)
@@ -76,14 +76,14 @@ def export_bundle(
         stored(destination, key_of(checkpoint, recipe, text)) as store,
         created(destination, replace=replace) as place,
     ):
-        draft, sources = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text, scripts)
+        draft, sources = drafted(checkpoint, place, loaded, recipe, ids, side, store, text, scripts)
         return prove(draft, place.bundle, sources, scripts, lambda: FloatSource(checkpoint), accept_loss=accept_loss)
 
 
 def drafted(
     checkpoint: Checkpoint,
     place: Workplace,
-    lowerings: dict[str, Lower],
+    targets: Mapping[str, Target],
     recipe: QuantizeRecipe,
     ids: NDArray[np.int64],
     side: SideFiles,
@@ -98,7 +98,7 @@ def drafted(
     config, model, folder = checkpoint.config, FloatSource(checkpoint), place.bundle
     tokenizer, template = side.copy(folder)
     speaker = speaker_of(folder, tokenizer, template, side)
-    check_calls(scripts, speaker, list(lowerings), checkpoint)
+    check_calls(scripts, speaker, targets, checkpoint)
     vocabulary = write_vocabulary(folder)
     calibrated, how = None, m.Calibration()
     if store:
@@ -119,7 +119,7 @@ def drafted(
         config = dataclasses.replace(config, cache_bits=recipe.cache.bits)
         quantized = quantized.with_vectors(ranges.scales() | released)
     graph = capture(config)
-    artifacts = {name: lower(graph, quantized, folder) for name, lower in lowerings.items()}
+    artifacts = {name: target.lower(graph, quantized, folder) for name, target in targets.items()}
     del graph
     trim_heap()
     manifest = m.Manifest(
@@ -142,8 +142,8 @@ def drafted(
         parity="parity.json",
     )
     for name in in_order(artifacts):
-        check_weights(folder, quantized, name, artifacts[name].file)
-        check_scales(folder, config, name, artifacts[name].file)
+        check_weights(folder, quantized, targets[name], artifacts[name].file)
+        check_scales(folder, config, targets[name], artifacts[name].file)
     sources = QuantizedSources(config, quantized, unsealed(manifest, folder))
     readings = Reader(ids, config.window, place.scratch, manifest).readings(model, hidden, sources)
     return Draft(manifest, ids, config, recipe, readings, generated=checkpoint.is_generated), sources
@@ -160,10 +160,12 @@ def speaker_of(folder: Path, tokenizer: str, template: str, side: SideFiles) -> 
     return speaker
 
 
-def check_calls(scripts: Sequence[Script], speaker: Tokenizer, targets: Sequence[str], checkpoint: Checkpoint) -> None:
+def check_calls(
+    scripts: Sequence[Script], speaker: Tokenizer, targets: Mapping[str, Target], checkpoint: Checkpoint
+) -> None:
     """Raises GemmaError for scripts that the first artifact could not be asked."""
     if scripts:
-        context = longest(answering(targets), checkpoint.config.context)
+        context = targets[answering(list(targets))].longest(checkpoint.config.context)
         check_scripts(scripts, speaker, context, str(checkpoint.folder))
 
 

@@ -97,9 +97,10 @@ def bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 def coreml_bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`coreml_bundle("e2b", "int4-datafree")`: Core ML alone, calls of 16 tokens, compared in a few places."""
     pytest.importorskip("coremltools", reason="the extra coreml is not installed")
+    from export import to_coreml
     from export.prove import compare as verify
     from export.prove import seal as prove
-    from export.to_coreml import lower as to_coreml
+    from export.to_coreml.settings import Settings
 
     made: dict[tuple[str, str], Path] = {}
 
@@ -107,11 +108,12 @@ def coreml_bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.Te
         if (name, recipe) not in made:
             made[name, recipe] = tmp_path_factory.mktemp("coreml") / f"{name}-{recipe}.bundle"
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(to_coreml, "TOKENS", 16)
                 patch.setattr(prove, "MANY", 2)
                 for module in (prove, verify):
                     patch.setattr(module, "lengths", lambda window, limit: [5, window + 1])
-                export_bundle(checkpoint(name), made[name, recipe], ["coreml"], RECIPES[recipe])
+                export_bundle(
+                    checkpoint(name), made[name, recipe], [to_coreml.target(Settings(tokens=16))], RECIPES[recipe]
+                )
         return made[name, recipe]
 
     return make

@@ -24,7 +24,7 @@ from runtime.progress import Progress
 from runtime.session.session import Session
 
 from ..model.config import GemmaConfig
-from ..targets import Runner, runners
+from ..targets import Runner, find_target
 from .call_scripts import Answer, Script, answered
 from .compare import (
     EXACT,
@@ -105,7 +105,6 @@ def prove(
             progress.advance(1)
             trim_heap()
             decoder = runner.open(bundle)
-            decoder.head = None if runner.exact else decoder.head
             prompts = places(runner, manifest, config.window, len(ids))
             report = compare(decoder, ids, against, progress.advance, runner.name, prompts, kept(manifest))
             limit = FLIPPED if key[0] > 0 else EXACT
@@ -148,7 +147,7 @@ def in_order(targets: Iterable[str]) -> list[str]:
 
 
 def ways(manifest: Manifest) -> list[Way]:
-    every = (Way(name, runner) for name in in_order(manifest.artifacts) for runner in runners(name))
+    every = (Way(name, runner) for name in in_order(manifest.artifacts) for runner in find_target(name).runners)
     return [way for way in every if not (large(manifest) and way.runner.small)]
 
 

@@ -1,6 +1,6 @@
 """Graph -> coreml/decoder.mlpackage: a Core ML program for iOS 18 and macOS 15.
 
-Two functions of static shapes share the weights and the states: `prefill` reads TOKENS tokens and
+Two functions of static shapes share the weights and the states: `prefill` reads many tokens and
 answers one of them, `decode` reads one.  The program is written as it is walked, and the weight file
 as a stream from the integers on disk, so that memory does not grow with the model.
 """
@@ -11,7 +11,7 @@ import json
 import math
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,10 @@ from ..model.config import FLOATS, KINDS, GemmaConfig, Kind
 from ..weights.linears import Weights
 from .operators import TRANSLATIONS, Cached, Ends, MilMatrix, Translation
 from .program import BlobTensor, FunctionBuilder, MilValue
-from .read import kept_scales
+from .read import scales_as_stored
+from .settings import Settings
 from .weight_bin import WeightWriter
 
-TOKENS = 128  # of a prefill call
-CONTEXT = 4096  # most positions of the full layers' states
 STATE_ROWS = 32  # states have a multiple of this
 SPECIFICATION = 9  # iOS 18, macOS 15
 NARROWEST = 16  # inputs that share a scale
@@ -54,7 +53,7 @@ OPERATORS = {
 }  # fmt: skip
 
 
-def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
+def lower(graph: Graph, settings: Settings, weights: Weights, folder: Path) -> Artifact:
     """Write the artifact below `folder`.
 
     Raises GemmaError for an operator that is not known, or weights that Core ML can not hold.
@@ -65,7 +64,8 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
     with WeightWriter(path) as writer:
         stored = StoredWeights(writer, graph.config, weights)
         decoders = {
-            name: CoreMLFunction(graph, stored, tokens) for name, tokens in (("prefill", TOKENS), ("decode", 1))
+            name: CoreMLFunction(graph, stored, tokens, settings.context)
+            for name, tokens in (("prefill", settings.tokens), ("decode", 1))
         }
         stored.check_all_used(set.intersection(*(decoder.translation.used for decoder in decoders.values())))
     check_size(path, weights, [4 * one.shape[0] for one in stored.matrices.values() if one.factor])
@@ -133,7 +133,7 @@ class StoredWeights:
         one = weights[name]
         assert isinstance(one, Quantized)
         decided = even_scales(name, one)
-        shape, scales = (one.rows, one.inputs), kept_scales(decided)
+        shape, scales = (one.rows, one.inputs), scales_as_stored(decided)
         factor = self._factor(name, decided, scales)
         moved = self._moved(name, decided, scales)
         self.scale_error = max(self.scale_error, 0.0 if factor else moved)
@@ -218,14 +218,15 @@ def check_size(path: Path, weights: Weights, factors: Sequence[int] = ()) -> Non
 
 
 class CoreMLFunction:
-    """One function that reads `tokens` tokens and answers one."""
+    """One function that reads `tokens` tokens and answers one; its full layers hold `context` positions at most."""
 
-    def __init__(self, graph: Graph, stored: StoredWeights, tokens: int) -> None:
+    def __init__(self, graph: Graph, stored: StoredWeights, tokens: int, context: int) -> None:
         self.graph, self.config, self.tokens = graph, graph.config, tokens
+        self.rows = state_rows(graph.config, context)
         self.to = FunctionBuilder()
         self.news: dict[str, list[MilValue]] = {}
         ends = self._inputs()
-        self.states = {name: self.to.state(name, shape) for name, shape in state_shapes(self.config).items()}
+        self.states = {name: self.to.state(name, shape) for name, shape in state_shapes(self.config, self.rows).items()}
         self.before = {name: self.to.read_state(state) for name, state in self.states.items()}
         self.translation = Translation(
             self.to, self.config, ends, self._pasts(), stored.matrices, stored.vectors, stored.zeros
@@ -246,7 +247,7 @@ class CoreMLFunction:
         cos: dict[Kind, MilValue] = {}
         sin: dict[Kind, MilValue] = {}
         mask: dict[Kind, MilValue] = {}
-        for kind, rows in state_rows(config).items():
+        for kind, rows in self.rows.items():
             half = (1, 1, s, config.rope[kind].head_dim // 2)
             cos[kind] = to.input(f"{kind}_cos", "float32", half)
             sin[kind] = to.input(f"{kind}_sin", "float32", half)
@@ -338,19 +339,19 @@ def owners(config: GemmaConfig) -> dict[Kind, list[int]]:
     return found
 
 
-def state_rows(config: GemmaConfig) -> dict[Kind, int]:
+def state_rows(config: GemmaConfig, context: int) -> dict[Kind, int]:
     """Rows of a state, by kind: the window before a token, and all positions."""
-    wanted: dict[Kind, int] = {"sliding": config.window - 1, "full": min(config.context, CONTEXT)}
+    wanted: dict[Kind, int] = {"sliding": config.window - 1, "full": min(config.context, context)}
     return {kind: -(-wanted[kind] // STATE_ROWS) * STATE_ROWS for kind in owners(config)}
 
 
-def state_shapes(config: GemmaConfig) -> dict[str, Shape]:
+def state_shapes(config: GemmaConfig, rows: Mapping[Kind, int]) -> dict[str, Shape]:
     """Few states, because each is one more thing that a phone may refuse: (layers, K, rows, D)."""
     shapes: dict[str, Shape] = {}
     for kind, layers in owners(config).items():
         one = config.layers[layers[0]]
         for part in ("key", "value"):
-            shapes[f"{kind}_{part}"] = (len(layers), one.kv_heads, state_rows(config)[kind], one.head_dim)
+            shapes[f"{kind}_{part}"] = (len(layers), one.kv_heads, rows[kind], one.head_dim)
     return shapes
 
 

@@ -17,7 +17,7 @@ from .weight import NAMES, Weight, stored_weight
 HALF_DIGIT = 2**-10  # what float16 may take from a scale
 
 
-def kept_scales(scales: Floats) -> Floats:
+def scales_as_stored(scales: Floats) -> Floats:
     """As Core ML holds scales: float16.  bfloat16 values of at least 2**-14 stay what they are."""
     return scales.astype(np.float16).astype(np.float32)
 
@@ -65,7 +65,7 @@ def check_tables(weight: Weight, where: str) -> None:
             raise refused(where, "has a table that is not of a scale")
 
 
-def stored_scales(model: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
+def stored_ranges(model: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
     """For each linear of each function, by its label: the static scales it is rounded with, before and behind."""
     package = Package(model)
     for name in sorted(package.program.functions):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,18 +24,15 @@ from runtime.errors import GemmaError
 from ..model.capture import Graph
 from ..model.config import FLOATS, GemmaConfig
 from ..weights.linears import Weights
-from . import methods as executorch_methods
 from .containers import Container, contained
 from .linears import XnnLinear, contained_linear, float_linear
-from .methods import CacheRows, empty_caches, inputs, method
+from .methods import CacheRows, Method, MethodWeights, empty_caches, inputs, method
 from .operators import Cache
 from .program import write_program
 from .read import DELEGATE, File
+from .settings import Settings
 from .xnnpack_graph import XnnValue
 
-TOKENS = 128  # of a call of prefill
-CONTEXT = 4096  # positions of the full layers' caches: each step reads them all
-ALIGNMENT = 16
 # Running the artifact takes the most: libraries, and of each weight the mapped file's and XNNPACK's own copy.
 BASE, COPIES = 600_000_000, 2.05
 SPILL = 1.03  # bytes of a file over those of its integers, scales and floats
@@ -42,7 +40,7 @@ GRAPH_BYTES = 64 << 10  # of the graph itself, for each layer of each method
 OUTSIDE = "aten::index_put_"  # what ExecuTorch's own kernels compute
 
 
-def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
+def lower(graph: Graph, settings: Settings, weights: Weights, folder: Path) -> Artifact:
     """Write the artifact below `folder`.
 
     Raises GemmaError for a matrix that XNNPACK has no exact container for, an operator that is not known, or
@@ -50,39 +48,61 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
     """
     config = graph.config
     announce(weights)
-    rows = CacheRows(config.window + TOKENS, min(config.context, CONTEXT))
-    calls = {
-        "decode": inputs(config, rows, 1, whole=True),
-        "prefill": inputs(config, rows, TOKENS, whole=False),
-    }
     path = folder / "executorch" / "decoder.pte"
     path.parent.mkdir()
     with TemporaryDirectory(dir=weights.folder) as scratch:
-        containers = {
-            name: contained(one, name, Path(scratch), static=has_static_input(config, name))
-            for name, one in weights.items()
-            if isinstance(one, Quantized)
-        }
-        caches = empty_caches(config, rows)
-        known = executorch_methods.MethodWeights(linears(weights, containers), vectors(weights), caches)
-        methods = [method(name, graph, known, given, whole=name == "decode") for name, given in calls.items()]
-        write_program(methods, states(caches), path)
-        check_size(path, expected_bytes(weights, containers), config)
+        model = build(graph, settings, weights, Path(scratch))
+        write_program(model.methods, model.states, path)
+        check_size(path, expected_bytes(weights, model.containers), config)
     return Artifact(
         file="executorch/decoder.pte",
         data="",
-        inputs=calls["decode"],
+        inputs=model.inputs,
         outputs=[
             Described(name="logits", dtype="float32", shape=[1, 1, config.vocab]),
             Described(name="hidden", dtype="float32", shape=[1, 1, config.hidden]),
         ],
-        operators=census(path, config) | kinds(containers),
-        context=rows.full,
-        functions={"prefill": TOKENS, "decode": 1},
-        states=[
-            Described(name=name, dtype="float32", shape=list(value.shape)) for name, value in states(caches).items()
-        ],
+        operators=census(path, config) | kinds(model.containers),
+        context=model.rows.full,
+        functions={"prefill": settings.tokens, "decode": 1},
+        states=[Described(name=name, dtype="float32", shape=list(value.shape)) for name, value in model.states.items()],
     )
+
+
+@dataclass(frozen=True)
+class MethodModel:
+    """What a program is written of.
+
+    inputs: those of `decode`; states: the caches, by the names they have in the file
+    """
+
+    methods: list[Method]
+    inputs: list[Described]
+    states: dict[str, XnnValue]
+    containers: dict[str, Container]
+    rows: CacheRows
+
+
+def build(graph: Graph, settings: Settings, weights: Weights, scratch: Path) -> MethodModel:
+    """Both methods of a graph; the codes of its matrices are written below `scratch`.
+
+    Raises GemmaError for a matrix that XNNPACK has no exact container for, or an operator that is not known.
+    """
+    config = graph.config
+    rows = CacheRows(config.window + settings.tokens, min(config.context, settings.context))
+    calls = {
+        "decode": inputs(config, rows, 1, whole=True),
+        "prefill": inputs(config, rows, settings.tokens, whole=False),
+    }
+    containers = {
+        name: contained(weight, name, scratch, static=has_static_input(config, name))
+        for name, weight in weights.items()
+        if isinstance(weight, Quantized)
+    }
+    caches = empty_caches(config, rows)
+    shared = MethodWeights(linears(weights, containers), vectors(weights), caches)
+    methods = [method(name, graph, shared, tensors, whole=name == "decode") for name, tensors in calls.items()]
+    return MethodModel(methods, calls["decode"], states(caches), containers, rows)
 
 
 def has_static_input(config: GemmaConfig, parameter: str) -> bool:
@@ -149,7 +169,3 @@ def states(caches: Mapping[int, Cache]) -> dict[str, XnnValue]:
     for layer, cache in caches.items():
         found |= {f"cache_{layer}_key": cache.key, f"cache_{layer}_value": cache.value}
     return found
-
-
-def described(name: str, value: XnnValue) -> Described:
-    return Described(name=name, dtype="float32", shape=list(value.shape))

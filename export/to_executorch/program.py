@@ -20,8 +20,7 @@ from executorch.exir.scalar_type import ScalarType
 from torch.utils._pytree import tree_structure, treespec_dumps
 
 from .methods import Method
-from .operators import Put
-from .xnnpack_graph import INT64, Constant, Part, XnnValue
+from .xnnpack_graph import INT64, Constant, Part, Put, Step, XnnValue
 
 BACKEND = "XnnpackBackend"
 PUT = schema.Operator(name="aten::index_put_", overload="")
@@ -170,7 +169,7 @@ def lifetimes(method: Method, caches: set[XnnValue]) -> dict[XnnValue, Life]:
     return found | {value: Life(made[value], end) for value in method.outputs}
 
 
-def read(step: Part | Put) -> list[XnnValue]:
+def read(step: Step) -> list[XnnValue]:
     return step.read if isinstance(step, Part) else [step.new, step.slots]
 
 

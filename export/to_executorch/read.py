@@ -21,7 +21,6 @@ from runtime.errors import GemmaError
 
 from ..model.arrays import PIECE_ROWS, Bytes, Floats
 from ..model.config import ActivationScales, GemmaConfig
-from ..to_onnx.read import FROM_ROW
 from .containers import ENDS, HALF, PART_NAMES, PART_SEP, STATIC
 from .flatbuffer import Broken, Table, number
 
@@ -57,11 +56,6 @@ class StoredMatrix:
         return np.frombuffer(self.data, kind).reshape(self.rows, self.inputs).astype(np.float32)
 
 
-def kept_scales(scales: Floats) -> Floats:
-    """As the file holds scales: all of them."""
-    return scales
-
-
 def stored_weights(path: Path) -> Iterator[tuple[list[str], Pieces]]:
     """For each matrix of integers: its parameter, and (first row, values (n, K)) piece by piece.
 
@@ -69,13 +63,12 @@ def stored_weights(path: Path) -> Iterator[tuple[list[str], Pieces]]:
     """
     try:
         for name, parts in matrices(path).items():
-            parameter, _, first = name.partition(FROM_ROW)
-            yield [parameter], values(path, name, parts, int(first or 0))
+            yield [name], values(path, name, parts)
     except (Broken, ValueError) as error:
         raise GemmaError(f"{path}: not a sound ExecuTorch file: {error}", "export the bundle again") from error
 
 
-def values(path: Path, name: str, parts: dict[str, StoredMatrix], first: int) -> Pieces:
+def values(path: Path, name: str, parts: dict[str, StoredMatrix]) -> Pieces:
     """What the parts of a matrix stand for: scale · (codes + offset), with a sign lost to nobody."""
     whole = parts.get("codes") or parts.get(STATIC) or parts.get("low")
     if whole is None or whole.scales is None or ("high" in parts) != ("low" in parts):
@@ -94,7 +87,7 @@ def values(path: Path, name: str, parts: dict[str, StoredMatrix], first: int) ->
         blocks = codes.reshape(*scales.shape, -1)  # (n, G, width)
         if "offsets" in parts:
             blocks += offsets(path, name, parts["offsets"].floats()[rows], scales)[..., None]
-        yield first + start, (blocks * scales[..., None]).reshape(codes.shape)
+        yield start, (blocks * scales[..., None]).reshape(codes.shape)
 
 
 def without_ends(name: str, codes: Floats) -> Floats:
@@ -104,7 +97,7 @@ def without_ends(name: str, codes: Floats) -> Floats:
     return codes[:, :-ENDS]
 
 
-def stored_scales(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
+def stored_ranges(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
     """For each linear of each method, by its label: the static scales that it is rounded with before and behind it."""
     try:
         file = File(path)
@@ -152,7 +145,7 @@ class XnnNeighbours:
         for name in self.file.names.get(key, []):
             parameter, _, part = name.rpartition(PART_SEP)
             if part in ("codes", STATIC, "high"):
-                return parameter.partition(FROM_ROW)[0], part
+                return parameter, part
         return None
 
     def scales(self, linear: Table, *, static: bool) -> ActivationScales:

@@ -90,6 +90,19 @@ class Part:
         return found
 
 
+@dataclass(frozen=True)
+class Put:
+    """`new` into the `slots` of a cache, along one of its dimensions, in place: a step between two parts."""
+
+    cache: XnnValue
+    dimension: int
+    slots: XnnValue
+    new: XnnValue
+
+
+Step = Part | Put
+
+
 def graph(part: Part, outputs: Sequence[XnnValue]) -> schema.XNNGraph:
     read, wanted = part.read, set(outputs)
     external = {value: number for number, value in enumerate([*read, *outputs])}
@@ -152,7 +165,7 @@ class Builder:
     """Collects the nodes of a method, in parts."""
 
     def __init__(self) -> None:
-        self.steps: list[Any] = []  # parts, and what is done between them
+        self.steps: list[Step] = []
         self._once: dict[tuple[XnnValue, Any], tuple[Part, XnnValue]] = {}
         self._arrays: dict[str, XnnValue] = {}
 
@@ -168,10 +181,12 @@ class Builder:
     @property
     def part(self) -> Part:
         """The one that grows: a new one after a step of another kind."""
-        if not self.steps or not isinstance(self.steps[-1], Part):
-            self.steps.append(Part())
-        found: Part = self.steps[-1]
-        return found
+        last = self.steps[-1] if self.steps else None
+        if isinstance(last, Part):
+            return last
+        part = Part()
+        self.steps.append(part)
+        return part
 
     # ---- constants ----
 

@@ -15,11 +15,6 @@ from ..model.config import ActivationScales, GemmaConfig
 FROM_ROW = "@"  # between the name of a table and the first row of a part of it
 
 
-def kept_scales(scales: Floats) -> Floats:
-    """As the artifact holds scales: as they were decided."""
-    return scales
-
-
 def stored_weights(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, Floats]]]]:
     """For each MatMulNBits: its parameters, and (first row, values (n, K)) piece by piece."""
     model = onnx.load(path, load_external_data=False)
@@ -54,7 +49,7 @@ def mapped(path: Path, tensor: onnx.TensorProto, dtype: type) -> np.memmap:
     return np.memmap(path.parent / where["location"], dtype, "r", int(where["offset"]), tuple(tensor.dims))
 
 
-def stored_scales(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
+def stored_ranges(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
     """For each linear, by its label: the static scales that a pair of rounding before and behind it has."""
     graph = onnx.load(path, load_external_data=False).graph
     neighbours = OnnxNeighbours(graph)
