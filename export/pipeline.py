@@ -124,7 +124,7 @@ def drafted(
     trim_heap()
     manifest = m.Manifest(
         format="gemma-edge",
-        version=[m.MAJOR, m.MINOR],
+        version=m.version_of({}),
         model=model_facts(config, rescored(checkpoint, recipe)),
         recipe=recipe_facts(recipe, released_rules(checkpoint, recipe), losses | row_losses, how),
         provenance=m.Provenance(

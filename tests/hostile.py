@@ -247,6 +247,87 @@ def manifests() -> Iterator[Case]:
     yield Case("no vocabulary", without, ("no compact vocabulary",), (), "load")
 
 
+# ---- parts ----
+
+FUNCTION = {"name": "draft", "inputs": [], "outputs": []}
+
+
+def with_part(name: str = "extra", **fields: object) -> Callable[[dict[str, Any]], object]:
+    """The manifest of 1.1 with a part that runs the decoder's graph; `fields` are added to it, or take the place."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        part = {"kind": "echo", "artifacts": {"onnx": manifest["artifacts"]["onnx"]}, **fields}
+        manifest.update(version=[1, 1], parts={**manifest.get("parts", {}), name: part})
+
+    return change
+
+
+def with_graph(file: str, **entries: dict[str, object]) -> Callable[[dict[str, Any]], object]:
+    """A part whose graph is another file; `entries` are added to the files."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        with_part(artifacts={"onnx": manifest["artifacts"]["onnx"] | {"file": file}})(manifest)
+        manifest["files"].update(entries)
+
+    return change
+
+
+def without_kind(manifest: dict[str, Any]) -> None:
+    with_part()(manifest)
+    del manifest["parts"]["extra"]["kind"]
+
+
+def many_parts(manifest: dict[str, Any]) -> None:
+    manifest.update(parts={f"part{index}": {"kind": "echo"} for index in range(100_000)})
+
+
+def said_twice(folder: Path) -> None:
+    reseal(folder, with_part("other"))
+    raw = (folder / MANIFEST).read_bytes()
+    write_manifest(folder, raw.replace(b'"parts": {', b'"parts": {"other": {"kind": "first"}, ', 1))
+
+
+ELSEWHERE: dict[str, dict[str, object]] = {"../x": {"size": 7, "sha256": "0" * 64}}
+NOWHERE: dict[str, dict[str, object]] = {"parts/x.onnx": {"size": 7, "sha256": "0" * 64}}
+PARTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "unlisted graph": (with_graph("parts/x.onnx"), "'parts/x.onnx' is used but not listed"),
+    "missing graph": (with_graph("parts/x.onnx", **NOWHERE), "x.onnx: missing"),
+    "graph outside": (with_graph("../x", **ELSEWHERE), "'../x' is not a name inside the bundle"),
+    "unlisted golden": (with_part(golden="parts/golden.json"), "'parts/golden.json' is used but not listed"),
+    "function of nothing": (with_part(functions={"nowhere": [FUNCTION]}), "'nowhere'"),
+    "function beside an artifact": (with_part(functions={"onnx": [FUNCTION]}), "an artifact and functions of 'onnx'"),
+    "function twice": (with_part(artifacts={}, functions={"onnx": [FUNCTION] * 2}), "a function of 'onnx' twice"),
+    "function with a line break": (with_part(functions={"onnx": [FUNCTION | {"name": "a\n"}]}), "parts"),
+    "function without outputs": (with_part(functions={"onnx": [{"name": "draft", "inputs": []}]}), "outputs"),
+    "functions of text": (with_part(functions={"onnx": ["draft"]}), "parts"),
+    "many functions": (with_part(artifacts={}, functions={"onnx": [FUNCTION] * 65}), "parts"),
+    "no kind": (without_kind, "`kind`"),
+    "kind of numbers": (with_part(kind=1), "kind"),
+    "kind with a blank": (with_part(kind="a b"), "kind"),
+    "artifact of text": (with_part(artifacts={"onnx": "parts/x.onnx"}), "parts"),
+    "a list": (lambda manifest: manifest.update(parts=[]), "parts"),
+    "a part of text": (lambda manifest: manifest.update(parts={"extra": "echo"}), "parts"),
+    "many": (many_parts, "parts"),
+    "name with a line break": (with_part("extra\n"), "parts"),
+    "name with a zero": (with_part("ex\0tra"), "parts"),
+    "empty name": (with_part(""), "parts"),
+    "long name": (with_part("a" * 65), "parts"),
+    "setting of an object": (with_part(settings={"size": {"rows": 1}}), "settings"),
+    "setting of null": (with_part(settings={"size": None}), "settings"),
+    "setting of texts": (with_part(settings={"sizes": ["1"]}), "settings"),
+    "large setting": (with_part(settings={"size": 1 << 60}), "settings"),
+    "long setting": (with_part(settings={"sizes": [0] * 1025}), "settings"),
+    "many settings": (with_part(settings={f"size{index}": 1 for index in range(257)}), "settings"),
+    "setting with a line break": (with_part(settings={"size\n": 1}), "settings"),
+}
+
+
+def parts() -> Iterator[Case]:
+    for name, (change, word) in PARTS.items():
+        yield Case(f"part: {name}", resealed(change), (word,))
+    yield Case("part: said twice", said_twice, ("twice",))
+
+
 # ---- contents ----
 
 GRAPHS = [b"", b"not a graph", b"\x08\x0a" * 1000]
@@ -320,4 +401,4 @@ def contents() -> Iterator[Case]:
         yield Case(f"vocabulary {at}", damage, (word,), ("verify",), "load")
 
 
-CASES = [*files(), *places(), *manifests(), *contents()]
+CASES = [*files(), *places(), *manifests(), *parts(), *contents()]

@@ -23,7 +23,9 @@ from quantize.recipe import RECIPES
 from quantize.scheme import Scheme
 from runtime.bundle import manifest
 from runtime.bundle.manifest import Manifest
+from runtime.bundle.parts import check_parts
 from runtime.bundle.row_table import START, RowTable
+from runtime.bundle.written import fields_of
 from runtime.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
@@ -133,9 +135,25 @@ def structs() -> list[type[msgspec.Struct]]:
 
 def test_the_example_manifest_decodes():
     example = blocks(FORMAT, "json")[0]
-    found = msgspec.json.decode(example, type=Manifest)
-    assert found.version == [manifest.MAJOR, manifest.MINOR]
-    assert msgspec.to_builtins(found) == json.loads(example), "the example has a field that the code does not know"
+    decoded = msgspec.json.decode(example, type=Manifest)
+    assert decoded.version == [1, 0] == manifest.version_of(decoded.parts)
+    assert fields_of(decoded) == json.loads(example), "the example has a field that the code does not know"
+
+
+def test_the_example_of_parts_decodes():
+    """In the manifest before it, with an ExecuTorch artifact and its files."""
+    whole, parts = json.loads(blocks(FORMAT, "json")[0]), json.loads(blocks(FORMAT, "json")[2])
+    whole |= parts
+    whole["artifacts"]["executorch"] = whole["artifacts"]["onnx"]
+    decoded = msgspec.json.decode(json.dumps(whole), type=Manifest)
+    assert decoded.version == [manifest.MAJOR, manifest.MINOR] == manifest.version_of(decoded.parts)
+    assert fields_of(decoded)["parts"] == parts["parts"], "the example has a field that the code does not know"
+    check_parts(decoded, "the example")
+    assert decoded.used() >= {
+        "parts/vision/onnx/graph.onnx",
+        "parts/vision/onnx/graph.data",
+        "parts/vision/golden.json",
+    }
 
 
 def test_the_page_and_the_code_agree_on_the_version():

@@ -8,19 +8,23 @@ links to others that are called by their hashes: a link is followed to what the 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..errors import GemmaError
 from .manifest import MAJOR, File, Manifest, Version
+from .parts import check_parts
+from .written import written
 
 MANIFEST, SEAL = "bundle.json", "bundle.sha256"
 HASHED_AT_OPEN = 64 << 20  # larger files are mapped: their size is checked, `verify` hashes them
@@ -32,12 +36,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Bundle:
+    """A folder that was opened and checked, and what bundle.json says of it."""
+
     folder: Path
     manifest: Manifest
 
     @classmethod
-    def open(cls, folder: Path) -> Bundle:
-        """Open a bundle and check it: manifest, names, sizes, and hashes of all but the large files.
+    def open(cls, folder: Path, hashed_up_to: int = HASHED_AT_OPEN) -> Bundle:
+        """Open a bundle and check it: manifest, names, sizes, and hashes of files of up to `hashed_up_to` bytes.
 
         Raises GemmaError if it is not a bundle, damaged, of a later format, or hostile.
         """
@@ -46,26 +52,30 @@ class Bundle:
         bundle = cls(folder, read_manifest(folder))
         bundle.check_names()
         for name, entry in bundle.manifest.files.items():
-            bundle.check_file(name, entry, hashed=entry.size <= HASHED_AT_OPEN)
+            bundle.check_file(name, entry, hashed=entry.size <= hashed_up_to)
         return bundle
 
     def path(self, name: str) -> Path:
-        """A file of the bundle.  Raises GemmaError for a name that the manifest does not list."""
+        """Return where a file of the bundle is.  Raises GemmaError for a name that the manifest does not list."""
         if name not in self.manifest.files:
             raise GemmaError(f"{self.folder / MANIFEST}: {name!r} is used but not listed in files", FETCH_AGAIN)
         return self.folder / name
 
     def json(self, name: str, kind: type[T]) -> T:
+        """Read a file of the bundle as JSON of a kind.  Raises GemmaError if it is not listed, or is something else."""
         return decode(self.path(name).read_bytes(), kind, self.path(name))
 
     def check_names(self) -> None:
+        """Raise GemmaError for a name that leads out of the bundle, or that a field points to and no file has."""
         for name in self.manifest.files:
             if not NAME.fullmatch(name):
                 raise GemmaError(f"{self.folder / MANIFEST}: {name!r} is not a name inside the bundle", FETCH_AGAIN)
         for name in self.manifest.used():
             self.path(name)
+        check_parts(self.manifest, str(self.folder / MANIFEST))
 
     def check_file(self, name: str, entry: File, *, hashed: bool) -> None:
+        """Raise GemmaError unless a file is there, inside the folder, of its size and, if `hashed`, of its hash."""
         path = self.folder / name
         if not path.is_file():
             raise GemmaError(f"{path}: missing", FETCH_AGAIN)
@@ -73,20 +83,21 @@ class Bundle:
             raise GemmaError(f"{path}: leads out of the bundle", "folders of a bundle are no links")
         if path.is_symlink() and path.resolve().name != entry.sha256:
             hashed = True  # the hub's cache names a file by its hash; of any other only the contents tell
-        found = path.stat().st_size
-        if found != entry.size:
-            raise GemmaError(f"{path}: {found} bytes, the manifest says {entry.size}", FETCH_AGAIN)
+        size = path.stat().st_size
+        if size != entry.size:
+            raise GemmaError(f"{path}: {size} bytes, the manifest says {entry.size}", FETCH_AGAIN)
         if hashed and (digest := sha256(path)) != entry.sha256:
             raise GemmaError(f"{path}: SHA-256 {digest[:16]}…, the manifest says {entry.sha256[:16]}…", FETCH_AGAIN)
 
     def check_hashes(self, progress: Callable[[str, int], None] = lambda name, size: None) -> None:
-        """Hash every file.  Raises GemmaError at the first that differs."""
+        """Hash every file; `progress` gets the name and size of each.  Raises GemmaError at the first that differs."""
         for name, entry in self.manifest.files.items():
             self.check_file(name, entry, hashed=True)
             progress(name, entry.size)
 
 
 def not_a_bundle_hint(folder: Path) -> str:
+    """Return the next step for one who took something else for a bundle."""
     if not folder.exists():
         return "check the path; `gemma-edge export CHECKPOINT --to onnx -o BUNDLE` makes a bundle"
     if (folder / "config.json").is_file():
@@ -95,7 +106,7 @@ def not_a_bundle_hint(folder: Path) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises GemmaError unless the seal holds, the version is known, and the fields are right."""
+    """Read bundle.json.  Raises GemmaError unless the seal holds, the version is known, and the fields are right."""
     path, seal = folder / MANIFEST, folder / SEAL
     raw = path.read_bytes()
     known = decode(raw, Version, path)
@@ -104,28 +115,46 @@ def read_manifest(folder: Path) -> Manifest:
         raise GemmaError(f"{path}: format {version}, this gemma-edge reads {MAJOR}.x", "upgrade gemma-edge")
     if not seal.is_file() or seal.read_bytes() != seal_of(raw):
         raise GemmaError(f"{path}: does not match {SEAL}", FETCH_AGAIN)
-    return decode(raw, Manifest, path)
+    manifest = decode(raw, Manifest, path)
+    check_said_once(raw, path)
+    return manifest
 
 
 def decode(raw: bytes, kind: type[T], path: Path) -> T:
+    """Read JSON of a kind.  Raises GemmaError, with the path of the field that is missing or of another type."""
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GemmaError(f"{path}: {error}", FETCH_AGAIN) from error
 
 
+def check_said_once(raw: bytes, path: Path) -> None:
+    """Raise GemmaError for an object with a name twice, of which one reader would take this one and another that."""
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        name, times = max(Counter(name for name, _ in pairs).items(), key=lambda item: item[1], default=("", 0))
+        if times > 1:
+            raise GemmaError(f"{path}: {name!r:.80} is said twice in one object", FETCH_AGAIN)
+
+    try:
+        json.loads(raw, object_pairs_hook=check, parse_int=len)
+    except (ValueError, RecursionError) as error:  # in a field that nobody asks for
+        raise GemmaError(f"{path}: {error}", FETCH_AGAIN) from error
+
+
 def seal_of(manifest: bytes) -> bytes:
-    """The line that `sha256sum -c` reads."""
+    """Return the line that `sha256sum -c` reads, for the bytes of a manifest."""
     return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
 
 
 def sha256(path: Path) -> str:
+    """Return the hash of a file in hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe(folder: Path, *, hashed: bool = True) -> dict[str, File]:
-    """Every file below a folder, by its name inside the bundle; unhashed while it is not sealed yet."""
+    """Describe every file below a folder, by its name inside the bundle; unhashed while it is not sealed yet."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         path.relative_to(folder).as_posix(): File(size=path.stat().st_size, sha256=sha256(path) if hashed else "")
@@ -135,7 +164,7 @@ def describe(folder: Path, *, hashed: bool = True) -> dict[str, File]:
 
 def seal(folder: Path, manifest: Manifest) -> None:
     """Write the manifest and its seal: the last act of an export."""
-    raw = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    raw = written(manifest)
     (folder / MANIFEST).write_bytes(raw)
     (folder / SEAL).write_bytes(seal_of(raw))
 
@@ -150,7 +179,7 @@ class Workplace:
 
 @contextmanager
 def created(destination: Path, *, replace: bool) -> Iterator[Workplace]:
-    """A place beside `destination`, whose bundle takes that name only if the block ends well.
+    """Give a place beside `destination`, whose bundle takes that name only if the block ends well.
 
     What an earlier, killed export left there is removed.  Raises GemmaError if the destination is
     taken, or if the disk refuses.
@@ -175,6 +204,7 @@ def created(destination: Path, *, replace: bool) -> Iterator[Workplace]:
 
 
 def check_destination(destination: Path, *, replace: bool) -> None:
+    """Raise GemmaError if something is there that is not a bundle, or a bundle and not `replace`."""
     if not (destination.exists() or destination.is_symlink()):
         return
     if not replace:

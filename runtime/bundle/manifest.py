@@ -6,15 +6,21 @@ a missing or mistyped one is refused with its path.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
 
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 
 Kind = Literal["sliding", "full"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]  # bounds what a hostile bundle can ask for
 Length = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
+Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}\Z")]  # names of parts, kinds, functions
+Whole = Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]  # what every language reads exactly
+Numbers = Annotated[list[Whole | float], msgspec.Meta(max_length=1024)]
+Setting = bool | Whole | float | str | Numbers
+MOST_PARTS, MOST_FUNCTIONS, MOST_SETTINGS = 64, 64, 256
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,8 +114,40 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def weights(self) -> str:
-        """The file that holds the weights."""
+        """Name the file that holds the weights."""
         return self.data or self.file
+
+
+class Function(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the decoder's own program: an ExecuTorch method, or a Core ML function."""
+
+    name: Word
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+Functions = Annotated[list[Function], msgspec.Meta(max_length=MOST_FUNCTIONS)]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A graph beside the decoder, as a vision tower or a drafter: how each target runs it, and what a host must know.
+
+    A target runs it as an artifact of its own, or, where the engine owns state that both need, as functions of the
+    decoder's program.
+    """
+
+    kind: Word  # the contract that its inputs, outputs and settings follow
+    artifacts: dict[str, Artifact] = {}  # by target
+    functions: dict[str, Functions] = {}  # of the decoder's program, by target
+    settings: Annotated[dict[Word, Setting], msgspec.Meta(max_length=MOST_SETTINGS)] = {}
+    golden: str = ""  # calls to repeat
+
+    def used(self) -> set[str]:
+        """Return the names of files that a field points to."""
+        named = {self.golden}
+        for artifact in self.artifacts.values():
+            named |= {artifact.file, artifact.data}
+        return named - {""}
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +174,9 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     peak_rss_bytes: int = 0
 
 
+Parts = Annotated[dict[Word, Part], msgspec.Meta(max_length=MOST_PARTS)]
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     format: Literal["gemma-edge"]
     version: list[int]
@@ -152,10 +193,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     special_tokens: dict[str, str] = {}  # texts that the template reads by these names: "eos_token", "pad_token"
     golden: str = ""
     parity: str = ""
+    parts: Parts = {}  # graphs beside the decoder, by name; since 1.1
 
     @property
     def lost_ranges(self) -> bool:
-        """Whether the ranges of a release were dropped, as exporters did that do not say whether there are some.
+        """Say whether the ranges of a release were dropped, as exporters did that are silent about them.
 
         Only a release that is stored as it is has a head of which nothing is computed again.
         """
@@ -163,12 +205,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return as_released and self.model.static_ranges is None
 
     def used(self) -> set[str]:
-        """Names of files that a field points to."""
+        """Return the names of files that a field points to."""
         named = {self.tokenizer, self.vocabulary, self.chat_template, self.golden, self.parity}
         named |= {table.file for table in self.tables.values()}
         for artifact in self.artifacts.values():
             named |= {artifact.file, artifact.data}
+        for part in self.parts.values():
+            named |= part.used()
         return named - {""}
+
+
+def version_of(parts: Mapping[str, Part]) -> list[int]:
+    """Return the least version that can say what a bundle holds: without parts it is one of 1.0, byte for byte."""
+    return [MAJOR, 1 if parts else 0]
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,13 +22,13 @@ class RowCache:
         self._oldest = 0
 
     def read(self, ids: Ids) -> NDArray[np.uint8]:
-        """Raw rows (n, row_bytes) of different ids."""
+        """Return the raw rows (n, row_bytes) of different ids."""
         slots = self._slot[ids]
-        found: NDArray[np.uint8] = self._raw[slots]
+        rows: NDArray[np.uint8] = self._raw[slots]
         missing = np.flatnonzero(slots < 0)
         if missing.size:
-            found[missing] = self._fetch(ids[missing])
-        return found
+            rows[missing] = self._fetch(ids[missing])
+        return rows
 
     def _fetch(self, ids: Ids) -> NDArray[np.uint8]:
         self.table.prefetch(ids)  # flash answers many at once: 256 that were never read take 16 ms, one by one 43

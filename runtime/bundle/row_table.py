@@ -80,11 +80,11 @@ class RowFormat:
         if version != VERSION or start != START:
             hint = "upgrade gemma-edge" if version > VERSION else "export the bundle again"
             raise GemmaError(f"{path}: row file version {version}, this gemma-edge reads {VERSION}", hint)
-        found = cls(rows, layers, dim, bits, scales, scale_bits)
+        form = cls(rows, layers, dim, bits, scales, scale_bits)
         sound = bits in (2, 4, 8, 16, 32) and layers and dim and dim * bits % 8 == 0 and (scales > 0) == (bits < 16)
-        if not sound or scale_bits not in (16, 32) or found.row_bytes != row_bytes or found.nbytes != size:
+        if not sound or scale_bits not in (16, 32) or form.row_bytes != row_bytes or form.nbytes != size:
             raise GemmaError(f"{path}: {size} bytes do not hold {rows} rows of {row_bytes}", "export the bundle again")
-        return found
+        return form
 
 
 @dataclass

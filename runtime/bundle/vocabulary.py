@@ -80,7 +80,7 @@ class Vocabulary:
         offsets = taken(pieces + 1)
         types = np.frombuffer(raw, np.uint8, pieces, at)
         at += padded
-        found = cls(
+        vocabulary = cls(
             splitting=splitting,
             offsets=offsets,
             types=types,
@@ -91,8 +91,8 @@ class Vocabulary:
             merges=taken(3 * merges).reshape(-1, 3),
             text=raw[at:],
         )
-        found.check(path)
-        return found
+        vocabulary.check(path)
+        return vocabulary
 
     def check(self, path: Path) -> None:
         pieces = len(self.types)
@@ -100,7 +100,7 @@ class Vocabulary:
         text = np.frombuffer(self.text, np.uint8)
         starts = self.offsets[self.offsets < len(text)]
         sound = (
-            all(int(one.max(initial=0)) < max(pieces, 1) for one in ids)
+            all(int(used.max(initial=0)) < max(pieces, 1) for used in ids)
             and rises_to(self.offsets, len(text))
             and rises_to(self.first, len(self.merges))
             and bool((self.types <= CONTROL).all())
@@ -155,10 +155,10 @@ class Vocabulary:
     @cached_property
     def lengths(self) -> dict[str, list[int]]:
         """Lengths of the added tokens that begin with a character, the longest first."""
-        found: dict[str, set[int]] = {}
+        lengths: dict[str, set[int]] = {}
         for text in self.by_text:
-            found.setdefault(text[:1], set()).add(len(text))
-        return {character: sorted(lengths, reverse=True) for character, lengths in found.items()}
+            lengths.setdefault(text[:1], set()).add(len(text))
+        return {character: sorted(several, reverse=True) for character, several in lengths.items()}
 
     @cached_property
     def by_character(self) -> dict[int, int]:
@@ -185,9 +185,10 @@ class Vocabulary:
 
         def offer(at: int) -> None:
             following = after[at]
-            found = self.merge(tokens[at], tokens[following]) if following >= 0 else None
-            if found:
-                heapq.heappush(queue, (found[0], at, tokens[at], tokens[following], found[1]))
+            merge = self.merge(tokens[at], tokens[following]) if following >= 0 else None
+            if merge:
+                rank, product = merge
+                heapq.heappush(queue, (rank, at, tokens[at], tokens[following], product))
 
         for at in range(len(tokens)):
             offer(at)

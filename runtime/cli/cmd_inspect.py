@@ -11,6 +11,7 @@ from typing import Any
 
 from ..bundle.bundle import MANIFEST, Bundle
 from ..bundle.manifest import Manifest, Model
+from ..bundle.parts import part_facts
 from ..bundle.proof_facts import proof_facts
 from ..bundle.sizes import sizes
 from ..engine.cache import WIDTHS
@@ -78,6 +79,7 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
         **planned,
         "proof": proof_facts(bundle),
         "artifacts": {name: artifact.operators for name, artifact in manifest.artifacts.items()},
+        **({"parts": part_facts(manifest)} if manifest.parts else {}),
         "schemes": {rule[0]: rule[1] for rule in manifest.recipe.rules},
     }
 
