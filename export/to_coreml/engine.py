@@ -34,8 +34,10 @@ class CoreMLEngine:
         """Raises GemmaError if the bundle has no Core ML artifact, or it can not be read."""
         artifact = bundle.manifest.artifacts.get("coreml")
         if artifact is None:
-            made = ", ".join(bundle.manifest.artifacts) or "nothing"
-            raise GemmaError(f"{bundle.folder}: no Core ML artifact, only {made}", "export it again with --to coreml")
+            present = ", ".join(bundle.manifest.artifacts) or "nothing"
+            raise GemmaError(
+                f"{bundle.folder}: no Core ML artifact, only {present}", "export it again with --to coreml"
+            )
         self.model = bundle.manifest.model
         self.tables = open_tables(bundle)
         self.head = open_head(bundle, self.tables)
@@ -53,11 +55,11 @@ class CoreMLEngine:
 
     def save(self) -> CoreMLState:
         """What was read so far, to come back to."""
-        return CoreMLState(self.position, {name: one.copy() for name, one in self.states.items()})
+        return CoreMLState(self.position, {name: rows.copy() for name, rows in self.states.items()})
 
     def restore(self, state: CoreMLState) -> None:
         """Forget what was read after a `save`."""
-        self.position, self.states = state.position, {name: one.copy() for name, one in state.states.items()}
+        self.position, self.states = state.position, {name: rows.copy() for name, rows in state.states.items()}
 
     def rewind(self, position: int) -> bool:
         """Forget what comes after `position`; false, and nothing changed, if a window has moved past it."""
@@ -106,9 +108,9 @@ class CoreMLEngine:
 
     def _call(self, ids: Ids) -> tuple[Floats, Floats]:
         """Logits (1, vocab) and hidden states (1, hidden) after one call."""
-        found = self._run("decode" if len(ids) == 1 else "prefill", self._feeds(ids))
+        outputs = self._run("decode" if len(ids) == 1 else "prefill", self._feeds(ids))
         self.position += len(ids)
-        logits, hidden = found["logits"][0], found["hidden"][0]
+        logits, hidden = outputs["logits"][0], outputs["hidden"][0]
         if not np.isfinite(logits).all():
             raise GemmaError(
                 f"the Core ML artifact answers with logits that are not finite, at position {self.position - 1}",

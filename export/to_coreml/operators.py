@@ -200,7 +200,7 @@ class Translation:
         """(1, K, n, m) by (1, K, m, p), or its transpose."""
         shape = (*x.shape[:-1], y.shape[-2] if transposed else y.shape[-1])
         flags = {
-            f"transpose_{one}": self.to.constant(np.bool_(flag)) for one, flag in (("x", False), ("y", transposed))
+            f"transpose_{side}": self.to.constant(np.bool_(flag)) for side, flag in (("x", False), ("y", transposed))
         }
         return self.to.emit("matmul", {"x": x, "y": y, **flags}, x.dtype, shape)
 
@@ -223,12 +223,12 @@ def product_of(of: Translation, x: MilValue, weight: str) -> MilValue:
     of.used.add(weight)
     matrix = of.matrices[weight]
     rows, _ = matrix.shape
-    given = {
+    operands = {
         "x": of.to.cast(x, matrix.dtype),
         "weight": dense(of, matrix, weight),
         "bias": of.to.stored(of.zeros(matrix.dtype, rows), "no_bias"),
     }
-    return of.to.emit("linear", given, matrix.dtype, (*x.shape[:-1], rows), weight)
+    return of.to.emit("linear", operands, matrix.dtype, (*x.shape[:-1], rows), weight)
 
 
 def dense(of: Translation, matrix: MilMatrix, name: str) -> MilValue:

@@ -39,20 +39,20 @@ def pieces(weight: Weight) -> Iterator[tuple[int, Floats]]:
 def stored_integers(model: Path) -> dict[str, Weight]:
     """By parameter: what the linears of all functions multiply by."""
     package = Package(model)
-    found: dict[str, mil.Operation] = {}
+    makers: dict[str, mil.Operation] = {}
     for name in sorted(package.program.functions):
         for operation in package.block(name).operations:
             if operation.type in NAMES:
                 parameter = parameter_of(operation.outputs[0].name)
-                if asked(found.setdefault(parameter, operation)) != asked(operation):
+                if operands_of(makers.setdefault(parameter, operation)) != operands_of(operation):
                     raise refused(f"{model}: {parameter}", "is not the same in all functions")
-    weights = {parameter: stored_weight(package, operation, parameter) for parameter, operation in found.items()}
+    weights = {parameter: stored_weight(package, operation, parameter) for parameter, operation in makers.items()}
     for parameter, weight in weights.items():
         check_tables(weight, f"{model}: {parameter}")
     return weights
 
 
-def asked(operation: mil.Operation) -> dict[str, bytes]:
+def operands_of(operation: mil.Operation) -> dict[str, bytes]:
     """What an operator refers to, to compare."""
     return {key: value.SerializeToString() for key, value in operation.inputs.items()}
 
@@ -123,24 +123,24 @@ class MilNeighbours:
 
     def maker(self, name: str, through: str) -> mil.Operation | None:
         """Of a value, or of what an operation of a kind passes on."""
-        found = self.makers.get(name)
-        return self.makers.get(self.bound(found, "x")) if found is not None and found.type == through else found
+        maker = self.makers.get(name)
+        return self.makers.get(self.bound(maker, "x")) if maker is not None and maker.type == through else maker
 
     def reader(self, operation: mil.Operation | None, kind: str) -> mil.Operation | None:
         """The one of a kind that reads what an operation makes, if there is one."""
         if operation is None:
             return None
-        found = [one for one in self.readers.get(operation.outputs[0].name, []) if one.type == kind]
-        return found[0] if len(found) == 1 else None
+        readers = [reader for reader in self.readers.get(operation.outputs[0].name, []) if reader.type == kind]
+        return readers[0] if len(readers) == 1 else None
 
     def number(self, operation: mil.Operation, argument: str) -> float:
-        found = self.values(operation, argument)
-        return 0.0 if found is None or found.size != 1 else float(found.ravel()[0])
+        values = self.values(operation, argument)
+        return 0.0 if values is None or values.size != 1 else float(values.ravel()[0])
 
     def values(self, operation: mil.Operation, argument: str) -> Floats | None:
         """Of a constant; None for a value that is made."""
         maker = self.makers.get(self.bound(operation, argument))
         if maker is None or maker.type != "const":
             return None
-        found = self.package.constant(maker.attributes["val"], argument)
-        return None if isinstance(found, str) else np.asarray(found, np.float32)
+        constant = self.package.constant(maker.attributes["val"], argument)
+        return None if isinstance(constant, str) else np.asarray(constant, np.float32)

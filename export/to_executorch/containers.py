@@ -76,14 +76,14 @@ class Container:
     @property
     def nbytes(self) -> int:
         """Bytes in a file."""
-        return sum(one.nbytes for one in self.parts.values()) + (0 if self.offsets is None else self.offsets.nbytes)
+        return sum(part.nbytes for part in self.parts.values()) + (0 if self.offsets is None else self.offsets.nbytes)
 
     @property
     def kind(self) -> str:
         """For people: "int4/row", "int4/32", "2 int4/32 + offsets"."""
-        one = next(iter(self.parts.values()))
+        first = next(iter(self.parts.values()))
         count = f"{len(self.parts)} " if len(self.parts) > 1 else ""
-        return f"{count}int{one.bits}/{one.block or 'row'}{'' if self.offsets is None else ' + offsets'}"
+        return f"{count}int{first.bits}/{first.block or 'row'}{'' if self.offsets is None else ' + offsets'}"
 
 
 def contained(stored: Quantized, name: str, scratch: Path, *, static: bool = False) -> Container:

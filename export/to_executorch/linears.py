@@ -33,8 +33,8 @@ class XnnLinear:
 
     def multiplied(self, to: Builder, x: XnnValue, scale: float = 0.0) -> XnnValue:
         """(1, S, K) to (1, S, N).  `scale`: x are multiples of it, of a static range."""
-        given = to.with_ends(x, scale) if self.static else x
-        terms = [to.fully_connected(to.rounded(given) if part.scales else x, part) for part in self.parts]
+        wide = to.with_ends(x, scale) if self.static else x
+        terms = [to.fully_connected(to.rounded(wide) if part.scales else x, part) for part in self.parts]
         if self.offsets:
             terms.append(to.fully_connected(block_sums(to, x, self.offsets.shape[1]), self.offsets))
         out = terms[0]
@@ -56,7 +56,7 @@ def block_sums(to: Builder, x: XnnValue, blocks: int) -> XnnValue:
 
 
 def contained_linear(name: str, container: Container) -> XnnLinear:
-    parts = [matrix(f"{name}{PART_SEP}{part}", one) for part, one in container.parts.items()]
+    parts = [matrix(f"{name}{PART_SEP}{name_of_part}", part) for name_of_part, part in container.parts.items()]
     static = STATIC in container.parts
     if container.offsets is None:
         return XnnLinear(parts, static=static)

@@ -21,6 +21,7 @@ from runtime.bundle.manifest import Artifact
 from runtime.bundle.manifest import Tensor as Described
 from runtime.errors import GemmaError
 
+from ..model.arrays import Floats
 from ..model.capture import Graph
 from ..model.config import FLOATS, GemmaConfig
 from ..weights.linears import Weights
@@ -111,20 +112,24 @@ def has_static_input(config: GemmaConfig, parameter: str) -> bool:
 
 def announce(weights: Weights) -> None:
     """Say before it begins what it will take."""
-    size = BASE + COPIES * sum(one.nbytes for one in weights.values())
+    size = BASE + COPIES * sum(weight.nbytes for weight in weights.values())
     print(f"executorch: about {size / 1e9:.1f} GB of memory", file=sys.stderr)
 
 
 def linears(weights: Weights, containers: Mapping[str, Container]) -> dict[str, XnnLinear]:
-    found = {name: contained_linear(name, one) for name, one in containers.items()}
-    floats = {name: one for name, one in weights.items() if not isinstance(one, Quantized) and one.ndim == 2}
-    return found | {name: float_linear(name, np.asarray(one)) for name, one in floats.items()}
+    integers = {name: contained_linear(name, container) for name, container in containers.items()}
+    return integers | {name: float_linear(name, matrix) for name, matrix in float_weights(weights, 2).items()}
 
 
-def vectors(weights: Weights) -> dict[str, np.ndarray]:
-    """Not the scales of int8 caches, which are ONNX's."""
-    floats = {name: one for name, one in weights.items() if not isinstance(one, Quantized) and one.ndim == 1}
-    return {name: np.asarray(one, np.float32) for name, one in floats.items()}
+def vectors(weights: Weights) -> dict[str, Floats]:
+    """Norms and scalars; not the scales of int8 caches, which are ONNX's."""
+    return {name: np.asarray(vector, np.float32) for name, vector in float_weights(weights, 1).items()}
+
+
+def float_weights(weights: Weights, dimensions: int) -> dict[str, Floats]:
+    """What stays float, of a number of dimensions."""
+    floats = {name: weight for name, weight in weights.items() if not isinstance(weight, Quantized)}
+    return {name: np.asarray(weight) for name, weight in floats.items() if weight.ndim == dimensions}
 
 
 def census(path: Path, config: GemmaConfig) -> dict[str, int]:
@@ -147,8 +152,8 @@ def census(path: Path, config: GemmaConfig) -> dict[str, int]:
 
 
 def expected_bytes(weights: Weights, containers: Mapping[str, Container]) -> int:
-    floats = sum(one.nbytes for one in weights.values() if not isinstance(one, Quantized))
-    return floats + sum(one.nbytes for one in containers.values())
+    floats = sum(weight.nbytes for weight in weights.values() if not isinstance(weight, Quantized))
+    return floats + sum(container.nbytes for container in containers.values())
 
 
 def check_size(path: Path, expected: int, config: GemmaConfig) -> None:
@@ -165,7 +170,7 @@ def kinds(containers: Mapping[str, Container]) -> dict[str, int]:
 
 def states(caches: Mapping[int, Cache]) -> dict[str, XnnValue]:
     """The caches, by the names they have in the file."""
-    found: dict[str, XnnValue] = {}
+    tensors: dict[str, XnnValue] = {}
     for layer, cache in caches.items():
-        found |= {f"cache_{layer}_key": cache.key, f"cache_{layer}_value": cache.value}
-    return found
+        tensors |= {f"cache_{layer}_key": cache.key, f"cache_{layer}_value": cache.value}
+    return tensors

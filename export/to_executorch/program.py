@@ -33,15 +33,15 @@ def write_program(methods: Sequence[Method], caches: Mapping[str, XnnValue], pat
     """`caches`: by the names that a host finds them under."""
     plans: list[schema.ExecutionPlan] = []
     graphs: list[bytes] = []
-    for one in methods:
-        plan = Plan(one, caches, first_graph=len(graphs))
+    for method in methods:
+        plan = Plan(method, caches, first_graph=len(graphs))
         plans.append(plan.written())
         graphs += plan.graphs
     program = schema.Program(
         version=0,
         execution_plan=plans,
         constant_buffer=[schema.Buffer(storage=b"")],
-        backend_delegate_data=[schema.BackendDelegateInlineData(data=one) for one in graphs],
+        backend_delegate_data=[schema.BackendDelegateInlineData(data=graph) for graph in graphs],
         segments=[],
         constant_segment=schema.SubsegmentOffsets(segment_index=0, offsets=[]),
     )
@@ -52,13 +52,13 @@ def write_program(methods: Sequence[Method], caches: Mapping[str, XnnValue], pat
 
 def constants(methods: Sequence[Method]) -> dict[str, Constant]:
     """Of all parts, by name."""
-    parts = (step for one in methods for step in one.steps if isinstance(step, Part))
+    parts = (step for method in methods for step in method.steps if isinstance(step, Part))
     return {constant.name: constant for part in parts for constant in part.constants}
 
 
 def named(constants: Mapping[str, Constant]) -> NamedDataStoreOutput:
     entries = {name: DataEntry(index, ALIGNMENT, None) for index, name in enumerate(constants)}
-    return NamedDataStoreOutput([one.data for one in constants.values()], entries, {})
+    return NamedDataStoreOutput([constant.data for constant in constants.values()], entries, {})
 
 
 class Plan:
@@ -101,7 +101,7 @@ class Plan:
 
     def written(self) -> schema.ExecutionPlan:
         method = self.method
-        instructions = [schema.Instruction(one) for one in self.instructions()]
+        instructions = [schema.Instruction(call) for call in self.instructions()]
         graphs = range(self.first_graph, self.first_graph + len(self.graphs))
         return schema.ExecutionPlan(
             name=method.name,
@@ -120,7 +120,7 @@ class Plan:
     def instructions(self) -> Iterator[schema.DelegateCall | schema.KernelCall]:
         for step in self.method.steps:
             if isinstance(step, Part):
-                yield self.call(step, [value for value in step.made if value in self.numbers])
+                yield self.call(step, [value for value in step.outputs if value in self.numbers])
             else:
                 yield self.put(step)
 
@@ -140,8 +140,8 @@ def inline(index: int) -> schema.BackendDelegateDataReference:
 
 
 def tree(shape: Any) -> str:
-    found: str = treespec_dumps(tree_structure(shape))
-    return found
+    described: str = treespec_dumps(tree_structure(shape))
+    return described
 
 
 @dataclass(frozen=True)
@@ -158,15 +158,15 @@ class Life:
 def lifetimes(method: Method, caches: set[XnnValue]) -> dict[XnnValue, Life]:
     """Of what comes from outside, leaves, or is read in another step than it is made in."""
     end = len(method.steps)
-    found = dict.fromkeys(method.inputs.values(), Life(0, 0))
-    made: dict[XnnValue, int] = {}
+    lives = dict.fromkeys(method.inputs.values(), Life(0, 0))
+    maker: dict[XnnValue, int] = {}
     for index, step in enumerate(method.steps):
         for value in read(step):
             if value not in caches:
-                found[value] = Life(found[value].first if value in found else made[value], index)
+                lives[value] = Life(lives[value].first if value in lives else maker[value], index)
         if isinstance(step, Part):
-            made |= dict.fromkeys(step.made, index)
-    return found | {value: Life(made[value], end) for value in method.outputs}
+            maker |= dict.fromkeys(step.outputs, index)
+    return lives | {value: Life(maker[value], end) for value in method.outputs}
 
 
 def read(step: Step) -> list[XnnValue]:
@@ -176,15 +176,16 @@ def read(step: Step) -> list[XnnValue]:
 def arranged(lives: Mapping[XnnValue, Life]) -> tuple[dict[XnnValue, int], int]:
     """A place in bytes for each, the largest first, and what all take: none that live at once overlap."""
     places: dict[XnnValue, int] = {}
-    for value in sorted(lives, key=lambda one: -size(one)):
-        taken = sorted((places[one], places[one] + size(one)) for one in places if lives[one].meets(lives[value]))
+    for value in sorted(lives, key=lambda other: -size(other)):
+        beside = [other for other in places if lives[other].meets(lives[value])]
+        taken = sorted((places[other], places[other] + size(other)) for other in beside)
         offset = 0
         for start, end in taken:
             if offset + size(value) <= start:
                 break
             offset = max(offset, end)
         places[value] = offset
-    return places, max((places[one] + size(one) for one in places), default=0)
+    return places, max((places[other] + size(other) for other in places), default=0)
 
 
 def size(value: XnnValue) -> int:

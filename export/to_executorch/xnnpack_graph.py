@@ -68,26 +68,26 @@ class Part:
     nodes: list[XnnNode] = field(default_factory=list)
 
     @property
-    def made(self) -> list[XnnValue]:
+    def outputs(self) -> list[XnnValue]:
         return [node.output for node in self.nodes]
 
     @property
     def read(self) -> list[XnnValue]:
         """What comes from outside, in the order of its first use."""
         used = dict.fromkeys(value for node in self.nodes for value in node.inputs.values())
-        made = set(self.made)
-        return [value for value in used if value not in made and value.constant is None]
+        outputs = set(self.outputs)
+        return [value for value in used if value not in outputs and value.constant is None]
 
     @property
     def constants(self) -> list[Constant]:
         """Of matrices, their scales too."""
         used = dict.fromkeys(value for node in self.nodes for value in node.inputs.values() if value.constant)
-        return [one for value in used for one in (value.constant, value.scales) if one is not None]
+        return [data for value in used for data in (value.constant, value.scales) if data is not None]
 
     def written(self, outputs: Sequence[XnnValue]) -> bytes:
         """As the delegate reads it; `outputs` are those of its values that are wanted outside."""
-        found: bytes = serialize_xnnpack_binary(graph(self, outputs), bytearray())
-        return found
+        serialized: bytes = serialize_xnnpack_binary(graph(self, outputs), bytearray())
+        return serialized
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,13 @@ def graph(part: Part, outputs: Sequence[XnnValue]) -> schema.XNNGraph:
 
 
 def stored(constants: Iterable[Constant]) -> list[schema.ConstantDataOffset]:
-    return [schema.ConstantDataOffset(OFFSET_BY_NAME, len(one.data), one.name) for one in constants]
+    return [schema.ConstantDataOffset(OFFSET_BY_NAME, len(constant.data), constant.name) for constant in constants]
 
 
 def record(node: XnnNode, numbers: Mapping[XnnValue, int]) -> schema.XNode:
     inputs = {name: numbers[value] for name, value in node.inputs.items()}
-    made = node.kind(**inputs, output_id=numbers[node.output], flags=0, **node.settings)
-    return schema.XNode(xnode_union=made, debug_handle=0)
+    operator = node.kind(**inputs, output_id=numbers[node.output], flags=0, **node.settings)
+    return schema.XNode(xnode_union=operator, debug_handle=0)
 
 
 def described(value: XnnValue, number: int, external: int, flags: int, indices: Mapping[str, int]) -> schema.XValue:
@@ -238,11 +238,11 @@ class Builder:
 
     def once(self, x: XnnValue, what: Any, make: Callable[[XnnValue], XnnValue]) -> XnnValue:
         """`what` is made of x, once for all who ask in a part."""
-        part, found = self._once.get((x, what), (None, x))
+        part, result = self._once.get((x, what), (None, x))
         if part is not self.part:
-            found = make(x)
-            self._once[x, what] = self.part, found
-        return found
+            result = make(x)
+            self._once[x, what] = self.part, result
+        return result
 
     # ---- two values to one ----
 

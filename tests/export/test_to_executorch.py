@@ -116,7 +116,7 @@ def programs_of_parts(method, caches, folder):
     for number, part in enumerate(step for step in method.steps if isinstance(step, Part)):
         given = {str(place): value for place, value in enumerate(part.read)}
         path = folder / f"{method.name}{number}.pte"
-        outputs = [value for value in part.made if value in crossing]
+        outputs = [value for value in part.outputs if value in crossing]
         write_program([Method(method.name, given, [part], outputs)], {}, path)
         yield path
 
