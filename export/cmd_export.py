@@ -5,23 +5,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from quantize.recipe import DEFAULT, RECIPES, RELEASED
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.parity import Reports
 from runtime.errors import GemmaError
+from runtime.needs import check_installed
 
 from . import targets
 from .choose_recipe import named_recipe
-from .draft_process import export_apart, is_large
-from .prove.call_scripts import Script, answering, read_scripts
 from .request import Request
 
-if not find_spec("torch"):  # which is imported later, and for a large model in another process
-    raise ModuleNotFoundError("No module named 'torch'", name="torch")
+if TYPE_CHECKING:
+    from .prove.call_scripts import Script
+
+PACKAGES = ("torch", "safetensors", "jsonschema")  # torch is imported later, and for a large model in another process
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_installed(PACKAGES, "export", "export")
+    from .draft_process import export_apart, is_large
+    from .prove.call_scripts import answering, read_scripts
+
     if args.recipe is not None:
         named_recipe(args.recipe)
     if args.output is None and not args.dry_run:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from runtime.errors import GemmaError
+from runtime.needs import check_installed
 from runtime.progress import Progress
 
 from .synth.shapes import SHAPES, named_shape
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_installed(("torch", "safetensors", "ml_dtypes"), "export", "synth")
     shape = named_shape(args.shape)
     if args.seed < 0:
         raise GemmaError(f"--seed {args.seed}: not a number from 0 up")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from quantize.recipe import DEFAULT, RECIPES, Recipe
+from runtime.bundle.kv_bytes import bytes_by_context
 
 from .checkpoint import released_grid
 from .checkpoint.checkpoint import Checkpoint
@@ -91,12 +92,6 @@ def sizes(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, int]:
 
 def cache_bytes(config: GemmaConfig) -> dict[str, int]:
     """Keys and values of the default recipe at some lengths, sliding layers holding their window."""
-    width = RECIPES[DEFAULT].cache.packed_bytes(1) or 4
-    own = [layer for layer in config.layers if layer.owns_kv]
-    return {
-        str(n): sum(
-            2 * width * one.kv_heads * one.head_dim * (min(n, config.window) if one.kind == "sliding" else n)
-            for one in own
-        )
-        for n in sorted({min(n, config.context) for n in (1024, 8192, 32768, config.context)})
-    }
+    dtype = "float32" if RECIPES[DEFAULT].cache.is_float else "int8"
+    layers = [(layer, dtype) for layer in config.layers if layer.owns_kv]
+    return bytes_by_context(layers, config.window, config.context)

@@ -19,6 +19,7 @@ from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Artifact
 from runtime.engine.contract import Reads
 from runtime.errors import GemmaError
+from runtime.needs import needs
 
 if TYPE_CHECKING:
     from .model.arrays import Floats
@@ -104,16 +105,9 @@ def find_target(name: str) -> Target:
 
 
 def check_packages(target: Target) -> None:
-    """Import what a target lowers with.  Raises GemmaError if a package is missing."""
-    try:
-        with quiet():
-            import_module(f".to_{target.name}.lower", __package__)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        raise GemmaError(
-            f"target {target.name} needs the package {package}, which is not installed",
-            f"pip install 'gemma-edge[{target.extra}]'",
-        ) from error
+    """Import what a target lowers with.  Raises NotInstalled if a package is missing."""
+    with quiet():
+        needs(f"export.to_{target.name}.lower", target.extra, f"target {target.name}")
 
 
 def single_stage(bundle: Bundle) -> Bundle:

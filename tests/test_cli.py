@@ -86,14 +86,6 @@ def test_version_is_the_distributions(gemma_edge):
     assert gemma_edge("--version") == (0, f"gemma-edge {version('gemma-edge')}\n", "")
 
 
-def test_a_missing_extra_is_named(gemma_edge, monkeypatch):
-    def missing(name):
-        raise ModuleNotFoundError(name="torch")
-
-    monkeypatch.setattr(cli, "import_module", missing)
-    refused(gemma_edge("export", "x"), "torch", "pip install 'gemma-edge[export]'")
-
-
 def test_interrupted_is_130(gemma_edge, monkeypatch):
     def interrupt(words):
         raise KeyboardInterrupt

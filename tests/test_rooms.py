@@ -37,9 +37,9 @@ FLOORS = {
         ["cmd_export"],
     ],
     "runtime": [
-        ["errors", "machine", "progress"],
-        ["bundle", "schema"],
-        ["engine", "language"],
+        ["atomically", "errors", "machine", "progress"],
+        ["bundle", "needs"],
+        ["engine", "language", "schema"],
         ["calls", "measure"],
         ["session"],
         ["serve"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.atomically import atomically
 from runtime.errors import GateMissed
 
 if TYPE_CHECKING:
@@ -62,10 +62,8 @@ class Store:
             return None  # cut short by a crash: begin again
 
     def _write(self) -> None:
-        path = self.folder / "state.json"
-        beside = path.with_suffix(".new")
-        beside.write_bytes(msgspec.json.encode(self.state))
-        os.replace(beside, path)
+        with atomically(self.folder / "state.json") as part:
+            part.write_bytes(msgspec.json.encode(self.state))
 
     @property
     def losses(self) -> dict[str, Loss]:
@@ -74,10 +72,9 @@ class Store:
         return {name: Loss(*parts) for name, parts in self.state.losses.items()}
 
     def save(self, name: str, array: np.ndarray) -> None:
-        """Whole or not at all."""
-        beside = self.folder / f"{name}.new.npy"
-        np.save(beside, array)
-        os.replace(beside, self.folder / f"{name}.npy")
+        """Write an array, whole or not at all."""
+        with atomically(self.folder / f"{name}.npy") as part, part.open("wb") as file:
+            np.save(file, array)
 
     def has(self, name: str) -> bool:
         return (self.folder / f"{name}.npy").is_file()

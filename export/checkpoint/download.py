@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import GemmaError
+from runtime.needs import needs
 
 from ..model.config import parse_config
 from ..read_json import read_json
@@ -31,13 +32,10 @@ def download(hub_id: str) -> Path:
     Raises GemmaError for what the hub says, and, before any weights are fetched, for what is not a Gemma that can
     be exported.
     """
-    try:
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import GatedRepoError
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            f"{hub_id}: no such folder, and huggingface_hub is not installed", "pip install 'gemma-edge[hub]'"
-        ) from error
+    needs("huggingface_hub", "hub", f"{hub_id}: no such folder, and the hub")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError
+
     try:
         return fetched(HfApi(), hub_id)
     except GemmaError:

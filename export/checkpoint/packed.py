@@ -19,15 +19,13 @@ from runtime.errors import GemmaError
 
 from ..model.arrays import Shape
 from ..model.config import FLOATS, ActivationScales
-from ..model.released_bits import LONGEST_PATTERN, ReleasedBits
+from ..model.released_bits import ACTIVATIONS, CACHES, LONGEST_PATTERN, ReleasedBits
 from ..model.tensors import HEAD, our_name
 from .stored import DTYPES, Stored, widened
 
 SCALES = {"weight": "weight_scale", "embedding_quantized": "embedding_scale"}  # by the name of the integers
-ACTIVATIONS = ("input_activation_scale", "output_activation_scale")
 HEAD_MODULE = HEAD.removesuffix(".weight")
 SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max) / 128  # of a scale
-CACHES = {"k_cache_scale": "k_scale", "v_cache_scale": "v_scale"}  # ours, by the released name
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from functools import cached_property
 from typing import Any
 
 WIDTHS = (2, 4, 8)
+# Scales beside the integers: of what a linear reads and gives, and of keys and values with our names for them.
+ACTIVATIONS = ("input_activation_scale", "output_activation_scale")
+CACHES = {"k_cache_scale": "k_scale", "v_cache_scale": "v_scale"}
 LONGEST_PATTERN = 200  # characters of a pattern, and of a tensor's name
 REPEATS = 2  # in a pattern
 MOST = 100  # patterns

@@ -12,7 +12,7 @@ from typing import Any
 from runtime.calls.tool_schema import Declaration, declarations, read_call
 from runtime.engine.engine import ENGINES
 from runtime.engine.sampler import Sampling
-from runtime.errors import ContextExceeded, GemmaError
+from runtime.errors import ContextFull, GemmaError
 from runtime.language.control_tokens import ControlTokens
 from runtime.language.events import End, Event, ToolCall
 from runtime.language.messages import checked
@@ -109,7 +109,7 @@ def check_scripts(scripts: Sequence[Script], tokenizer: Tokenizer, context: int,
         with named(each.place):
             length = len(prompt_of(tokenizer, each.messages, declarations(each.tools)))
         if length > context:
-            raise ContextExceeded(
+            raise ContextFull(
                 f"{each.place}: a prompt of {length} tokens: the context is {context}", "shorten the conversation"
             )
 

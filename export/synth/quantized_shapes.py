@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from quantize.scheme import Scheme
 
-from ..checkpoint.packed import ACTIVATIONS, CACHES
 from ..model.arrays import Shape
 from ..model.config import GemmaConfig
-from ..model.released_bits import ReleasedBits
+from ..model.released_bits import ACTIVATIONS, CACHES, ReleasedBits
 from ..model.tensors import HEAD, our_name
 
 BFLOAT16 = "BF16"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from runtime.bundle.bundle import put_in_place
 from runtime.errors import GemmaError
 
 from ..checkpoint.checkpoint import GENERATED, Checkpoint
@@ -169,16 +169,12 @@ def check_space(destination: Path, needed: int) -> None:
 @contextmanager
 def beside(destination: Path) -> Iterator[Path]:
     """A folder that takes the name `destination` only if the block ends well."""
-    folder, old = (destination.with_name(f".{destination.name}.{end}") for end in ("part", "old"))
+    folder = destination.with_name(f".{destination.name}.part")
     try:
-        for left in (folder, old):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         yield folder
-        if destination.exists():
-            os.rename(destination, old)
-        os.rename(folder, destination)
-        shutil.rmtree(old, ignore_errors=True)
+        put_in_place(folder, destination)
     except OSError as error:
         raise GemmaError(f"{destination}: {error.strerror or error}", "choose another folder") from error
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from ..measure.bench_cache import cache_folder, cached, clean
 from ..measure.bench_page import page, spread
 from ..measure.bench_page import table as page_table
 from ..measure.page import check_page, write
+from ..needs import needs
 from ..progress import Progress
 
 
@@ -113,16 +113,10 @@ def made_apart(shape: str, recipe: str | None) -> Path:
 
 
 def synth_bundle(shape: str, recipe: str | None) -> Path:
-    """Asked of the export room, which may not be installed."""
-    try:
-        module = import_module("export.synth_bundle")
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            f"--shape {shape}: making a bundle needs the package {error.name}, which is not installed",
-            "pip install 'gemma-edge[export]', or name a bundle",
-        ) from error
-    made: Path = module.cached_bundle(shape, recipe)
-    return made
+    """Asked of the export room, whose packages may not be installed."""
+    module = needs("export.synth_bundle", "export", f"--shape {shape}: making a bundle", ", or name a bundle")
+    folder: Path = module.cached_bundle(shape, recipe)
+    return folder
 
 
 def numbers(given: str) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..measure.eval_page import page
 from ..measure.evaluation import Evaluation, Figures, Meter, table
 from ..measure.page import check_page, write
 from ..measure.perplexity import Windows, cut, ignore, score
+from ..needs import needs
 from ..progress import Progress
 
 LEAST_WINDOW = 4
@@ -164,14 +164,8 @@ def read_in_float(checkpoint: str, bundles: list[Bundle], windows: Windows, thre
 
 
 def export_module(name: str, checkpoint: str) -> Any:
-    """Of the export room, which may not be installed."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            f"--against {checkpoint}: reading a checkpoint needs the package {error.name}",
-            "pip install 'gemma-edge[export]', or leave --against out",
-        ) from error
+    """A module of the export room, whose packages may not be installed."""
+    return needs(name, "export", f"--against {checkpoint}: reading a checkpoint", ", or leave --against out")
 
 
 def figures(bundle: Bundle, windows: Windows, meter: Meter | None, threads: int) -> Figures:

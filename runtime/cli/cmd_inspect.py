@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..bundle.bundle import MANIFEST, Bundle
-from ..bundle.manifest import Manifest, Model
+from ..bundle.kv_bytes import bytes_by_context, shown_contexts
+from ..bundle.manifest import Manifest
 from ..bundle.parts import part_facts
 from ..bundle.proof_facts import proof_facts
 from ..bundle.sizes import sizes
-from ..engine.cache import WIDTHS
 from ..engine.memory_plan import plan
 from ..errors import GemmaError
 from ..machine.available_memory import available
+from ..needs import needs
 from .table import text
 
 
@@ -45,14 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def checkpoint_facts(source: str) -> dict[str, Any]:
-    """Asked of the export room, which may not be installed."""
-    try:
-        module = import_module("export.inspect_checkpoint")
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            f"{source}: not a bundle, and reading a checkpoint needs the package {error.name}",
-            "pip install 'gemma-edge[export]'",
-        ) from error
+    """Asked of the export room, whose packages may not be installed."""
+    module = needs("export.inspect_checkpoint", "export", f"{source}: not a bundle, and reading a checkpoint")
     facts: dict[str, Any] = module.facts(source)
     return facts
 
@@ -74,7 +68,7 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
         "activations": activations(manifest),
         "compact vocabulary": manifest.vocabulary or "none: applications refuse this bundle",
         "bytes": sizes(manifest),
-        "cache bytes": cache_bytes(manifest),
+        "cache bytes": bytes_by_context([(cache, cache.dtype) for cache in model.caches], model.window, model.context),
         **({"peak bytes of run": peaks(manifest)} if "onnx" in manifest.artifacts else {}),
         **planned,
         "proof": proof_facts(bundle),
@@ -93,33 +87,12 @@ def activations(manifest: Manifest) -> str:
     return "as the engine rounds them"
 
 
-def lengths(model: Model) -> list[int]:
-    """Contexts to show."""
-    return sorted({min(n, model.context) for n in (1024, 8192, 32768, model.context)})
-
-
 def peaks(manifest: Manifest) -> dict[str, int]:
-    return {str(n): plan(manifest, n, text=True).peak for n in lengths(manifest.model)}
+    return {str(tokens): plan(manifest, tokens, text=True).peak for tokens in shown_contexts(manifest.model.context)}
 
 
 def memory_plan(manifest: Manifest, context: int) -> dict[str, int]:
     if not 1 <= context <= manifest.model.context:
         raise GemmaError(f"--context {context}: not a number from 1 to {manifest.model.context}")
-    found = plan(manifest, context, text=True)
-    return {**asdict(found), "peak": found.peak, "available": available()}
-
-
-def cache_bytes(manifest: Manifest) -> dict[str, int]:
-    """Keys and values at some lengths, sliding layers holding their window."""
-    model = manifest.model
-    return {
-        str(n): sum(
-            2
-            * WIDTHS[cache.dtype]
-            * cache.kv_heads
-            * cache.head_dim
-            * (min(n, model.window) if cache.kind == "sliding" else n)
-            for cache in model.caches
-        )
-        for n in lengths(model)
-    }
+    planned = plan(manifest, context, text=True)
+    return {**asdict(planned), "peak": planned.peak, "available": available()}

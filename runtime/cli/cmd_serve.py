@@ -7,17 +7,22 @@ import socket
 import sys
 from ipaddress import ip_address
 from pathlib import Path
-
-import uvicorn
+from typing import TYPE_CHECKING
 
 from ..bundle.bundle import Bundle
 from ..engine.context_length import chosen_context
 from ..errors import GemmaError
-from ..serve.app import Limits, Server, make_app
-from ..serve.guard import Allowed
+from ..needs import check_installed
 from ..session.session import Session
 from .notices import print_notices
 
+if TYPE_CHECKING:  # the packages of the extra are imported when a server runs: --help needs none
+    import uvicorn
+
+    from ..serve.app import Limits, Server
+    from ..serve.guard import Allowed
+
+PACKAGES = ("starlette", "uvicorn")
 CONNECTIONS = 256  # at once; more get 503
 CLOSING = 3  # seconds for answers that run when the server closes
 
@@ -72,6 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_installed(PACKAGES, "serve", "serve")
+    from ..serve.app import Server
+    from ..serve.guard import Allowed
+
     limits = checked_limits(args)
     bundle = Bundle.open(args.bundle)
     print_notices(bundle)
@@ -87,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
 
 def checked_limits(args: argparse.Namespace) -> Limits:
     """Raises GemmaError for limits that let nothing through."""
+    from ..serve.app import Limits
+
     for name, value in {"max-tokens": args.max_tokens, "seconds": args.seconds, "max-body": args.max_body}.items():
         if not 0 < value < float("inf"):
             raise GemmaError(f"--{name} {value}: not a number above 0", "leave it out")
@@ -133,6 +144,10 @@ def serve(server: Server, listener: socket.socket, allowed: Allowed) -> None:
 
 
 def web_server(server: Server, allowed: Allowed) -> uvicorn.Server:
+    import uvicorn
+
+    from ..serve.app import make_app
+
     config = uvicorn.Config(
         make_app(server, allowed),
         http="h11",

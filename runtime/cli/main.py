@@ -9,10 +9,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any
 
 from ..errors import GemmaError
+from ..needs import needs
 
 COMMANDS = {
     "export": ("export.cmd_export", "make a bundle of a checkpoint"),
@@ -47,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def dispatch(words: list[str]) -> int:
     if words[:1] and words[0] in COMMANDS:
-        module = import_command(words[0])
+        module = needs(COMMANDS[words[0]][0], "export", words[0])
         parser = argparse.ArgumentParser(prog=f"gemma-edge {words[0]}", formatter_class=Help)
         module.add_arguments(parser)
         return int(module.run(parser.parse_args(words[1:])))
@@ -73,17 +72,6 @@ def version() -> str:
     from importlib.metadata import version as installed
 
     return f"gemma-edge {installed('gemma-edge')}"
-
-
-def import_command(name: str) -> Any:
-    """Raises GemmaError if a package of the command's extra is missing."""
-    try:
-        return import_module(COMMANDS[name][0])
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            f"{name} needs the package {error.name}, which is not installed",
-            f"pip install 'gemma-edge[{'serve' if name == 'serve' else 'export'}]'",
-        ) from error
 
 
 class Help(argparse.RawDescriptionHelpFormatter):

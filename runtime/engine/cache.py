@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from ..bundle.manifest import Cache
 
 Rows = NDArray[np.float32] | NDArray[np.int8]
-WIDTHS = {"float32": 4, "int8": 1}  # bytes of a value
 STEP = 1024  # rows by which a full layer's cache grows
 TURNS = 4  # ends of turns whose windows a session keeps
 SLACK = 64  # rows a window may run over before it is moved to the front

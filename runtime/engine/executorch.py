@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from threading import Event
 from types import ModuleType
 from typing import Any
@@ -17,6 +16,7 @@ from ..bundle.bundle import Bundle
 from ..errors import GemmaError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside
+from ..needs import needs
 from .contract import Cancelled, Ids, Step, check_tables, open_head, open_tables
 from .rotary import frequencies, rotary_rows
 from .slots import Positions, Slots
@@ -235,11 +235,5 @@ PARTS = ("key", "value")
 
 
 def imported(name: str) -> ModuleType:
-    """A module of the extra `executorch`.  Raises GemmaError if it is not installed."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            f"the engine executorch needs the package {error.name}, which is not installed",
-            "pip install 'gemma-edge[executorch]'",
-        ) from error
+    """A module of the extra `executorch`.  Raises NotInstalled if it is missing."""
+    return needs(name, "executorch", "the engine executorch")

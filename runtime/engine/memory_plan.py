@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..bundle.kv_bytes import row_bytes
 from ..bundle.manifest import Artifact, Cache, Manifest, Model
 from ..bundle.row_cache import ROWS
 from ..errors import GemmaError
-from .cache import SLACK, STEP, TURNS, WIDTHS
+from .cache import SLACK, STEP, TURNS
 from .chunk import CHUNK, chunks
 
 BASE = 74_000_000  # Python, numpy, and onnxruntime with a session that has run: without its weights
@@ -80,7 +81,7 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
 
 def cache_bytes(model: Model, cache: Cache, rows: int) -> int:
     held = model.window + max(CHUNK, SLACK) if cache.kind == "sliding" else rows
-    return 2 * WIDTHS[cache.dtype] * cache.kv_heads * cache.head_dim * held
+    return row_bytes(cache, cache.dtype) * held
 
 
 def rotary_bytes(model: Model, tokens: int) -> int:

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 
 from ..bundle.bundle import Bundle
+from ..bundle.kv_bytes import row_bytes, rows_seen
 from ..bundle.manifest import Manifest
-from ..engine.cache import WIDTHS
 from ..engine.contract import Engine
 from ..engine.engine import DEFAULT, open_engine
 from ..engine.memory_plan import plan
@@ -156,6 +156,5 @@ def bytes_per_token(manifest: Manifest, position: int, engine: str = DEFAULT) ->
     model = manifest.model
     caches = {cache.layer: cache for cache in model.caches}
     read = [caches[source] for source in model.sources if source in caches]
-    rows = {"sliding": min(position, model.window), "full": position}
-    held = sum(2 * WIDTHS[one.dtype] * one.kv_heads * one.head_dim * rows[one.kind] for one in read)
-    return manifest.files[manifest.artifacts[engine].weights].size + held
+    keys_values = sum(row_bytes(cache, cache.dtype) * rows_seen(cache, model.window, position) for cache in read)
+    return manifest.files[manifest.artifacts[engine].weights].size + keys_values

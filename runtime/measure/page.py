@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from ..atomically import atomically
 from ..errors import GemmaError
 
 STYLE = """
@@ -54,11 +54,9 @@ def check_page(path: Path) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Beside, then renamed: a reader sees all of the page or none."""
-    beside = path.with_name(f".{path.name}.part")
+    """Write all of a page or none.  Raises GemmaError where the disk refuses."""
     try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
+        with atomically(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise GemmaError(f"--html {path}: {error.strerror or error}", "choose another place") from error

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import GemmaError
+from ..needs import needs
 from .json_schema import resolved, subschemas
 from .text_pattern import is_pattern
 
@@ -104,21 +105,15 @@ def metaschema() -> Any:
 
     It is draft 2020-12's metaschema, its vocabularies in one and without recursion.
     """
-    try:
-        from jsonschema import Draft202012Validator
-        from jsonschema_specifications import REGISTRY
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            "a JSON schema is checked with the package jsonschema, which is not installed",
-            "pip install 'gemma-edge[structured]'",
-        ) from error
-    whole = Draft202012Validator.META_SCHEMA
+    validator = needs("jsonschema", "structured", "the check of a JSON schema").Draft202012Validator
+    registry = needs("jsonschema_specifications", "structured", "the check of a JSON schema").REGISTRY
+    whole = validator.META_SCHEMA
     base = "https://json-schema.org/draft/2020-12/"
-    parts = [whole, *(REGISTRY.contents(base + inner["$ref"]) for inner in whole["allOf"])]
+    parts = [whole, *(registry.contents(base + inner["$ref"]) for inner in whole["allOf"])]
     merged = {
         kind: {name: inner for part in parts for name, inner in part.get(kind, {}).items()}
         for kind in ("properties", "$defs")
     }
     text = json.dumps({"type": ["object", "boolean"], **merged})
     text = text.replace('"$dynamicRef": "#meta"', '"type": ["object", "boolean"]')
-    return Draft202012Validator(json.loads(text.replace('"meta/validation#', '"#')))
+    return validator(json.loads(text.replace('"meta/validation#', '"#')))

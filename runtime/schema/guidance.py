@@ -5,22 +5,15 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ..errors import GemmaError
+from ..needs import needs
 
 # Text that has to come, such as "<eos>" of a choice, is otherwise made of the control token of that name.
 AS_TEXT = '%llguidance {"no_forcing": true}\n'
 
 
 def load_llguidance() -> Any:
-    """Raises GemmaError if it is not installed."""
-    try:
-        import llguidance
-    except ModuleNotFoundError as error:
-        raise GemmaError(
-            "structured answers need the package llguidance, which is not installed",
-            "pip install 'gemma-edge[structured]'",
-        ) from error
-    return llguidance
+    """Raises NotInstalled if it is missing."""
+    return needs("llguidance", "structured", "a structured answer")
 
 
 @functools.cache

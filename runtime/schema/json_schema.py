@@ -241,7 +241,7 @@ def wrong_choice(value: Any, schema: Schema, here: str) -> str:
 
 def same(a: Any, b: Any) -> bool:
     """Equal as JSON, where true is not 1, and 1.0 is."""
-    return canonical(a) == canonical(b)
+    return bool(a == b) and canonical(a) == canonical(b)  # Python's == is coarser, and takes values of any depth
 
 
 def canonical(value: Any) -> str:

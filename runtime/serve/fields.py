@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..schema.json_schema import same
 from .refusal import Refusal
 
 # They name who asks, where an answer is kept, or how it may be made sooner, and never change it.
@@ -70,10 +71,6 @@ def check_neutral(given: Mapping[str, Any]) -> None:
     for name in sorted(given.keys() - LABELS):
         if name not in NEUTRAL or not any(same(given[name], value) for value in NEUTRAL[name]):
             refuse(name, f"{name:.40} {given[name]!r:.40} is not supported")
-
-
-def same(a: Any, b: Any) -> bool:
-    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
 
 
 def refuse(param: str, message: str, hint: str = "leave it out") -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from ..errors import ContextExceeded, GemmaError
+from ..errors import ContextFull, GemmaError
 
 KINDS = {401: "authentication_error", 429: "rate_limit_error"}  # other 4xx: invalid_request_error, 5xx: server_error
 
@@ -25,7 +25,7 @@ def refusal_of(error: Exception) -> Refusal:
     """What went wrong, for the client; of a mistake of ours it learns only that there was one."""
     if isinstance(error, Refusal):
         return error
-    if isinstance(error, ContextExceeded):  # clients that know the code shorten the conversation
+    if isinstance(error, ContextFull):  # clients that know the code shorten the conversation
         return Refusal(400, error.message, error.hint, code="context_length_exceeded", param="messages")
     if isinstance(error, GemmaError):
         return Refusal(400, error.message, error.hint)

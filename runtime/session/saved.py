@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomically import atomically
 from ..bundle.bundle import MANIFEST, Bundle, sha256
 from ..bundle.manifest import Cache, Model
 from ..engine.cache import SLACK, TURNS, Rows, Saved
@@ -48,14 +49,12 @@ def write_session(path: Path, bundle: Bundle, ids: Sequence[int], ends: Sequence
     """Raises GemmaError for a session in the middle of an answer that was given up."""
     if len(ids) != decoder.position:
         raise GemmaError("the session was interrupted while it read", "ask it something first, then save it")
-    part = path.with_name(f".{path.name}.part")
     digest = hashlib.sha256()
-    with part.open("wb") as file:
+    with atomically(path) as part, part.open("wb") as file:
         for piece in pieces(bundle, ids, ends, decoder):
             digest.update(piece)
             file.write(piece)
         file.write(digest.digest())
-    os.replace(part, path)
 
 
 def pieces(bundle: Bundle, ids: Sequence[int], ends: Sequence[State], decoder: OnnxEngine) -> Iterator[bytes]:

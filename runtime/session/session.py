@@ -18,7 +18,7 @@ from ..engine.contract import Cancelled, Engine, Floats
 from ..engine.engine import DEFAULT, open_engine
 from ..engine.onnx import OnnxEngine, State
 from ..engine.sampler import Sampler, Sampling
-from ..errors import ContextExceeded, GemmaError
+from ..errors import ContextFull, GemmaError
 from ..language.control_tokens import ControlTokens
 from ..language.events import End, Event, Stop, Token
 from ..language.tokenizer import Message, Tokenizer
@@ -260,9 +260,7 @@ class Session:
         if not prompt:
             raise GemmaError("the prompt is empty", "give at least one token")
         if len(prompt) > self.context:
-            raise ContextExceeded(
-                f"a prompt of {len(prompt)} tokens: the context is {self.context}", "shorten the prompt"
-            )
+            raise ContextFull(f"a prompt of {len(prompt)} tokens: the context is {self.context}", "shorten the prompt")
         if max_new_tokens is not None and max_new_tokens < 1:
             raise GemmaError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")
 

@@ -20,7 +20,6 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from export import cmd_export
 from export.checkpoint.checkpoint import Checkpoint
 from runtime.bundle.bundle import Bundle, check_destination
 from runtime.cli.main import main
@@ -98,7 +97,9 @@ def test_a_hub_id_that_the_hub_does_not_know_is_refused(refused, monkeypatch):
         raise OSError("404: Repository Not Found\nmany more lines")
 
     monkeypatch.setattr(hub.HfApi, "snapshot_download", unknown)
-    monkeypatch.setattr(cmd_export, "is_large", lambda source: False)  # no other process, which has another hub
+    monkeypatch.setattr(
+        "export.draft_process.is_large", lambda source: False
+    )  # no other process, which has another hub
     refused("someone/nothing", "someone/nothing: no such folder, and the hub says: 404: Repository Not Found\n")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 import msgspec
 import numpy as np
@@ -18,7 +17,6 @@ from export import pipeline
 from export.model.config import ActivationScales
 from export.prove import compare as verify
 from export.prove import seal as prove
-from export.targets import load_targets
 from export.to_coreml import lower as to_coreml
 from export.to_coreml.program import BlobTensor, FunctionBuilder
 from export.weights.linears import Weights
@@ -193,17 +191,6 @@ def test_the_file_is_as_large_as_integers_and_scales(tmp_path):
         path.write_bytes(wrong)
         with pytest.raises(GemmaError, match="where integers and scales are"):
             to_coreml.check_size(path, weights)
-
-
-def test_a_missing_extra_is_one_sentence(monkeypatch):
-    for name in [
-        name for name in sys.modules if name.startswith(("coremltools", "export.to_coreml.lower", "export.mil_"))
-    ]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "coremltools", None)
-    with pytest.raises(GemmaError, match="target coreml needs the package coremltools") as refused:
-        load_targets(["coreml"])
-    assert refused.value.hint == "pip install 'gemma-edge[coreml]'"
 
 
 def test_a_record_of_an_older_bundle_has_no_functions(made):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,7 +40,6 @@ from runtime.engine.executorch import ExecutorchEngine  # noqa: E402
 from runtime.errors import GemmaError  # noqa: E402
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 NEAR = 5e-3  # of the largest logit
 TOKENS = 16  # of a call of prefill: more than a tiny window
 SETTINGS = Settings(tokens=TOKENS)
@@ -340,32 +337,6 @@ def test_a_file_larger_than_its_weights_is_refused(checkpoint, tmp_path):
     check_size(path, 108_000_000, config)
     with pytest.raises(GemmaError, match="110,000,000 bytes for 100,000,000"):
         check_size(path, 100_000_000, config)
-
-
-def without_executorch(code: str) -> str:
-    """What a program prints where the package is not installed."""
-    hidden = f"import sys\nsys.modules['executorch'] = None\n{code}"
-    return subprocess.run([sys.executable, "-c", hidden], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-
-
-def test_a_missing_extra_is_one_sentence(lowered):
-    lines = without_executorch(f"""
-from pathlib import Path
-from export.targets import find_target, load_targets
-from runtime.bundle.bundle import Bundle
-from runtime.errors import GemmaError
-bundle = Bundle.open(Path({str(lowered("e2b").folder)!r}))
-for ask in (lambda: find_target("executorch").runners[0].open(bundle), lambda: load_targets(["executorch"])):
-    try:
-        ask()
-    except GemmaError as error:
-        print(error)
-""").splitlines()
-    assert "executorch, which is not installed" in lines[0]
-    assert lines[2:] == [
-        "target executorch needs the package executorch, which is not installed",
-        "hint: pip install 'gemma-edge[executorch]'",
-    ]
 
 
 def test_what_it_will_take_is_said(lowered, capsys):

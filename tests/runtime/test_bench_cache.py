@@ -112,16 +112,6 @@ def test_an_unknown_recipe_is_refused(home):
     assert not home.exists()
 
 
-def test_a_missing_extra_is_named(monkeypatch):
-    def missing(name):
-        raise ModuleNotFoundError(name="torch")
-
-    monkeypatch.setattr(cmd_bench, "import_module", missing)
-    with pytest.raises(GemmaError, match="the package torch") as found:
-        cmd_bench.synth_bundle("e2b-tiny", "int4")
-    assert "pip install 'gemma-edge[export]'" in found.value.hint
-
-
 def test_a_maker_that_the_system_ends_is_an_error(monkeypatch):
     class Ended(ProcessPoolExecutor):
         def submit(self, *_):

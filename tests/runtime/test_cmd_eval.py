@@ -9,10 +9,8 @@ import sys
 import pytest
 
 from runtime.bundle.bundle import Bundle
-from runtime.cli import cmd_eval
 from runtime.cli import main as cli
 from runtime.cli.cmd_inspect import sizes
-from runtime.measure import page
 
 WORDS = ["--window-tokens", 32, "--windows", 2, "--threads", 1]
 KEYS = ["text", "windows", "window_tokens", "positions", "threads", "against", "bundles"]
@@ -129,24 +127,13 @@ def test_a_text_that_can_not_be_read_is_refused(gemma_edge, bundle, tmp_path, co
     refused(gemma_edge(bundle("e2b"), "--text", path, *WORDS), "book.txt", named)
 
 
-def test_a_missing_extra_is_named(gemma_edge, bundle, text, monkeypatch):
-    def missing(name):
-        raise ModuleNotFoundError(name="torch")
-
-    monkeypatch.setattr(cmd_eval, "import_module", missing)
-    refused(gemma_edge(bundle("e2b"), "--text", text, "--against", "x", *WORDS), "torch", "gemma-edge[export]")
-
-
 @pytest.mark.slow
 def test_bundles_that_read_other_tokens_are_refused(gemma_edge, bundle, text):
     words = ("--text", text, *WORDS)
     refused(gemma_edge(bundle("e2b"), bundle("sample"), *words), "as other tokens", "sample-float.bundle")
 
 
-def test_a_page_that_can_not_be_written_leaves_nothing(gemma_edge, bundle, text, tmp_path, monkeypatch):
-    def full(*paths):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(page.os, "replace", full)
+def test_a_page_that_can_not_be_written_leaves_nothing(gemma_edge, bundle, text, tmp_path):
+    (tmp_path / ".x.html.part").symlink_to("/dev/full")  # Linux's disk that is full
     refused(gemma_edge(bundle("e2b"), "--text", text, *WORDS, "--html", tmp_path / "x.html"), "No space left")
     assert [entry.name for entry in tmp_path.iterdir()] == ["book.txt"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from runtime.calls.tool_schema import declarations
 from runtime.errors import GemmaError
-from runtime.schema.check import DEPTH, check_schema, metaschema
+from runtime.schema.check import DEPTH, check_schema
 
 
 def nested(depth: int) -> dict:
@@ -76,21 +74,6 @@ def test_schemas_are_taken(schema):
 def test_a_schema_that_refers_to_itself_widely_is_one():
     wide = {"properties": {str(at): {"$ref": "#"} for at in range(14)}}
     check_schema(wide, "the schema")
-
-
-def test_a_missing_extra_is_named_and_functions_need_none(monkeypatch):
-    def now(zone: str) -> str:
-        """Get the time"""
-        return zone
-
-    metaschema.cache_clear()
-    monkeypatch.setitem(sys.modules, "jsonschema", None)
-    declarations([now])
-    with pytest.raises(GemmaError, match="checked with the package jsonschema, which is not installed") as refused:
-        declarations([{"name": "f", "parameters": {"type": "object", "title": "of this test alone"}}])
-    assert "gemma-edge[structured]" in refused.value.hint
-    monkeypatch.undo()
-    metaschema.cache_clear()
 
 
 def test_a_tool_is_checked_under_its_name():

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.engine.cache import TURNS
 from runtime.engine.sampler import Sampling
-from runtime.errors import ContextExceeded, GemmaError
+from runtime.errors import ContextFull, GemmaError
 from runtime.language.events import End, Token, assistant_message
 from runtime.session.session import Session
 
@@ -242,7 +242,7 @@ def test_an_answer_ends_when_the_session_is_reset_or_loaded(session, tmp_path):
 
 
 def test_a_prompt_over_the_context_has_an_error_of_its_own(session):
-    with pytest.raises(ContextExceeded, match="a prompt of 257 tokens"):
+    with pytest.raises(ContextFull, match="a prompt of 257 tokens"):
         session.generate([7] * 257, GREEDY)
 
 
