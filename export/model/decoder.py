@@ -35,7 +35,7 @@ class Linear(nn.Module):
 
 
 def rounded(x: Tensor, scale: float) -> Tensor:
-    """To the 8-bit multiples of a static scale, if there is one."""
+    """Round to the 8-bit multiples of a static scale, if there is one."""
     out: Tensor = fake_quantize(x, scale) if scale else x
     return out
 

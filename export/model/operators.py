@@ -240,7 +240,7 @@ def head_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
 
 
 def rounded(x: Tensor, scale: Tensor | None) -> Tensor:
-    """To the nearest value of an int8 cache (1, K, S, D), if it has a scale."""
+    """Round to the nearest value of an int8 cache (1, K, S, D), if it has a scale."""
     return x if scale is None else (x / scale).round().clamp(-128, 127) * scale
 
 

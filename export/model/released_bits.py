@@ -47,7 +47,7 @@ class ReleasedBits:
 
 
 def parse_bits(raw: Mapping[str, Any]) -> ReleasedBits | None:
-    """Of a whole config.json; None for a model that is not quantized.
+    """Read the rules of a whole config.json; None for a model that is not quantized.
 
     Raises ValueError for another method, a width that there is not, and a pattern that is none or that could
     take for ever: a config is not trusted.

@@ -54,7 +54,7 @@ class CoreMLEngine:
         self.states = self.program.new_states("decode")
 
     def save(self) -> CoreMLState:
-        """What was read so far, to come back to."""
+        """Give what was read so far, to come back to."""
         return CoreMLState(self.position, {name: rows.copy() for name, rows in self.states.items()})
 
     def restore(self, state: CoreMLState) -> None:

@@ -123,7 +123,7 @@ class Program:
         return computed(kind, where, arguments)
 
     def _write(self, states: States, where: str, input: str, data: Array) -> Sequence[Array]:
-        """What was read from a state before stays what it was: no array is written in place."""
+        """Replace a state: what was read from it before stays what it was, as no array is written in place."""
         if states[input].shape != data.shape or states[input].dtype != data.dtype:
             raise refused(where, f"writes {data.dtype} {data.shape} to a state {states[input].shape}")
         states[input] = data

@@ -115,7 +115,7 @@ class StoredWeights:
                 self.vectors[name] = self._floats(weight, iter([np.asarray(weight)]))
 
     def zeros(self, dtype: str, size: int) -> BlobTensor:
-        """What a linear adds: nothing."""
+        """Store the zeros that a linear adds, once for each size."""
         if (dtype, size) not in self._zeros:
             record = self.writer.write(dtype, (size,), [np.zeros(size, dtype)])
             self._zeros[dtype, size] = BlobTensor(record, dtype, (size,))
@@ -144,7 +144,7 @@ class StoredWeights:
         return MilMatrix(self._packed(weight, kind, shape), scale=self._small(scales.astype(np.float16)), factor=factor)
 
     def _factor(self, name: str, decided: Floats, kept: Floats) -> BlobTensor | None:
-        """With rounded inputs a last digit of a scale moves other values to other steps: none may be lost."""
+        """Store what float16 takes from each scale: with rounded inputs a last digit moves values to other steps."""
         static = self.config.activation_scales.get(name.removesuffix(".weight"), FLOATS).input
         if not static or decided.shape[1] > 1:
             return None
@@ -160,7 +160,7 @@ class StoredWeights:
 
     @staticmethod
     def _moved(name: str, decided: Floats, kept: Floats) -> float:
-        """By how much of itself a scale has to move.  Raises GemmaError if that is too much."""
+        """Give by how much of itself a scale has to move.  Raises GemmaError if that is too much."""
         sized = decided[decided != 0]
         moved = float(np.abs(kept[decided != 0] / sized - 1).max()) if sized.size else 0.0
         if not moved <= WORST_SCALE:
@@ -346,7 +346,7 @@ def state_rows(config: GemmaConfig, context: int) -> dict[Kind, int]:
 
 
 def state_shapes(config: GemmaConfig, rows: Mapping[Kind, int]) -> dict[str, Shape]:
-    """Few states, because each is one more thing that a phone may refuse: (layers, K, rows, D)."""
+    """Give the shapes (layers, K, rows, D) of a few states: each is one more thing that a phone may refuse."""
     shapes: dict[str, Shape] = {}
     for kind, layers in owners(config).items():
         layer = config.layers[layers[0]]

@@ -115,7 +115,7 @@ class Translation:
         return cached
 
     def scaled(self, x: MilValue, scale: float) -> MilValue:
-        """In float32, once for all who ask."""
+        """Scale in float32, once for all who ask."""
         key = x.name, scale
         if key not in self.multiples:
             self.multiples[key] = self.to.both("mul", self.to.cast(x, "float32"), self.to.number(scale))
@@ -209,7 +209,7 @@ class Translation:
 
 
 def linear(of: Translation, node: Node) -> MilValue:
-    """Of a rounded input its whole numbers are multiplied: float16 would round their multiples of the scale."""
+    """Multiply the whole numbers of a rounded input: float16 would round their multiples of the scale."""
     source, weight = of.values[arguments(node)[0]], of.parameters[arguments(node)[1]]
     if isinstance(source, Rounded):
         product, factor = product_of(of, source.steps, weight), of.matrices[weight].factor
@@ -286,7 +286,7 @@ def stored(of: Translation, operands: Attend | StoreKV, kind: Kind) -> tuple[Cac
 
 
 def attend_cached(of: Translation, node: Node) -> MilValue:
-    """The queries are of the kept position."""
+    """Attend from the kept position alone."""
     operands = AttendCached.of(node)
     kind: Kind = "sliding" if operands.window else "full"
     key, value = of.cached(operands.key), of.cached(operands.value)
@@ -318,7 +318,7 @@ def unflatten(of: Translation, node: Node) -> MilValue:
 
 
 def flatten(of: Translation, node: Node) -> MilValue:
-    """From an axis to the last."""
+    """Join the axes from one to the last."""
     tensor, start = arguments(node)
     x = of.value(tensor)
     return of.to.reshape(x, (*x.shape[:start], int(np.prod(x.shape[start:]))))
@@ -332,7 +332,7 @@ def split(of: Translation, node: Node) -> Any:
 
 
 def index_select(of: Translation, node: Node) -> MilValue:
-    """Of S tokens the kept one; all tables of indices are that."""
+    """Choose the kept one of S tokens; all tables of indices are that."""
     x, axis = of.value(arguments(node)[0]), arguments(node)[1]
     return x if of.ends.kept is None else of.to.gather(x, of.ends.kept, axis)
 

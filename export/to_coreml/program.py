@@ -149,7 +149,7 @@ class FunctionBuilder:
         )
 
     def output(self, x: MilValue, name: str) -> MilValue:
-        """`x` under the name that a host asks for."""
+        """Give `x` the name that a host asks for."""
         value = MilValue(name, x.dtype, x.shape)
         self._add("identity", name, {"x": bound(x)}, [value])
         return value
@@ -236,7 +236,7 @@ class FunctionBuilder:
         return self.emit("slice_by_index", arguments, x.dtype, shape)
 
     def gather(self, x: MilValue, indices: MilValue, axis: int) -> MilValue:
-        """Of (.., n at `axis`, ..) those of `indices` (m,)."""
+        """Choose those of `indices` (m,) from (.., n at `axis`, ..)."""
         shape = (*x.shape[:axis], indices.shape[0], *x.shape[axis + 1 :])
         arguments = {
             "x": x,

@@ -18,12 +18,12 @@ HALF_DIGIT = 2**-10  # what float16 may take from a scale
 
 
 def scales_as_stored(scales: Floats) -> Floats:
-    """As Core ML holds scales: float16.  bfloat16 values of at least 2**-14 stay what they are."""
+    """Round scales to float16, as Core ML holds them; bfloat16 values of at least 2**-14 stay what they are."""
     return scales.astype(np.float16).astype(np.float32)
 
 
 def stored_weights(model: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, Floats]]]]:
-    """For each linear of integers: its parameter, and (first row, values (n, K)) piece by piece.
+    """Read each linear of integers: its parameter, and (first row, values (n, K)) piece by piece.
 
     `model`: the model.mlmodel.  Raises GemmaError unless all functions refer to the same integers.
     """
@@ -37,7 +37,7 @@ def pieces(weight: Weight) -> Iterator[tuple[int, Floats]]:
 
 
 def stored_integers(model: Path) -> dict[str, Weight]:
-    """By parameter: what the linears of all functions multiply by."""
+    """Read what the linears of all functions multiply by, by parameter."""
     package = Package(model)
     makers: dict[str, mil.Operation] = {}
     for name in sorted(package.program.functions):
@@ -66,7 +66,7 @@ def check_tables(weight: Weight, where: str) -> None:
 
 
 def stored_ranges(model: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
-    """For each linear of each function, by its label: the static scales it is rounded with, before and behind."""
+    """Read the static scales that each linear of each function is rounded with, before and behind, by its label."""
     package = Package(model)
     for name in sorted(package.program.functions):
         neighbours = MilNeighbours(package, name)
@@ -93,7 +93,7 @@ class MilNeighbours:
         return str(operation.inputs[argument].arguments[0].name)
 
     def before(self, linear: mil.Operation) -> float:
-        """Of the whole numbers that it multiplies, if what it gives is multiplied by their scale again."""
+        """Give the scale of the whole numbers that it multiplies, if what it gives is multiplied by it again."""
         steps = self.maker(self.bound(linear, "x"), "cast")
         scale = self.rounded_with(steps)
         factor = self.factor_behind(linear)
@@ -122,12 +122,12 @@ class MilNeighbours:
         return None if product is None else self.values(product, "y")
 
     def maker(self, name: str, through: str) -> mil.Operation | None:
-        """Of a value, or of what an operation of a kind passes on."""
+        """Find what makes a value, looking through an operation of a kind."""
         maker = self.makers.get(name)
         return self.makers.get(self.bound(maker, "x")) if maker is not None and maker.type == through else maker
 
     def reader(self, operation: mil.Operation | None, kind: str) -> mil.Operation | None:
-        """The one of a kind that reads what an operation makes, if there is one."""
+        """Find the only reader of a kind of what an operation makes."""
         if operation is None:
             return None
         readers = [reader for reader in self.readers.get(operation.outputs[0].name, []) if reader.type == kind]
@@ -138,7 +138,7 @@ class MilNeighbours:
         return 0.0 if values is None or values.size != 1 else float(values.ravel()[0])
 
     def values(self, operation: mil.Operation, argument: str) -> Floats | None:
-        """Of a constant; None for a value that is made."""
+        """Give the values of a constant; None for another value."""
         maker = self.makers.get(self.bound(operation, argument))
         if maker is None or maker.type != "const":
             return None

@@ -1,4 +1,4 @@
-"""Linears over the containers of executorch_weights.py in XNNPACK's operators.
+"""Linears over the containers of containers.py in XNNPACK's operators.
 
 An input is rounded to 8 bits once for all linears that read it.  The sums of its blocks, too, are made once.
 """
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from executorch.backends.xnnpack.serialization.xnnpack_graph_schema import XNNDatatype
-from executorch.exir._serialize._cord import FileBackedData
 
 from ..model.arrays import Floats
 from .containers import PART_SEP, STATIC, CodeMatrix, Container
+from .serialization import file_data
 from .xnnpack_graph import Builder, Constant, XnnValue
 
 BY_ROW = {8: XNNDatatype.xnn_datatype_qcint8, 4: XNNDatatype.xnn_datatype_qcint4}
@@ -66,7 +66,7 @@ def contained_linear(name: str, container: Container) -> XnnLinear:
 
 
 def matrix(name: str, part: CodeMatrix) -> XnnValue:
-    codes = Constant(name, FileBackedData(str(part.file)))
+    codes = Constant(name, file_data(part.file))
     scales = part.scales.view(np.uint32) >> 16 if part.block else part.scales  # bfloat16, which NumPy has not
     stored = scales.astype(np.uint16) if part.block else scales
     kind = BY_BLOCK if part.block else BY_ROW[part.bits]

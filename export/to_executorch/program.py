@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from executorch.exir import schema
-from executorch.exir._serialize._named_data_store import NamedDataStoreOutput
-from executorch.exir._serialize._program import PTEFile, serialize_pte_binary
-from executorch.exir._serialize.data_serializer import DataEntry
 from executorch.exir.scalar_type import ScalarType
-from torch.utils._pytree import tree_structure, treespec_dumps
 
 from .methods import Method
-from .xnnpack_graph import INT64, Constant, Part, Put, Step, XnnValue
+from .serialization import Data, tree_text, write_pte
+from .xnnpack_graph import INT64, Part, Put, Step, XnnValue
 
 BACKEND = "XnnpackBackend"
 PUT = schema.Operator(name="aten::index_put_", overload="")
@@ -45,20 +42,13 @@ def write_program(methods: Sequence[Method], caches: Mapping[str, XnnValue], pat
         segments=[],
         constant_segment=schema.SubsegmentOffsets(segment_index=0, offsets=[]),
     )
-    file = PTEFile(program, named_data=named(constants(methods)))
-    with path.open("wb") as stream:
-        serialize_pte_binary(file, extract_delegate_segments=True).write_to_file(stream)
+    write_pte(program, constants(methods), ALIGNMENT, path)
 
 
-def constants(methods: Sequence[Method]) -> dict[str, Constant]:
-    """Of all parts, by name."""
+def constants(methods: Sequence[Method]) -> dict[str, Data]:
+    """The constants of all parts, by name."""
     parts = (step for method in methods for step in method.steps if isinstance(step, Part))
-    return {constant.name: constant for part in parts for constant in part.constants}
-
-
-def named(constants: Mapping[str, Constant]) -> NamedDataStoreOutput:
-    entries = {name: DataEntry(index, ALIGNMENT, None) for index, name in enumerate(constants)}
-    return NamedDataStoreOutput([constant.data for constant in constants.values()], entries, {})
+    return {constant.name: constant.data for part in parts for constant in part.constants}
 
 
 class Plan:
@@ -105,9 +95,7 @@ class Plan:
         graphs = range(self.first_graph, self.first_graph + len(self.graphs))
         return schema.ExecutionPlan(
             name=method.name,
-            container_meta_type=schema.ContainerMetadata(
-                tree(((0,) * len(method.inputs), {})), tree((0,) * len(method.outputs))
-            ),
+            container_meta_type=schema.ContainerMetadata(*tree_text(len(method.inputs), len(method.outputs))),
             values=self.values,
             inputs=[self.numbers[value] for value in method.inputs.values()],
             outputs=[self.numbers[value] for value in method.outputs],
@@ -139,11 +127,6 @@ def inline(index: int) -> schema.BackendDelegateDataReference:
     return schema.BackendDelegateDataReference(schema.DataLocation.INLINE, index)
 
 
-def tree(shape: Any) -> str:
-    described: str = treespec_dumps(tree_structure(shape))
-    return described
-
-
 @dataclass(frozen=True)
 class Life:
     """Steps from the one that makes a value to the last that reads it."""
@@ -156,7 +139,7 @@ class Life:
 
 
 def lifetimes(method: Method, caches: set[XnnValue]) -> dict[XnnValue, Life]:
-    """Of what comes from outside, leaves, or is read in another step than it is made in."""
+    """Give the lives of values that come from outside, leave, or are read in another step than makes them."""
     end = len(method.steps)
     lives = dict.fromkeys(method.inputs.values(), Life(0, 0))
     maker: dict[XnnValue, int] = {}

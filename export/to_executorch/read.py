@@ -57,7 +57,7 @@ class StoredMatrix:
 
 
 def stored_weights(path: Path) -> Iterator[tuple[list[str], Pieces]]:
-    """For each matrix of integers: its parameter, and (first row, values (n, K)) piece by piece.
+    """Read each matrix of integers: its parameter, and (first row, values (n, K)) piece by piece.
 
     Raises GemmaError for a file that is not sound, or a fully-connected node with integers of no name.
     """
@@ -69,7 +69,7 @@ def stored_weights(path: Path) -> Iterator[tuple[list[str], Pieces]]:
 
 
 def values(path: Path, name: str, parts: dict[str, StoredMatrix]) -> Pieces:
-    """What the parts of a matrix stand for: scale · (codes + offset), with a sign lost to nobody."""
+    """Read what the parts of a matrix stand for: scale · (codes + offset)."""
     whole = parts.get("codes") or parts.get(STATIC) or parts.get("low")
     if whole is None or whole.scales is None or ("high" in parts) != ("low" in parts):
         raise Broken(f"{name} is not whole")
@@ -98,7 +98,7 @@ def without_ends(name: str, codes: Floats) -> Floats:
 
 
 def stored_ranges(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
-    """For each linear of each method, by its label: the static scales that it is rounded with before and behind it."""
+    """Read the static scales that each linear of each method is rounded with, before and behind, by its label."""
     try:
         file = File(path)
         for graph in file.graphs():

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as schema
 from executorch.backends.xnnpack.serialization.xnnpack_graph_schema import XNNDatatype
-from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import serialize_xnnpack_binary
-from executorch.exir._serialize._cord import FileBackedData
 
 from ..model.arrays import Floats, Shape
+from .serialization import Data, xnnpack_bytes
 
 NONE = 0xFFFFFFFF  # a value that there is not
 OFFSET_BY_NAME = 0xFFFFFFFFFFFFFFFF  # the offset of a constant that is found by its name
@@ -31,7 +30,7 @@ class Constant:
     """Bytes of the file, found by a name that all parts of all methods share."""
 
     name: str
-    data: bytes | FileBackedData
+    data: Data
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,21 +72,20 @@ class Part:
 
     @property
     def read(self) -> list[XnnValue]:
-        """What comes from outside, in the order of its first use."""
+        """Values that come from outside, in the order of their first use."""
         used = dict.fromkeys(value for node in self.nodes for value in node.inputs.values())
         outputs = set(self.outputs)
         return [value for value in used if value not in outputs and value.constant is None]
 
     @property
     def constants(self) -> list[Constant]:
-        """Of matrices, their scales too."""
+        """Constants of the nodes; matrices have their scales too."""
         used = dict.fromkeys(value for node in self.nodes for value in node.inputs.values() if value.constant)
         return [data for value in used for data in (value.constant, value.scales) if data is not None]
 
     def written(self, outputs: Sequence[XnnValue]) -> bytes:
-        """As the delegate reads it; `outputs` are those of its values that are wanted outside."""
-        serialized: bytes = serialize_xnnpack_binary(graph(self, outputs), bytearray())
-        return serialized
+        """Serialize as the delegate reads it; `outputs` are those of its values that are wanted outside."""
+        return xnnpack_bytes(graph(self, outputs))
 
 
 @dataclass(frozen=True)
@@ -217,18 +215,18 @@ class Builder:
         return self.unary(schema.XNNSigmoid, x)
 
     def softmax(self, x: XnnValue) -> XnnValue:
-        """Over the last dimension."""
+        """Compute softmax over the last dimension."""
         return self.unary(schema.XNNSoftmax, x)
 
     def rounded(self, x: XnnValue) -> XnnValue:
-        """To 8 bits, with a scale and zero point for each vector."""
+        """Round to 8 bits, with a scale and zero point for each vector."""
         return self.once(x, DYNAMIC, self._round)
 
     def _round(self, x: XnnValue) -> XnnValue:
         return self._emit(schema.XNNConvert, {"input_id": x}, XnnValue(x.shape, DYNAMIC), {})
 
     def fake_quantize(self, x: XnnValue, scale: float) -> XnnValue:
-        """To the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
+        """Round to the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
 
         def make(x: XnnValue) -> XnnValue:
             steps = self._emit(schema.XNNConvert, {"input_id": x}, XnnValue(x.shape, STATIC_INT8, step=scale), {})
@@ -296,7 +294,7 @@ class Builder:
         return self.emit(schema.XNNStaticReshape, {"input_id": x}, shape, **settings)
 
     def transpose(self, x: XnnValue, *order: int) -> XnnValue:
-        """As a reshape where nothing but ones change places."""
+        """Transpose; where nothing but ones change places, that is a reshape."""
         shape = tuple(x.shape[axis] for axis in order)
         if [axis for axis in order if x.shape[axis] > 1] == [axis for axis in sorted(order) if x.shape[axis] > 1]:
             return self.reshape(x, *shape)
@@ -304,7 +302,7 @@ class Builder:
         return self.emit(schema.XNNStaticTranspose, {"input_id": x}, shape, **settings)
 
     def slice(self, x: XnnValue, start: int, stop: int) -> XnnValue:
-        """Of the last dimension."""
+        """Cut the last dimension."""
         if (start, stop) == (0, x.shape[-1]):
             return x
         shape = (*x.shape[:-1], stop - start)

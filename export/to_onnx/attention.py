@@ -80,7 +80,10 @@ def attend_rounded(
     caches: CacheScales,
     sizes: HeadSizes,
 ) -> None:
-    """Over int8 caches, which a call of many tokens reads as floats: the int8 kernel rereads them for each query."""
+    """Attend over int8 caches.
+
+    A call of many tokens reads them as floats: the int8 kernel rereads them for each query.
+    """
     out = outputs[0]
     rows, used = new_rows(to, sizes.kind, sizes.kv_heads), total(to, sizes.kind)
 

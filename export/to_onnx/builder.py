@@ -224,15 +224,15 @@ class Lowering:
 
     @staticmethod
     def rounding(node: Node) -> Rounding | None:
-        """What a node rounds with a static scale; None for another node."""
+        """Read what a node rounds with a static scale; None for another node."""
         return Rounding(*arguments(node)) if node.target is ops.fake_quantize.overload else None
 
     def fake_quantize(self, x: str, scale: float, out: str) -> str:
-        """To the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
+        """Round to the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
         return self.to_steps_and_back(x, np.float32(scale), np.int8(0), out, axis=1)  # of one scale it means nothing
 
     def fake_quantize_heads(self, x: str, scales: Sequence[float], out: str) -> str:
-        """As `fake_quantize`, of heads (1, S, N, D) with a scale each, also where these are equal.
+        """Round heads (1, S, N, D) with a scale each, also where these are equal.
 
         A pair with one scale for all is moved through a Reshape beside it by onnxruntime 1.32, which then refuses
         its own graph; and along the last axis, of q, k and v side by side, a pair is 40 times slower.
@@ -349,7 +349,7 @@ class Rounding:
 
 
 def product_of(operand: Node) -> Product | None:
-    """None for what is not the product of a linear, or has other readers."""
+    """Find the product of a linear that has this one reader; None for what is none."""
     if len(operand.users) != 1:
         return None
     if operand.target is ops.linear.overload:

@@ -66,7 +66,7 @@ def lower(graph: Graph, settings: Settings, weights: Weights, folder: Path) -> A
 
 
 def memory(tensors: Sequence[TensorProto], config: GemmaConfig) -> Memory:
-    """What onnxruntime takes, found by measuring (DECISIONS.md).
+    """Say what memory onnxruntime takes, found by measuring (DECISIONS.md).
 
     It packs integers and scales into memory of its own and adds a float32 sum to each scale; a matrix
     of floats is packed too.  While it loads, the largest tensor stands beside its copy, and the file's
