@@ -17,7 +17,7 @@ import msgspec
 
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Artifact
-from runtime.engine.contract import Reads
+from runtime.engine.contract import Engine
 from runtime.errors import GemmaError
 from runtime.needs import needs
 
@@ -41,7 +41,7 @@ class Runner:
     """
 
     name: str
-    open: Callable[[Bundle], Reads]
+    open: Callable[[Bundle], Engine]
     exact: bool = False
     half: bool = False
     slow: bool = False

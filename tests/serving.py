@@ -14,6 +14,7 @@ from pathlib import Path
 from runtime.cli.cmd_serve import bound, model_name, web_server
 from runtime.serve.app import Limits, Server
 from runtime.serve.guard import Allowed
+from runtime.session.model import Model
 from runtime.session.session import Session
 
 LIMITS = Limits(waiting=16, tokens=512, seconds=60, body=64 * 1024)
@@ -33,7 +34,7 @@ class Served:
 def serving(folder: Path, limits: Limits = LIMITS, allowed: Allowed = LOOPBACK) -> Iterator[Served]:
     """On a free port of 127.0.0.1, until the context is left."""
     with bound("127.0.0.1", 0) as listener:
-        session = Session.open(folder, threads=1)
+        session = Model.open(folder, threads=1).session()
         server = Server(session, model_name(folder), limits)
         web = web_server(server, allowed)
         thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]})

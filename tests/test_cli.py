@@ -18,7 +18,7 @@ from runtime.bundle.bundle import describe, read_manifest, seal
 from runtime.cli import main as cli
 from runtime.language.tokenizer import Tokenizer
 from runtime.measure.golden import Goldens
-from runtime.session.session import Session
+from runtime.session.model import Model
 
 RUN_KEYS = ["prompt_ids", "ids", "text", "stop", "prefill_tok_s", "decode_tok_s", "ttft_s"]
 BENCH_KEYS = {"prefill_tok_s", "decode_tok_s", "ttft_s", "load_s", "peak_rss_bytes", "settings"}
@@ -110,7 +110,7 @@ def test_run_json_has_the_promised_keys(answer, folder):
     found = answer("hello", "--max-new-tokens", 6, "--temperature", 0)
     assert list(found) == RUN_KEYS
     assert (len(found["ids"]), found["stop"]) == (6, "length")
-    assert found["text"] == Session.open(Path(folder)).tokenizer.decode(found["ids"])
+    assert found["text"] == Model.open(Path(folder)).session().tokenizer.decode(found["ids"])
     assert min(found["prefill_tok_s"], found["decode_tok_s"], found["ttft_s"]) > 0
 
 

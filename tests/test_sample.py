@@ -17,12 +17,13 @@ from runtime.bundle.parity import Reports
 from runtime.cli.main import main
 from runtime.engine.sampler import Sampling
 from runtime.language.events import Token
+from runtime.session.model import Model
 from runtime.session.session import Session
 
 
 @pytest.fixture(scope="module")
 def session(bundle):
-    return Session.open(bundle("sample", "int4-datafree"), threads=2)
+    return Model.open(bundle("sample", "int4-datafree"), threads=2).session()
 
 
 def say(session: Session, messages: list[dict], **options: object) -> str:

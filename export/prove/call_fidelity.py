@@ -16,7 +16,7 @@ from runtime.bundle.parity import NAMED, CallReport, Difference
 from runtime.engine.engine import DEFAULT, longest
 from runtime.language.tokenizer import Tokenizer
 from runtime.progress import Progress
-from runtime.session.session import Session
+from runtime.session.model import Model
 
 from ..calibrate.speak import steps
 from ..checkpoint.checkpoint import Checkpoint
@@ -100,7 +100,7 @@ def evaluate(source: str, bundles: Sequence[Bundle], path: Path, threads: int) -
         check_shape(checkpoint, bundle)
     reports = []
     for bundle in bundles:
-        session = Session(bundle, threads)
+        session = Model(bundle, threads=threads).session()
         with Progress(f"answering {bundle.manifest.recipe.name}", len(scripts)) as progress:
             answers = list(answered(session, scripts, progress.advance))
         stop = frozenset(bundle.manifest.generation.stop)

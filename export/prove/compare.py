@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from quantize.recipe import Gate, Recipe
 from runtime.bundle.parity import Greedy, Parity, Report
 from runtime.engine.chunk import CHUNK
-from runtime.engine.contract import Reads
+from runtime.engine.contract import Engine
+from runtime.engine.piece import Piece
 from runtime.errors import GateMissed, GemmaError
 from runtime.measure.golden import Goldens, record
 
@@ -121,7 +122,7 @@ def log_softmax(x: Floats) -> Floats:
 
 
 def artifact_logits(
-    decoder: Reads, ids: NDArray[np.int64], prompt: int, whole: dict[int, Any], kept: int = KEPT
+    decoder: Engine, ids: NDArray[np.int64], prompt: int, whole: dict[int, Any], kept: int = KEPT
 ) -> Iterator[Floats]:
     """Of the end of a prompt, from `first_compared` on, then of steps fed with the text."""
     start = max(position for position in whole if position < prompt)
@@ -130,7 +131,7 @@ def artifact_logits(
     if prompt % CHUNK == 0:
         whole[prompt] = decoder.save()
     for position in range(prompt, prompt + STEPS):
-        yield decoder.forward(ids[position : position + 1]).logits.copy()
+        yield decoder.forward(Piece(ids[position : position + 1])).logits.copy()
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Reading:
 
 
 def compare(
-    decoder: Reads,
+    decoder: Engine,
     ids: NDArray[np.int64],
     readings: dict[str, Reading],
     progress: Callable[[float], None] = lambda done: None,
@@ -173,7 +174,7 @@ def compare(
 
 
 def compare_some(
-    decoder: Reads,
+    decoder: Engine,
     ids: NDArray[np.int64],
     prompts: list[int],
     readings: dict[str, Reading],
@@ -313,7 +314,7 @@ def noise_of(report: Report) -> float:
     return NOISES * report.noise.mean_divergence if report.noise else 0.0
 
 
-def goldens(decoder: Reads, ids: NDArray[np.int64], report: Report) -> Goldens:
+def goldens(decoder: Engine, ids: NDArray[np.int64], report: Report) -> Goldens:
     """What the artifact answers, with the tolerance that its own rounding asks for."""
     values = report.against["quantized"]
     prompts = [record(decoder, ids[:length].tolist(), GOLDEN_STEPS) for length in GOLDEN_PROMPTS]

@@ -7,14 +7,15 @@ import torch
 from numpy.typing import NDArray
 
 from runtime.bundle.parity import Greedy
-from runtime.engine.contract import Reads
+from runtime.engine.contract import Engine
+from runtime.engine.piece import Piece
 
 from ..reference import Source, hidden_states, logits
 
 PROMPTS, LENGTH, STEPS = 5, 12, 64
 
 
-def compare_greedy(decoder: Reads, source: Source, ids: NDArray[np.int64], tie: float) -> Greedy:
+def compare_greedy(decoder: Engine, source: Source, ids: NDArray[np.int64], tie: float) -> Greedy:
     """Prompts from places along a text, ids (T,).  Two logits nearer than `tie`, of the largest, may change places.
 
     A reference need not answer by itself: its answers are the same if it has chosen every token before.
@@ -38,10 +39,10 @@ def chosen_from(source: Source, answers: NDArray[np.int64], dtype: torch.dtype) 
     return logits(source, hidden.reshape(-1, hidden.shape[-1]))
 
 
-def answer(decoder: Reads, prompt: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+def answer(decoder: Engine, prompt: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
     """The prompt and the tokens after it, (len(prompt) + steps,)."""
     decoder.reset()
     ids = [*prompt.tolist(), int(decoder.prefill(prompt).logits[-1].argmax())]
     for _ in range(steps - 1):
-        ids.append(int(decoder.forward(np.array(ids[-1:])).logits[-1].argmax()))
+        ids.append(int(decoder.forward(Piece(np.array(ids[-1:]))).logits[-1].argmax()))
     return np.array(ids, np.int64)

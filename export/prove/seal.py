@@ -16,11 +16,10 @@ from runtime.bundle.bundle import Bundle, describe, seal
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.parity import AcceptedLoss, CallReport, Rehearsal, Report, Reports
 from runtime.engine.engine import ENGINES
-from runtime.engine.executorch import ExecutorchEngine
-from runtime.engine.onnx import OnnxEngine
 from runtime.language.tokenizer import Tokenizer
 from runtime.machine.resident_memory import peak_rss, trim_heap
 from runtime.progress import Progress
+from runtime.session.model import Model
 from runtime.session.session import Session
 
 from ..model.config import GemmaConfig
@@ -115,8 +114,8 @@ def prove(
             missed += judge(report, asked, exact=runner.exact, half=runner.half, limit=limit)
             if way == golden:
                 (folder / "golden.json").write_bytes(pretty(goldens(decoder, ids, report)))
-                if isinstance(decoder, OnnxEngine | ExecutorchEngine):
-                    session = Session(bundle, decoder=decoder)
+                if way.target in ENGINES:
+                    session = Session(Model(bundle, weights=decoder.weights), decoder)
                     rehearsal = rehearse(session)
                     answers = list(answered(session, scripts))
                     del session

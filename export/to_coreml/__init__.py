@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Artifact
-from runtime.engine.contract import Reads
+from runtime.engine.contract import Engine
 
 from ..targets import Runner, Target, single_stage
 from .settings import Settings
@@ -63,16 +63,16 @@ def scales_as_stored(scales: Floats) -> Floats:
     return scales_as_stored(scales)
 
 
-def open_float32(bundle: Bundle) -> Reads:
+def open_float32(bundle: Bundle) -> Engine:
     from .engine import CoreMLEngine
 
-    return CoreMLEngine(single_stage(bundle), "float32")
+    return CoreMLEngine.open(single_stage(bundle), "float32")
 
 
-def open_float16(bundle: Bundle) -> Reads:
+def open_float16(bundle: Bundle) -> Engine:
     from .engine import CoreMLEngine
 
-    return CoreMLEngine(bundle, "float16")
+    return CoreMLEngine.open(bundle, "float16")
 
 
 TARGET = target(Settings())

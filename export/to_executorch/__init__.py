@@ -29,7 +29,7 @@ def target(settings: Settings) -> Target:
         stored_weights=stored_weights,
         stored_ranges=stored_ranges,
         scales_as_stored=scales_as_stored,
-        runners=(Runner("executorch", ExecutorchEngine),),
+        runners=(Runner("executorch", ExecutorchEngine.open),),
         context=settings.context,
         with_context=lambda context: target(replace(settings, context=context)),
     )

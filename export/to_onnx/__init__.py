@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Artifact
-from runtime.engine.contract import Reads
+from runtime.engine.contract import Engine
 from runtime.engine.onnx import OnnxEngine
 
 from ..targets import Runner, Target
@@ -30,7 +30,7 @@ def target(settings: Settings) -> Target:
         stored_weights=stored_weights,
         stored_ranges=stored_ranges,
         scales_as_stored=scales_as_stored,
-        runners=(Runner("onnx exact", open_exact, exact=True, small=True), Runner("onnx", OnnxEngine)),
+        runners=(Runner("onnx exact", open_exact, exact=True, small=True), Runner("onnx", OnnxEngine.open)),
     )
 
 
@@ -57,7 +57,7 @@ def scales_as_stored(scales: Floats) -> Floats:
     return scales
 
 
-def open_exact(bundle: Bundle) -> Reads:
+def open_exact(bundle: Bundle) -> Engine:
     from .exact import open_exact
 
     return open_exact(bundle)

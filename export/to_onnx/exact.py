@@ -32,7 +32,9 @@ def open_exact(bundle: Bundle) -> OnnxEngine:
             os.link(bundle.path(name), place / name)
         graph = onnx.load(bundle.path(artifact.file), load_external_data=False)
         (place / artifact.file).write_bytes(exact(graph).SerializeToString())
-        return OnnxEngine(Bundle(place, msgspec.structs.replace(bundle.manifest, files=describe(place, hashed=False))))
+        return OnnxEngine.open(
+            Bundle(place, msgspec.structs.replace(bundle.manifest, files=describe(place, hashed=False)))
+        )
 
 
 def used(manifest: Manifest) -> list[str]:

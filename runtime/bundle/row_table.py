@@ -108,6 +108,10 @@ class RowTable:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 
+    def close(self) -> None:
+        """Close the file; no row can be read after that."""
+        self._file.close()
+
     def prefetch(self, ids: Ids) -> None:
         """Ask the kernel for many rows, all at once, before they are needed."""
         if not hasattr(os, "posix_fadvise"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ..bundle.bundle import Bundle
-from ..engine.engine import DEFAULT, ENGINES, longest
+from ..engine.engine import DEFAULT, ENGINES, longest, planner
 from ..engine.memory_plan import check_room
 from ..errors import GemmaError
 from ..machine.available_memory import available
@@ -144,8 +144,9 @@ def check_context(settings: Settings, context: int, bundle: Bundle, engine: str)
     needed, most = context + settings.prompt_tokens + settings.new_tokens, longest(bundle.manifest, engine)
     if needed > most:
         raise GemmaError(f"{needed} tokens: the model's context is {most}", "ask for fewer")
-    if engine == "onnx":
-        check_room(bundle.manifest, needed, available())
+    plan = planner(bundle.manifest, engine)
+    if plan:
+        check_room(plan, most, needed, available())
 
 
 def table(figures: Figures) -> str:

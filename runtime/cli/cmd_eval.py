@@ -10,7 +10,7 @@ import msgspec
 
 from ..bundle.bundle import Bundle
 from ..bundle.sizes import sizes
-from ..engine.onnx import OnnxEngine
+from ..engine.engine import DEFAULT, ENGINES, longest, open_engine
 from ..errors import GemmaError
 from ..language.tokenizer import Tokenizer
 from ..machine.idle_cores import idle_cores
@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
     )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundles (default: %(default)s)"
+    )
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with the table and plots too")
     parser.add_argument("--json", action="store_true", help="print the JSON line only")
 
@@ -60,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
     if args.html:
         check_page(args.html)
     bundles = [Bundle.open(folder) for folder in args.bundles]
-    windows = common_windows(bundles, args.text, args.window_tokens, args.windows)
+    windows = common_windows(bundles, args.text, args.window_tokens, args.windows, args.engine)
     reading = read_in_float(args.against, bundles, windows, threads) if args.against else None
-    found = [figures(bundle, windows, reading.meter() if reading else None, threads) for bundle in bundles]
+    found = [figures(bundle, windows, reading.meter() if reading else None, args.engine, threads) for bundle in bundles]
     evaluation = Evaluation(
         text=args.text.name,
         windows=windows.count,
@@ -125,16 +128,17 @@ def read_text(path: Path) -> str:
         raise GemmaError(f"--text {path}: not UTF-8: {error}", "convert it, for example with iconv") from error
 
 
-def common_windows(bundles: list[Bundle], path: Path, tokens: int, limit: int) -> Windows:
+def common_windows(bundles: list[Bundle], path: Path, tokens: int, limit: int, engine: str) -> Windows:
     """The same windows for all bundles.
 
     Raises GemmaError for a window over a model's context, a text shorter than a window, and bundles
     that read the text as different tokens.
     """
     for bundle in bundles:
-        if tokens > bundle.manifest.model.context:
+        context = longest(bundle.manifest, engine)
+        if tokens > context:
             raise GemmaError(
-                f"--window-tokens {tokens}: the context of {bundle.folder} is {bundle.manifest.model.context}",
+                f"--window-tokens {tokens}: the context of {bundle.folder} is {context}",
                 "ask for shorter windows",
             )
     text = read_text(path)
@@ -168,10 +172,10 @@ def export_module(name: str, checkpoint: str) -> Any:
     return needs(name, "export", f"--against {checkpoint}: reading a checkpoint", ", or leave --against out")
 
 
-def figures(bundle: Bundle, windows: Windows, meter: Meter | None, threads: int) -> Figures:
+def figures(bundle: Bundle, windows: Windows, meter: Meter | None, engine: str, threads: int) -> Figures:
     """Raises GemmaError if the bundle does not run."""
     manifest = bundle.manifest
-    decoder = OnnxEngine(bundle, threads)
+    decoder = open_engine(engine, bundle, threads)
     with Progress(f"scoring {manifest.recipe.name}", windows.count) as progress:
         perplexity = score(decoder, windows, meter.see if meter else ignore, progress.advance)
     size = sizes(manifest)

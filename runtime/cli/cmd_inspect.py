@@ -14,7 +14,8 @@ from ..bundle.manifest import Manifest
 from ..bundle.parts import part_facts
 from ..bundle.proof_facts import proof_facts
 from ..bundle.sizes import sizes
-from ..engine.memory_plan import plan
+from ..engine.engine import first_planner
+from ..engine.memory_plan import Planned
 from ..errors import GemmaError
 from ..machine.available_memory import available
 from ..needs import needs
@@ -55,7 +56,8 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
     """With a context, its memory plan too.  Raises GemmaError for one that the model does not have."""
     manifest = bundle.manifest
     model = manifest.model
-    planned = {} if context is None else {"memory plan": memory_plan(manifest, context)}
+    plan = first_planner(manifest, text=True)
+    planned = {} if context is None else {"memory plan": memory_plan(manifest, plan, context)}
     return {
         "kind": "bundle",
         "family": model.family,
@@ -69,7 +71,7 @@ def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
         "compact vocabulary": manifest.vocabulary or "none: applications refuse this bundle",
         "bytes": sizes(manifest),
         "cache bytes": bytes_by_context([(cache, cache.dtype) for cache in model.caches], model.window, model.context),
-        **({"peak bytes of run": peaks(manifest)} if "onnx" in manifest.artifacts else {}),
+        **({"peak bytes of run": peaks(manifest, plan)} if plan else {}),
         **planned,
         "proof": proof_facts(bundle),
         "artifacts": {name: artifact.operators for name, artifact in manifest.artifacts.items()},
@@ -87,12 +89,16 @@ def activations(manifest: Manifest) -> str:
     return "as the engine rounds them"
 
 
-def peaks(manifest: Manifest) -> dict[str, int]:
-    return {str(tokens): plan(manifest, tokens, text=True).peak for tokens in shown_contexts(manifest.model.context)}
+def peaks(manifest: Manifest, plan: Planned) -> dict[str, int]:
+    return {str(tokens): plan(tokens).peak for tokens in shown_contexts(manifest.model.context)}
 
 
-def memory_plan(manifest: Manifest, context: int) -> dict[str, int]:
+def memory_plan(manifest: Manifest, plan: Planned | None, context: int) -> dict[str, int]:
+    """Raises GemmaError for a context that the model does not have, or if no engine here can say what it takes."""
     if not 1 <= context <= manifest.model.context:
         raise GemmaError(f"--context {context}: not a number from 1 to {manifest.model.context}")
-    planned = plan(manifest, context, text=True)
-    return {**asdict(planned), "peak": planned.peak, "available": available()}
+    if plan is None:
+        artifacts = ", ".join(manifest.artifacts) or "nothing"
+        raise GemmaError(f"no memory plan for {artifacts}", "export it with --to onnx")
+    parts = plan(context)
+    return {**asdict(parts), "peak": parts.peak, "available": available()}

@@ -8,15 +8,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..bundle.bundle import Bundle
-from ..engine.context_length import chosen_context
 from ..engine.engine import DEFAULT, ENGINES
 from ..engine.sampler import Sampling
 from ..errors import GemmaError
 from ..language.events import End, Event, Token
+from ..session.model import Model
 from ..session.session import Session
 from ..session.structured import JsonSchema
-from .notices import print_notices
+from .notices import print_notices, print_shortened
 from .terminal_chat import Chat, converse, print_part
 
 
@@ -39,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context",
         type=int,
+        default=0,
         metavar="N",
         help="most tokens of prompt and answers (default: the model's, or what fits the memory)",
     )
@@ -64,17 +64,24 @@ def run(args: argparse.Namespace) -> int:
     chatting = args.chat or (args.prompt is None and terminal and not args.json)
     prompt = None if chatting else read_prompt(args.prompt)
     schema = read_schema(args.json_schema) if args.json_schema else None
-    bundle = Bundle.open(args.bundle)
-    print_notices(bundle)
-    context = chosen_context(bundle.manifest, args.context, args.engine)
-    trust = args.trust_control_tokens
-    session = Session(bundle, args.threads, context, args.engine, trust_control_tokens=trust)
+    with Model.open(args.bundle, engine=args.engine, threads=args.threads, context=args.context) as model:
+        print_notices(model.bundle)
+        print_shortened(model, args.context)
+        return answer(model.session(trust_control_tokens=args.trust_control_tokens), prompt, schema, args)
+
+
+def answer(session: Session, prompt: str | None, schema: JsonSchema | None, args: argparse.Namespace) -> int:
+    """Answer a prompt, or chat if there is none."""
     sampling = chosen_sampling(session, args)
     if prompt is None:
         return converse(Chat(session, sampling, args.max_new_tokens, schema, args.system))
     if args.json:
         speaker, messages = session.tokenizer, turns(prompt, args)
-        ids = speaker.encode(prompt, bos=True) if args.raw else speaker.chat(messages, trust_control_tokens=trust)
+        ids = (
+            speaker.encode(prompt, bos=True)
+            if args.raw
+            else speaker.chat(messages, trust_control_tokens=session.trust_control_tokens)
+        )
         print(json.dumps(collected(session, ids, session.generate(ids, sampling, args.max_new_tokens))))
     elif args.raw:
         stream_text(session.generate(session.tokenizer.encode(prompt, bos=True), sampling, args.max_new_tokens))
@@ -124,7 +131,7 @@ def read_prompt(given: str | None) -> str:
 
 
 def chosen_sampling(session: Session, args: argparse.Namespace) -> Sampling:
-    made = session.defaults(args.seed)
+    made = session.model.defaults(args.seed)
     return Sampling(
         temperature=made.temperature if args.temperature is None else args.temperature,
         top_k=made.top_k if args.top_k is None else args.top_k,

@@ -9,12 +9,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bundle.bundle import Bundle
-from ..engine.context_length import chosen_context
+from ..engine.engine import DEFAULT, ENGINES
 from ..errors import GemmaError
 from ..needs import check_installed
-from ..session.session import Session
-from .notices import print_notices
+from ..session.model import Model
+from .notices import print_notices, print_shortened
 
 if TYPE_CHECKING:  # the packages of the extra are imported when a server runs: --help needs none
     import uvicorn
@@ -39,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context",
         type=int,
+        default=0,
         metavar="N",
         help="most tokens of prompt and answers (default: the model's, or what fits the memory)",
     )
@@ -59,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
     )
     parser.add_argument(
         "--allow-origin",
@@ -82,15 +85,14 @@ def run(args: argparse.Namespace) -> int:
     from ..serve.guard import Allowed
 
     limits = checked_limits(args)
-    bundle = Bundle.open(args.bundle)
-    print_notices(bundle)
     with bound(args.host, args.port) as listener:
         loopback = ip_address(listener.getsockname()[0]).is_loopback
         allowed = Allowed.of(loopback, args.allow_host, args.allow_origin)
-        context = chosen_context(bundle.manifest, args.context)
-        session = Session(bundle, args.threads, context, trust_control_tokens=args.trust_control_tokens)
-        server = Server(session, model_name(args.bundle), limits)
-        serve(server, listener, allowed)
+        with Model.open(args.bundle, engine=args.engine, threads=args.threads, context=args.context) as model:
+            print_notices(model.bundle)
+            print_shortened(model, args.context)
+            session = model.session(trust_control_tokens=args.trust_control_tokens)
+            serve(Server(session, model_name(args.bundle), limits), listener, allowed)
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..bundle.bundle import Bundle
 from ..bundle.vocabulary import Vocabulary, check_equal
-from ..engine.engine import first_engine, open_engine
+from ..engine.engine import ENGINES, first_engine, open_engine
 from ..errors import GemmaError
 from ..language.tokenizer import read_pieces
 from ..measure.golden import Check, Goldens, check
@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
     )
+    parser.add_argument(
+        "--engine", choices=ENGINES, help="what repeats the golden answers (default: the first that the bundle is for)"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
 
 
@@ -35,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         bundle.check_hashes(lambda name, size: progress.advance(size))
     lines = vocabulary_lines(bundle)
     goldens = bundle.json(bundle.manifest.golden, Goldens)
-    checks = repeat(bundle, goldens, args.threads)
+    checks = repeat(bundle, goldens, args.engine or first_engine(bundle.manifest), args.threads)
     report(args, bundle, goldens, checks, lines)
     if not all(one.passes(goldens.tolerance) for one in checks):
         worst = max(one.worst for one in checks)
@@ -54,12 +57,12 @@ def vocabulary_lines(bundle: Bundle) -> int:
     return check_equal(Vocabulary.open(path), read_pieces(bundle.path(bundle.manifest.tokenizer)), path)
 
 
-def repeat(bundle: Bundle, goldens: Goldens, threads: int) -> list[Check]:
-    decoder = open_engine(first_engine(bundle.manifest), bundle, threads)
+def repeat(bundle: Bundle, goldens: Goldens, engine: str, threads: int) -> list[Check]:
+    runs = open_engine(engine, bundle, threads)
     with Progress("golden answers", len(goldens.prompts)) as progress:
         checks = []
         for golden in goldens.prompts:
-            checks.append(check(decoder, golden, goldens.tolerance))
+            checks.append(check(runs, golden, goldens.tolerance))
             progress.advance(1)
     return checks
 

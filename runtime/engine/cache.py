@@ -24,6 +24,14 @@ class Saved:
     value: Rows | None = None
 
 
+@dataclass(frozen=True)
+class CacheState:
+    """All caches of a conversation at one time, and the tokens that were read by then."""
+
+    position: int
+    caches: tuple[Saved, ...]
+
+
 @dataclass
 class FullCache:
     """All positions so far; the array grows in steps as a conversation does."""
@@ -113,7 +121,10 @@ class WindowCache:
         self.length = put(self, key, value)
 
 
-def put(cache: FullCache | WindowCache, key: Rows, value: Rows) -> int:
+KVCache = FullCache | WindowCache
+
+
+def put(cache: KVCache, key: Rows, value: Rows) -> int:
     rows: int = key.shape[2]
     cache.key[:, :, :rows], cache.value[:, :, :rows] = key, value
     return rows

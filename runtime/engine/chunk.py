@@ -9,18 +9,18 @@ LEAST = 32
 SCORES = 2048 * CHUNK  # tokens of a call times the positions that they see: attention holds a score of each
 
 
-def chunk_at(position: int) -> int:
-    """Tokens of a call that begins at a position: CHUNK, and fewer where there is much to see."""
-    tokens = CHUNK
+def chunk_at(position: int, most: int = CHUNK) -> int:
+    """Tokens of a call that begins at a position: `most`, and fewer where there is much to see."""
+    tokens = most
     while tokens > LEAST and tokens * (position + tokens) > SCORES:
         tokens //= 2
     return tokens
 
 
-def chunks(position: int, tokens: int) -> Iterator[slice]:
-    """The calls that read `tokens` tokens from a position on, as slices of them."""
+def chunks(position: int, tokens: int, most: int = CHUNK) -> Iterator[slice]:
+    """The calls that read `tokens` tokens from a position on, as slices of them; `most` tokens in each."""
     start = 0
     while start < tokens:
-        stop = min(tokens, start + chunk_at(position + start))
+        stop = min(tokens, start + chunk_at(position + start, most))
         yield slice(start, stop)
         start = stop

@@ -5,20 +5,18 @@ Nothing here loads an engine, so that one can be imported without the other.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import Model
-from ..bundle.row_table import RowTable
+from ..bundle.manifest import Manifest, Model
+from ..bundle.row_table import Floats, Ids, RowTable
 from ..errors import GemmaError
+from .cache import KVCache, Rows
 from .head import Head
-
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
+from .memory_plan import Plan
+from .piece import Piece
 
 
 class Cancelled(Exception):
@@ -36,36 +34,76 @@ class Step:
     hidden: Floats
 
 
-class Reads(Protocol):
-    """What reads tokens and answers with logits."""
-
-    model: Model
-    position: int
-    head: Head | None  # the second stage; None: logits are the graph's
-
-    def reset(self) -> None: ...
-    def prefill(self, ids: Ids, kept: int = 1) -> Step: ...
-    def forward(self, ids: Ids, kept: int = 1) -> Step: ...
-    def save(self) -> Any: ...
-    def restore(self, state: Any) -> None: ...
-    def rewind(self, position: int) -> bool: ...
-
-
-class Mark(Protocol):
+class State(Protocol):
     """What `save` returns, for `restore` of the same engine."""
 
     @property
     def position(self) -> int: ...
 
 
-class Engine(Reads, Protocol):
-    """Token ids in, logits out; `position` tokens are in the caches.  OnnxEngine describes each."""
+class Weights(Protocol):
+    """What all conversations with a bundle share: its artifact as it is loaded, its row files, its head.
 
+    `planned` is the memory that a bundle takes in this engine at its peak, before it is opened; None where the engine
+    does not say.  `engine` gives what one conversation has of its own.  `close` frees what is shared; engines raise
+    GemmaError then.
+    """
+
+    model: Model
     threads: int
     tables: dict[str, RowTable]
+    head: Head | None  # the second stage; None: logits are the graph's
 
+    def __init__(self, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None) -> None: ...
+    @staticmethod
+    def planned(manifest: Manifest, context: int, *, text: bool = False) -> Plan | None: ...
+    def engine(self) -> Engine: ...
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """Token ids go in and logits come out; `position` tokens are in the caches.  OnnxEngine describes each method.
+
+    `caches` and `fill` are for saving a conversation: an engine whose program owns the caches has None, and can not
+    be filled.
+    """
+
+    model: Model
+    position: int
+    head: Head | None
+    tables: dict[str, RowTable]
+    threads: int
+
+    @property
+    def weights(self) -> Weights: ...
+    def reset(self) -> None: ...
+    def prefill(self, ids: Ids, kept: int = 1) -> Step: ...
+    def forward(self, piece: Piece) -> Step: ...
+    def save(self) -> State: ...
+    def restore(self, state: Any) -> None: ...
+    def rewind(self, position: int) -> bool: ...
     def cancel(self) -> None: ...
     def resume(self) -> None: ...
+    def plan(self, context: int) -> Plan | None: ...
+    def caches(self) -> Sequence[KVCache] | None: ...
+    def fill(self, position: int, arrays: Sequence[tuple[Rows, Rows]]) -> None: ...
+
+
+def prefetch(tables: dict[str, RowTable], ids: Ids) -> None:
+    """Ask the kernel for the rows of a whole prompt, before the first call reads some."""
+    for table in tables.values():
+        table.prefetch(ids)
+
+
+def refuse_negative_threads(threads: int) -> None:
+    """Raises GemmaError for a number of threads below zero."""
+    if threads < 0:
+        raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
+
+
+def closed() -> GemmaError:
+    """The error of a conversation whose model is closed."""
+    return GemmaError("the model is closed", "open it again")
 
 
 def open_tables(bundle: Bundle) -> dict[str, RowTable]:

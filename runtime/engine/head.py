@@ -7,6 +7,8 @@ its bytes a token.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,12 +25,15 @@ class Head:
     def __init__(self, table: RowTable, count: int, softcap: float) -> None:
         self.count, self.softcap, self.format = count, softcap, table.format
         self.rows = RowCache(table, least=count)
+        self._reading = threading.Lock()  # conversations share the rows that were read lately
 
     def rescore(self, logits: Floats, hidden: Floats) -> Floats:
         """In place, and returned: logits (n, vocab) after the softcap, which keeps their order;
         hidden (n, hidden) after the final norm."""
         for row, state in zip(logits, hidden, strict=True):
             ids = best(row, self.count)
-            exact = products(self.rows.read(ids), self.format, state)
+            with self._reading:
+                raw = self.rows.read(ids)
+            exact = products(raw, self.format, state)
             row[ids] = np.tanh(exact / self.softcap) * self.softcap if self.softcap else exact
         return logits

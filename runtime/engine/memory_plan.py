@@ -6,6 +6,7 @@ manifest, computed by the exporter from the graph's own tensors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..bundle.kv_bytes import row_bytes
@@ -47,6 +48,9 @@ class Plan:
         call = self.rotary + self.activations + self.scores + self.floats
         running = self.tokenizer + self.caches + self.growing + call
         return self.base + self.weights + self.rows + max(self.loading, running)
+
+
+Planned = Callable[[int], Plan]  # of a context, for one bundle and one engine
 
 
 def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
@@ -108,27 +112,23 @@ def scores(context: int) -> int:
     return most
 
 
-def longest_context(manifest: Manifest, room: int, *, text: bool = False) -> int:
-    """The most tokens, in steps of the caches, that fit `room` bytes; 0 if none do."""
-    steps = range(-(-manifest.model.context // STEP) + 1)
+def longest_context(plan: Planned, most: int, room: int) -> int:
+    """The most tokens, in steps of the caches and at most `most`, that fit `room` bytes; 0 if none do."""
+    steps = range(-(-most // STEP) + 1)
     low, high = 0, steps[-1]
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if plan(manifest, middle * STEP, text=text).peak <= room else (low, middle - 1)
-    return min(low * STEP, manifest.model.context)
+        low, high = (middle, high) if plan(middle * STEP).peak <= room else (low, middle - 1)
+    return min(low * STEP, most)
 
 
-def check_room(manifest: Manifest, context: int, room: int, *, text: bool = False) -> None:
-    """Raises GemmaError, with what would fit, if a context does not."""
-    needed = plan(manifest, context, text=text).peak
+def check_room(plan: Planned, most: int, context: int, room: int) -> None:
+    """Raises GemmaError, with what would fit, if a context does not fit `room` bytes."""
+    needed = plan(context).peak
     if needed <= room:
         return
-    fitting = longest_context(manifest, room, text=text)
-    hint = (
-        f"{fitting} tokens fit; ask for no more with --context"
-        if fitting
-        else "free some memory, or export with fewer bits"
-    )
+    fitting = longest_context(plan, most, room)
+    hint = f"{fitting} tokens fit; ask for no more" if fitting else "free some memory, or export with fewer bits"
     raise GemmaError(
         f"a context of {context} tokens needs {needed / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are available", hint
     )

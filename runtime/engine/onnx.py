@@ -13,14 +13,26 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..bundle.bundle import Bundle
-from ..bundle.row_table import RowTable
+from ..bundle.manifest import Manifest
+from ..bundle.row_table import Floats, Ids, RowTable
 from ..errors import GemmaError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside
 from ..machine.mapped_weights import drop_clean_pages
-from .cache import STEP, FullCache, Rows, Saved, WindowCache
-from .chunk import CHUNK, chunks
-from .contract import Cancelled, Floats, Ids, Step, check_tables, open_head, open_tables
+from .cache import STEP, CacheState, FullCache, KVCache, Rows, WindowCache
+from .chunk import CHUNK
+from .contract import (
+    Cancelled,
+    Step,
+    check_tables,
+    closed,
+    open_head,
+    open_tables,
+    prefetch,
+    refuse_negative_threads,
+)
+from .memory_plan import Plan, plan
+from .piece import Piece, check_piece, cut
 from .rotary import RotaryRows
 
 PLAIN_ARM = "mlas.disable_kleidiai"
@@ -37,41 +49,88 @@ class Call:
     hidden: Floats  # (kept, hidden)
 
 
-@dataclass(frozen=True)
-class State:
-    position: int
-    caches: tuple[Saved, ...]
+class OnnxWeights:
+    """A bundle's ONNX artifact in onnxruntime, its row files and its head: what all conversations share.
 
-
-class OnnxEngine:
-    """Feeds a bundle's ONNX artifact.  `position` tokens are in the caches."""
+    onnxruntime runs several calls at once, each with arrays and options of its own.
+    """
 
     def __init__(self, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None) -> None:
         """`beside` is called while onnxruntime loads the artifact.
 
         Raises GemmaError if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit.
         """
-        if threads < 0:
-            raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
-        manifest = bundle.manifest
+        refuse_negative_threads(threads)
+        self.manifest = manifest = bundle.manifest
         self.model = manifest.model
         self.threads = threads or idle_cores()
-        self._session = load(bundle, self.threads, beside)
-        drop_clean_pages(bundle.path(manifest.artifacts["onnx"].data))
-        self._options = ort.RunOptions()
-        self._inputs = {tensor.name for tensor in manifest.artifacts["onnx"].inputs}
-        self._outputs = {tensor.name for tensor in manifest.artifacts["onnx"].outputs}
+        self._session: ort.InferenceSession | None = load(bundle, self.threads, beside)
+        artifact = manifest.artifacts["onnx"]
+        drop_clean_pages(bundle.path(artifact.data))
+        self.inputs = {tensor.name for tensor in artifact.inputs}
+        self.outputs = {tensor.name for tensor in artifact.outputs}
         self.tables = open_tables(bundle)
-        check_fit(bundle, self._session, self.tables)
+        check_fit(bundle, self.session, self.tables)
         self.head = open_head(bundle, self.tables)
+
+    @property
+    def session(self) -> ort.InferenceSession:
+        """Raises GemmaError once the weights are closed."""
+        if self._session is None:
+            raise closed()
+        return self._session
+
+    def check_open(self) -> None:
+        """Raises GemmaError once the weights are closed."""
+        if self._session is None:
+            raise closed()
+
+    @staticmethod
+    def planned(manifest: Manifest, context: int, *, text: bool = False) -> Plan | None:
+        """Raises GemmaError for a bundle without an ONNX artifact."""
+        return plan(manifest, context, text=text)
+
+    def engine(self) -> OnnxEngine:
+        """One conversation's caches over these weights."""
+        return OnnxEngine(self)
+
+    def close(self) -> None:
+        """Free the weights and the row files; a call that runs keeps the weights until it ends."""
+        self._session = None
+        for table in self.tables.values():
+            table.close()
+
+
+class OnnxEngine:
+    """One conversation over a bundle's ONNX artifact.  `position` tokens are in the caches."""
+
+    def __init__(self, weights: OnnxWeights, chunk: int = CHUNK) -> None:
+        """`chunk`: the most tokens of a call."""
+        self.weights = weights
+        self.model, self.threads, self.tables, self.head = weights.model, weights.threads, weights.tables, weights.head
+        self._chunk = chunk
+        self._options = ort.RunOptions()
         self._calls: dict[tuple[int, int], Call] = {}
         self.reset()
+
+    @classmethod
+    def open(cls, bundle: Bundle, threads: int = 0) -> OnnxEngine:
+        """An engine whose weights nobody shares.  Raises GemmaError as OnnxWeights does."""
+        return cls(OnnxWeights(bundle, threads))
+
+    def plan(self, context: int) -> Plan | None:
+        """What a process takes at its peak that reads `context` tokens, in bytes by part."""
+        return plan(self.weights.manifest, context)
+
+    def caches(self) -> Sequence[KVCache] | None:
+        """Keys and values of the layers that own some, in the order of the manifest."""
+        return self._caches
 
     def reset(self) -> None:
         """Forget everything read so far."""
         self.position = 0
-        self.caches: list[FullCache | WindowCache] = [
-            WindowCache(spec, self.model.window, CHUNK) if spec.kind == "sliding" else FullCache(spec)
+        self._caches: list[KVCache] = [
+            WindowCache(spec, self.model.window, self._chunk) if spec.kind == "sliding" else FullCache(spec)
             for spec in self.model.caches
         ]
         self._rotary: dict[str, RotaryRows] = {}
@@ -80,29 +139,29 @@ class OnnxEngine:
 
     def rewind(self, position: int) -> bool:
         """Forget what comes after `position`; false, and nothing changed, if a window has moved past it."""
-        before = [cache.length for cache in self.caches]
-        rewound = [cache.rewind(position, self.position) for cache in self.caches]
+        before = [cache.length for cache in self._caches]
+        rewound = [cache.rewind(position, self.position) for cache in self._caches]
         if all(rewound):
             self.position = position
             return True
-        for cache, length in zip(self.caches, before, strict=True):
+        for cache, length in zip(self._caches, before, strict=True):
             cache.length = length
         return False
 
-    def save(self) -> State:
-        """What was read so far, to come back to; for this decoder, until it is reset."""
-        return State(self.position, tuple(cache.save() for cache in self.caches))
+    def save(self) -> CacheState:
+        """What was read so far, to come back to; for this engine, until it is reset."""
+        return CacheState(self.position, tuple(cache.save() for cache in self._caches))
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: CacheState) -> None:
         """Forget what was read after a `save`."""
         self.position = state.position
-        for cache, saved in zip(self.caches, state.caches, strict=True):
+        for cache, saved in zip(self._caches, state.caches, strict=True):
             cache.restore(saved)
 
     def fill(self, position: int, arrays: Sequence[tuple[Rows, Rows]]) -> None:
-        """Go on where another decoder of this bundle was: the rows in use of its caches, keys and values."""
+        """Go on where another engine of this bundle was: the rows in use of its caches, keys and values."""
         self.reset()
-        for cache, (key, value) in zip(self.caches, arrays, strict=True):
+        for cache, (key, value) in zip(self._caches, arrays, strict=True):
             cache.fill(key, value)
         self.position = position
 
@@ -116,38 +175,34 @@ class OnnxEngine:
 
     def prefill(self, ids: Ids, kept: int = 1) -> Step:
         """Read a prompt in chunks; logits of its last `kept` positions, which must fit the last chunk."""
-        for table in self.tables.values():
-            table.prefetch(ids)
-        *pieces, last = chunks(self.position, len(ids))
-        for piece in pieces:
-            self.forward(ids[piece])
-        return self.forward(ids[last], kept)
+        self.weights.check_open()
+        prefetch(self.tables, ids)
+        for piece in cut(Piece(ids, kept), self.position, self._chunk):
+            step = self.forward(piece)
+        return step
 
-    def forward(self, ids: Ids, kept: int = 1) -> Step:
-        """Read up to CHUNK tokens; logits and hidden states of the last `kept`.
+    def forward(self, piece: Piece) -> Step:
+        """Read the tokens of one call; logits and hidden states of the last `kept`.
 
-        Raises GemmaError at the context limit, and Cancelled after `cancel`.
+        Raises GemmaError at the context limit and for a piece that can not be read, and Cancelled after `cancel`.
         """
-        tokens = len(ids)
-        if self.position + tokens > self.model.context:
-            raise GemmaError(
-                f"{self.position + tokens} tokens: the model's context is {self.model.context}",
-                "start a new conversation, or shorten the prompt",
-            )
+        self.weights.check_open()
+        check_piece(piece, self.position, self.model)
+        tokens, kept = len(piece.ids), piece.kept
         self._make_room(tokens)
         call = self._calls.get((tokens, kept)) or self._bind(tokens, kept)
-        self._fill(call.inputs, ids, kept)
+        self._fill(call.inputs, piece)
         self._run(call)
         self.position += tokens
-        for cache in self.caches:
+        for cache in self._caches:
             cache.length += tokens
         if self.head:
             self.head.rescore(call.logits, call.hidden)
         return Step(call.logits, call.hidden)
 
     def _make_room(self, tokens: int) -> None:
-        moved = [cache.make_room(tokens) for cache in self.caches]
-        needed = max([self.position + tokens, *(cache.key.shape[2] for cache in self.caches)])
+        moved = [cache.make_room(tokens) for cache in self._caches]
+        needed = max([self.position + tokens, *(cache.key.shape[2] for cache in self._caches)])
         grown = needed > self._rows
         if any(moved) or grown:
             self._calls.clear()
@@ -157,16 +212,16 @@ class OnnxEngine:
 
     def _bind(self, tokens: int, kept: int) -> Call:
         """Make and bind the arrays of a call; the binding holds pointers, the Call holds the arrays."""
-        binding, inputs = self._session.io_binding(), self._arrays(tokens, kept)
+        binding, inputs = self.weights.session.io_binding(), self._arrays(tokens, kept)
         for kind, rows in self._rotary.items():
             inputs[f"{kind}.cos"], inputs[f"{kind}.sin"] = rows.cos, rows.sin
         for name, array in inputs.items():
-            if name in self._inputs:
+            if name in self.weights.inputs:
                 binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        for cache in self.caches:
+        for cache in self._caches:
             own = cache.spec.layer
             readers = [f"present.{layer}" for layer, source in enumerate(self.model.sources) if source == own]
-            if f"kept.{own}.key" in self._outputs:
+            if f"kept.{own}.key" in self.weights.outputs:
                 readers.append(f"kept.{own}")
             for part, array in (("key", cache.key), ("value", cache.value)):
                 where = ("cpu", 0, array.dtype, array.shape, array.ctypes.data)
@@ -196,9 +251,10 @@ class OnnxEngine:
             arrays[f"{kind}.last"], arrays[f"{kind}.total"] = np.empty(1, np.int32), np.empty((), np.int32)
         return arrays
 
-    def _fill(self, inputs: dict[str, NDArray[Any]], ids: Ids, kept: int) -> None:
-        tokens, own = len(ids), self.model.own_kv_layers
-        inputs["inputs_embeds"][0] = self.tables["tokens"].rows(ids)[:, 0]
+    def _fill(self, inputs: dict[str, NDArray[Any]], piece: Piece) -> None:
+        ids, kept, own = piece.row_ids, piece.kept, self.model.own_kv_layers
+        tokens = len(ids)
+        inputs["inputs_embeds"][0] = piece.embeddings(self.tables["tokens"])
         if "per_layer" in self.tables:
             table = self.tables["per_layer"]
             inputs["per_layer_inputs"][0] = table.rows(ids, slice(0, own)).reshape(tokens, -1)
@@ -206,13 +262,14 @@ class OnnxEngine:
                 inputs["per_layer_inputs_kept"][0] = table.rows(ids[-kept:], slice(own, None)).reshape(kept, -1)
         for rotary in self._rotary.values():
             rotary.fill(np.arange(self.position, self.position + tokens))
-        for cache in self.caches:
+        for cache in self._caches:
             total = cache.length + tokens
             inputs[f"{cache.spec.kind}.last"][:], inputs[f"{cache.spec.kind}.total"][...] = total - 1, total
 
     def _run(self, call: Call) -> None:
+        session = self.weights.session
         try:
-            self._session.run_with_iobinding(call.binding, self._options)
+            session.run_with_iobinding(call.binding, self._options)
         except Exception as error:  # onnxruntime's own exceptions derive from Exception
             if self._options.terminate:
                 self.resume()

@@ -15,7 +15,7 @@ from ..bundle.kv_bytes import row_bytes, rows_seen
 from ..bundle.manifest import Manifest
 from ..engine.contract import Engine
 from ..engine.engine import DEFAULT, open_engine
-from ..engine.memory_plan import plan
+from ..engine.piece import Piece
 from ..machine.bandwidth import read_bandwidth
 from ..machine.resident_memory import peak_rss
 
@@ -122,6 +122,7 @@ def measure_at(
             decode.append(1 / step_s)
         progress()
     rate, reached = statistics.median(decode), context + settings.prompt_tokens + settings.new_tokens
+    planned = decoder.plan(reached)
     read = bytes_per_token(manifest, reached - settings.new_tokens // 2, engine)
     return At(
         context=context,
@@ -131,7 +132,7 @@ def measure_at(
         decode_spread=(round(min(decode), 2), round(max(decode), 2)),
         ttft_s=round(settings.prompt_tokens / statistics.median(prefill), 4),
         peak_rss_bytes=peak_rss(),
-        planned_bytes=plan(manifest, reached).peak if engine == "onnx" else 0,
+        planned_bytes=planned.peak if planned else 0,
         bytes_per_token=read,
         read_gb_s=round(rate * read / 1e9, 3),
     )
@@ -146,7 +147,7 @@ def once(decoder: Engine, settings: Settings, rng: np.random.Generator) -> tuple
     steps = []
     for _ in range(settings.new_tokens):
         begun = time.perf_counter()
-        token = int(decoder.forward(np.array([token])).logits[-1].argmax())
+        token = int(decoder.forward(Piece(np.array([token]))).logits[-1].argmax())
         steps.append(time.perf_counter() - begun)
     return prompt_s, statistics.median(steps)
 

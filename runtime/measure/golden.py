@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.contract import Reads
+from ..engine.contract import Engine
+from ..engine.piece import Piece
 from ..engine.sampler import best
 from ..errors import GemmaError
 
@@ -59,7 +60,7 @@ class Check:
         return self.worst <= tolerance and not self.tokens
 
 
-def record(decoder: Reads, prompt: list[int], steps: int) -> Golden:
+def record(decoder: Engine, prompt: list[int], steps: int) -> Golden:
     """Greedy steps after a prompt."""
     decoder.reset()
     logits = decoder.prefill(np.array(prompt, np.int64)).logits[-1]
@@ -71,11 +72,11 @@ def record(decoder: Reads, prompt: list[int], steps: int) -> Golden:
         top_ids.append(top.tolist())
         top_logits.append([float(value) for value in logits[top]])
         ids.append(int(top[0]))
-        logits = decoder.forward(np.array(ids[-1:], np.int64)).logits[-1]
+        logits = decoder.forward(Piece(np.array(ids[-1:], np.int64))).logits[-1]
     return Golden(prompt, ids, top_ids, top_logits)
 
 
-def check(decoder: Reads, golden: Golden, tolerance: float) -> Check:
+def check(decoder: Engine, golden: Golden, tolerance: float) -> Check:
     """Repeat a golden, fed with its own ids, so that one rounding does not hide the rest.
 
     Raises GemmaError for a golden of another vocabulary.
@@ -91,7 +92,7 @@ def check(decoder: Reads, golden: Golden, tolerance: float) -> Check:
     for token, top, values in zip(golden.ids, golden.top_ids, golden.top_logits, strict=True):
         worst = max(worst, difference(logits[top], values))
         wrong += bool(logits.max() - logits[token] > 2 * tolerance)
-        logits = decoder.forward(np.array([token], np.int64)).logits[-1]
+        logits = decoder.forward(Piece(np.array([token], np.int64))).logits[-1]
     return Check(len(golden.ids), worst, wrong)
 
 

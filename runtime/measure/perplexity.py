@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.chunk import CHUNK
-from ..engine.onnx import OnnxEngine
+from ..engine.contract import Engine
+from ..engine.piece import Piece
 from ..errors import GemmaError
 
 Floats = NDArray[np.float32]
@@ -74,14 +75,14 @@ def perplexity(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
-def scored_logits(decoder: OnnxEngine, windows: Windows, window: int) -> Iterator[tuple[int, Floats]]:
+def scored_logits(decoder: Engine, windows: Windows, window: int) -> Iterator[tuple[int, Floats]]:
     """(position of the first row, logits (n, vocab)) of all scored positions, a chunk at a time."""
     decoder.reset()
     first, end = windows.first, windows.tokens - 1
     for start in range(0, windows.tokens, CHUNK):
         ids = windows.ids[window, start : start + CHUNK]
         kept = min(len(ids), max(1, start + len(ids) - first))
-        logits, position = decoder.forward(ids, kept).logits, start + len(ids) - kept
+        logits, position = decoder.forward(Piece(ids, kept)).logits, start + len(ids) - kept
         if first <= position < end:
             yield position, logits[: end - position]
 
@@ -91,7 +92,7 @@ def ignore(window: int, position: int, logits: Floats) -> None:
 
 
 def score(
-    decoder: OnnxEngine, windows: Windows, see: See = ignore, progress: Callable[[float], None] = lambda done: None
+    decoder: Engine, windows: Windows, see: See = ignore, progress: Callable[[float], None] = lambda done: None
 ) -> float:
     """Perplexity of an artifact as it runs; `see` is shown the scored logits, which it must not keep.
 

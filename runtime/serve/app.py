@@ -84,7 +84,7 @@ class Server:
         if kind != "application/json":
             raise Refusal(415, f"a body of the type {kind!r:.80}", "send application/json")
         raw = await body(request, self.limits.body)
-        wanted = asked(raw, self.model, self.session.defaults(), min(self.limits.tokens, self.session.context))
+        wanted = asked(raw, self.model, self.session.model.defaults(), min(self.limits.tokens, self.session.context))
         return ChatResponse(self.queue, self.model, self.limits.seconds, wanted)
 
 

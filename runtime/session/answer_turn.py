@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from ..engine.contract import closed
 from ..errors import GemmaError
 
 T = TypeVar("T")
@@ -18,6 +19,7 @@ class AnswerTurn:
     def __init__(self) -> None:
         self._inside = threading.Lock()
         self._number = 0
+        self._closed = False
 
     @contextmanager
     def taken(self) -> Iterator[int]:
@@ -26,9 +28,22 @@ class AnswerTurn:
             self._number += 1
             yield self._number
 
+    def check_open(self) -> None:
+        """Raises GemmaError once there are no more turns."""
+        if self._closed:
+            raise closed()
+
+    def close(self, cancel: Callable[[], None]) -> None:
+        """No more turns; `cancel` hurries a thread that is inside, and it is waited for."""
+        self._closed = True
+        cancel()
+        with self._inside:
+            self._number += 1
+
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Raises GemmaError while another thread is inside."""
+        """Raises GemmaError while another thread is inside, or once there are no more turns."""
+        self.check_open()
         if not self._inside.acquire(blocking=False):
             raise GemmaError("another thread reads an answer of this session", "open a session for each thread")
         try:

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from ..atomically import atomically
 from ..bundle.bundle import MANIFEST, Bundle, sha256
 from ..bundle.manifest import Cache, Model
-from ..engine.cache import SLACK, TURNS, Rows, Saved
+from ..engine.cache import SLACK, TURNS, CacheState, KVCache, Rows, Saved
 from ..engine.chunk import CHUNK
-from ..engine.onnx import OnnxEngine, State
 from ..errors import GemmaError
 
 MAGIC, VERSION = b"GEMSESS1", 2
@@ -42,31 +41,33 @@ class SavedSession:
 
     ids: list[int]
     pairs: list[Pair]
-    ends: list[State]
+    ends: list[CacheState]
 
 
-def write_session(path: Path, bundle: Bundle, ids: Sequence[int], ends: Sequence[State], decoder: OnnxEngine) -> None:
-    """Raises GemmaError for a session in the middle of an answer that was given up."""
-    if len(ids) != decoder.position:
-        raise GemmaError("the session was interrupted while it read", "ask it something first, then save it")
+def write_session(
+    path: Path, bundle: Bundle, ids: Sequence[int], ends: Sequence[CacheState], caches: Sequence[KVCache]
+) -> None:
+    """Write all of the file or none.  All caches hold the tokens `ids`."""
     digest = hashlib.sha256()
     with atomically(path) as part, part.open("wb") as file:
-        for piece in pieces(bundle, ids, ends, decoder):
+        for piece in pieces(bundle, ids, ends, caches):
             digest.update(piece)
             file.write(piece)
         file.write(digest.digest())
 
 
-def pieces(bundle: Bundle, ids: Sequence[int], ends: Sequence[State], decoder: OnnxEngine) -> Iterator[bytes]:
+def pieces(
+    bundle: Bundle, ids: Sequence[int], ends: Sequence[CacheState], caches: Sequence[KVCache]
+) -> Iterator[bytes]:
     """What the file holds, an array at a time: a long session is not held twice."""
-    windows = [cache.length for cache in decoder.caches if cache.spec.kind == "sliding"]
+    windows = [cache.length for cache in caches if cache.spec.kind == "sliding"]
     key = bytes.fromhex(sha256(bundle.folder / MANIFEST))
     yield HEADER.pack(MAGIC, VERSION, len(ids), max(windows, default=0), key)
     yield COUNT.pack(len(ends))
     for end in ends:
         yield END.pack(end.position, max((len_of(saved) for saved in end.caches), default=0))
     yield np.array(ids, "<i4").tobytes()
-    for cache in decoder.caches:
+    for cache in caches:
         for array in (cache.key, cache.value):
             yield array[:, :, : cache.length].tobytes()
     for saved in (saved for end in ends for saved in end.caches):
@@ -180,10 +181,10 @@ def nbytes(shape: Shape) -> int:
     return int(np.prod(shape[0], dtype=np.int64)) * np.dtype(shape[1]).itemsize
 
 
-def state(caches: Sequence[Cache], position: int, windows: Sequence[Pair]) -> State:
+def state(caches: Sequence[Cache], position: int, windows: Sequence[Pair]) -> CacheState:
     """The end of a turn: a full layer has its rows still, a sliding one gets them back."""
     pairs = iter(windows)
-    return State(
+    return CacheState(
         position, tuple(restored(next(pairs)) if cache.kind == "sliding" else Saved(position) for cache in caches)
     )
 

@@ -7,21 +7,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ..bundle.bundle import Bundle
+from ..bundle.row_table import Floats
 from ..calls.tool_schema import Tool, chosen_tools, declarations, read_call, strict_tools
-from ..engine.chunk import chunks
-from ..engine.contract import Cancelled, Engine, Floats
-from ..engine.engine import DEFAULT, open_engine
-from ..engine.onnx import OnnxEngine, State
+from ..engine.cache import CacheState, KVCache
+from ..engine.contract import Cancelled, Engine, prefetch
+from ..engine.piece import Piece, cut
 from ..engine.sampler import Sampler, Sampling
 from ..errors import ContextFull, GemmaError
-from ..language.control_tokens import ControlTokens
 from ..language.events import End, Event, Stop, Token
-from ..language.tokenizer import Message, Tokenizer
+from ..language.tokenizer import Message
 from ..machine.resident_memory import trim_heap
 from .answer_reader import AnswerReader
 from .answer_turn import AnswerTurn
@@ -29,7 +27,10 @@ from .prefix_cache import PrefixCache
 from .prompt import prompt_of
 from .saved import read_session, write_session
 from .steering import Steering
-from .structured import Grammars, ResponseFormat
+from .structured import ResponseFormat
+
+if TYPE_CHECKING:
+    from .model import Model
 
 
 @dataclass
@@ -44,53 +45,31 @@ class Prepared:
 
 
 class Session:
-    """One conversation, and one answer at a time.  `cancel` and `prepare` are for any thread."""
+    """One conversation, and one answer at a time; `Model.session` begins it.
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        threads: int = 0,
-        context: int = 0,
-        engine: str = DEFAULT,
-        *,
-        trust_control_tokens: bool = False,
-        decoder: Engine | None = None,
-    ) -> None:
-        """`context` limits the tokens of prompt and answer; 0: to what the model, or the artifact, can.
+    `cancel`, `prepare` and `close` are for any thread.
+    """
+
+    def __init__(self, model: Model, engine: Engine, *, trust_control_tokens: bool = False) -> None:
+        """`engine` is of the model's weights, and of nobody else.
 
         trust_control_tokens: what looks like a control token in a message or a tool is one, instead of text.
-        decoder: of this bundle, if it is open already; `engine` and `threads` then mean nothing.
-        Raises GemmaError if a part of the bundle can not be loaded.
         """
-        self.bundle = bundle
-        self.manifest = bundle.manifest
-        self.trust_control_tokens = trust_control_tokens
-        if decoder:
-            self._load_tokenizer()
-        self.decoder = decoder or open_engine(engine, bundle, threads, self._load_tokenizer)
-        self.context = min(context or self.decoder.model.context, self.decoder.model.context)
-        self.cache = PrefixCache(self.decoder)
+        self.model, self.engine, self.trust_control_tokens = model, engine, trust_control_tokens
+        self.bundle, self.manifest, self.context = model.bundle, model.manifest, model.context
+        self.tokenizer, self.control, self.grammars = model.tokenizer, model.control, model.grammars
+        self.cache = PrefixCache(engine)
         self._cancelled = threading.Event()
         self._turn = AnswerTurn()
-
-    @classmethod
-    def open(cls, folder: Path, threads: int = 0) -> Session:
-        return cls(Bundle.open(folder), threads)
-
-    def _load_tokenizer(self) -> None:
-        self.tokenizer = Tokenizer.of(self.bundle)
-        self.control = ControlTokens.of(self.tokenizer.pieces.token_to_id)
-        self.grammars = Grammars(self.bundle, self.tokenizer.pieces)
-
-    def defaults(self, seed: int | None = None) -> Sampling:
-        """The sampling that the checkpoint's generation_config asks for."""
-        made = self.manifest.generation
-        return Sampling(made.temperature if made.do_sample else 0.0, made.top_k, made.top_p, seed)
 
     def cancel(self) -> None:
         """End the running answer within one token, from any thread."""
         self._cancelled.set()
-        self.decoder.cancel()
+        self.engine.cancel()
+
+    def close(self) -> None:
+        """End the running answer; whatever is asked of the session from here on raises GemmaError."""
+        self._turn.close(self.cancel)
 
     @property
     def ids(self) -> list[int]:
@@ -155,6 +134,7 @@ class Session:
         tool_choice: str = "auto",
     ) -> Prepared:
         """What `chat` does before anything runs, also while another answer does; `answer` goes on from there."""
+        self._turn.check_open()
         declared = declarations(tools)
         self._check_abilities(declared, thinking, thinking_budget)
         chosen = chosen_tools(declared, tool_choice)
@@ -165,7 +145,7 @@ class Session:
         self._check(prompt, max_new_tokens)
         reader = AnswerReader(self.tokenizer, self.control, prompt, lambda call: read_call(chosen, call))
         steering = Steering(
-            Sampler(sampling or self.defaults()),
+            Sampler(sampling or self.model.defaults()),
             reader,
             self.tokenizer,
             self.control,
@@ -210,29 +190,37 @@ class Session:
     def save(self, path: Path) -> None:
         """Write what was read and said so far to a file, for `load` of a session with the same bundle.
 
-        Raises GemmaError for another engine than onnxruntime.
+        Raises GemmaError for an engine that keeps its caches to itself, and in the middle of an answer that was
+        given up.
         """
         with self._turn.inside():
-            decoder = self._open_caches()
-            write_session(path, self.bundle, self.ids, cast("list[State]", self.cache.ends), decoder)
+            caches = self._open_caches()
+            if len(self.ids) != self.engine.position:
+                raise GemmaError("the session was interrupted while it read", "ask it something first, then save it")
+            ends = cast("list[CacheState]", self.cache.ends)  # of an engine that has caches
+            write_session(path, self.bundle, self.ids, ends, caches)
 
     def load(self, path: Path) -> None:
         """Go on where the saved session was: what a next prompt shares with it is not read again.
 
         Raises GemmaError for a file that is damaged, or of another bundle; the session is then as before.
         """
-        decoder = self._open_caches()
+        self._open_caches()
         saved = read_session(path, self.bundle, self.context)
         with self._turn.taken():
             self.cache.reset()
-            decoder.fill(len(saved.ids), saved.pairs)
+            self.engine.fill(len(saved.ids), saved.pairs)
             self.cache.ids, self.cache.ends = saved.ids, [*saved.ends]
 
-    def _open_caches(self) -> OnnxEngine:
-        """The decoder, if it keeps its caches itself."""
-        if not isinstance(self.decoder, OnnxEngine):
-            raise GemmaError("sessions are saved and loaded with the engine onnx only", "leave --engine out")
-        return self.decoder
+    def _open_caches(self) -> Sequence[KVCache]:
+        """The caches, if the engine does not keep them to itself."""
+        caches = self.engine.caches()
+        if caches is None:
+            raise GemmaError(
+                "this engine keeps keys and values to itself: its sessions are neither saved nor loaded",
+                "open the model with the engine onnx",
+            )
+        return caches
 
     def generate(
         self, prompt: Sequence[int], sampling: Sampling | None = None, max_new_tokens: int | None = None
@@ -243,7 +231,7 @@ class Session:
         is not part of the stream.  Raises GemmaError for an empty prompt, or one over the context.
         """
         self._check(prompt, max_new_tokens)
-        tokens = self._generate(list(prompt), Sampler(sampling or self.defaults()), max_new_tokens)
+        tokens = self._generate(list(prompt), Sampler(sampling or self.model.defaults()), max_new_tokens)
         return self._turn.events(tokens, self._begin())
 
     def _begin(self) -> int:
@@ -253,7 +241,7 @@ class Session:
         """
         with self._turn.taken() as number:
             self._cancelled.clear()
-            self.decoder.resume()
+            self.engine.resume()
             return number
 
     def _check(self, prompt: Sequence[int], max_new_tokens: int | None) -> None:
@@ -283,7 +271,7 @@ class Session:
                 yield Token(token, stream.push(token))
                 if made == limit:
                     break
-                if self.decoder.position >= self.context:
+                if self.engine.position >= self.context:
                     stop = "context"
                     break
                 if self._cancelled.is_set():
@@ -306,13 +294,12 @@ class Session:
 
     def _read(self, ids: list[int]) -> Floats:
         """Read tokens, a chunk at a time, and keep `ids` in step with the caches."""
-        array = np.array(ids, np.int64)
-        for table in self.decoder.tables.values():
-            table.prefetch(array)
-        for piece in chunks(self.decoder.position, len(ids)):
+        whole = Piece(np.array(ids, np.int64))
+        prefetch(self.engine.tables, whole.row_ids)
+        for piece in cut(whole, self.engine.position):
             if self._cancelled.is_set():
                 raise Cancelled
-            logits = self.decoder.forward(array[piece]).logits
-            self.cache.ids += ids[piece]
+            logits = self.engine.forward(piece).logits
+            self.cache.ids += piece.ids.tolist()
         last: Floats = logits[-1]
         return last

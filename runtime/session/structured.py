@@ -93,6 +93,10 @@ class Grammars:
         self._tokens: Any = None
         self._pool = ThreadPoolExecutor(1, "mask")
 
+    def close(self) -> None:
+        """End the thread of the masks; one that is being made is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def response(self, asked: ResponseFormat) -> Matcher:
         """Raises GemmaError for a format that has no grammar, or if llguidance is not installed."""
         return self.matcher(self.compiled(asked))

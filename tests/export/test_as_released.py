@@ -29,6 +29,7 @@ from runtime.bundle.bundle import Bundle
 from runtime.bundle.row_table import RowTable
 from runtime.cli.main import main
 from runtime.engine.onnx import OnnxEngine
+from runtime.engine.piece import Piece
 from runtime.errors import GemmaError
 
 WEIGHTS = "model.safetensors"
@@ -134,7 +135,7 @@ def test_computed_exactly_it_answers_what_transformers_answers(name, generated, 
     folder = shutil.copytree(generated(name), tmp_path / "source")
     change(folder, lambda t: [value.zero_() for key, value in t.items() if key.endswith("activation_scale")])
     export_bundle(folder, tmp_path / "x.bundle", [to_onnx.target(Settings(accuracy=1))], exact)
-    decoder, model = OnnxEngine(Bundle.open(tmp_path / "x.bundle"), 1), reference(folder, static=True)
+    decoder, model = OnnxEngine.open(Bundle.open(tmp_path / "x.bundle"), 1), reference(folder, static=True)
     for seed in range(PROMPTS):
         ids = np.random.default_rng(seed).integers(3, 900, 7 + 9 * seed)
         decoder.reset()
@@ -145,7 +146,7 @@ def test_computed_exactly_it_answers_what_transformers_answers(name, generated, 
         token, found = int(step.logits[-1].argmax()), []
         for _ in range(STEPS):
             found.append(token)
-            token = int(decoder.forward(np.array([token])).logits[-1].argmax())
+            token = int(decoder.forward(Piece(np.array([token]))).logits[-1].argmax())
         assert found == said[0, len(ids) :].tolist()
 
 

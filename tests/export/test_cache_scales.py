@@ -30,6 +30,7 @@ from quantize.scheme import INT8
 from runtime.bundle.bundle import Bundle, describe, seal
 from runtime.bundle.manifest import Manifest
 from runtime.engine.onnx import OnnxEngine
+from runtime.engine.piece import Piece
 
 LENGTH = 100
 RECIPE = dataclasses.replace(RECIPES["float"], cache=INT8, floor=Gate(0.5, 1.0))
@@ -41,7 +42,7 @@ def pair(request, checkpoint, tmp_path_factory):
     made = tmp_path_factory.mktemp("cache")
     found = Checkpoint.open(checkpoint(request.param))
     export_bundle(found.folder, made / "x.bundle", ["onnx"], RECIPE)
-    decoder = OnnxEngine(Bundle.open(made / "x.bundle"), threads=1)
+    decoder = OnnxEngine.open(Bundle.open(made / "x.bundle"), threads=1)
     (made / "weights").mkdir()
     weights, _ = quantize_weights(found, RECIPE, made / "weights")
     weights = weights.with_vectors(scales_of(found))
@@ -60,9 +61,9 @@ def test_artifact_computes_with_the_rounded_keys_and_values(pair):
     decoder, rounded_source, exact = pair
     ids = np.random.default_rng(0).integers(3, tiny.VOCAB, LENGTH)
     decoder.reset()
-    found = [decoder.forward(ids[:30], kept=30).logits.copy()]
-    found += [decoder.forward(ids[at : at + 1]).logits.copy() for at in range(30, 60)]
-    found = np.concatenate([*found, decoder.forward(ids[60:], kept=LENGTH - 60).logits])
+    found = [decoder.forward(Piece(ids[:30], kept=30)).logits.copy()]
+    found += [decoder.forward(Piece(ids[at : at + 1])).logits.copy() for at in range(30, 60)]
+    found = np.concatenate([*found, decoder.forward(Piece(ids[60:], kept=LENGTH - 60)).logits])
     expected = logits(rounded_source, hidden_states(rounded_source, ids[None])[0])
     model = logits(exact, hidden_states(exact, ids[None])[0])
     away, lost = np.abs(found - expected).max(), np.abs(expected - model).max()
@@ -74,12 +75,12 @@ def test_a_call_that_reads_floats_answers_as_one_that_reads_integers(pair, tmp_p
     decoder, _, _ = pair
     sealed = shutil.copytree(decoder.tables["tokens"].path.parents[1], tmp_path / "x.bundle")
     never_floats(sealed)
-    integers = OnnxEngine(Bundle.open(sealed), threads=1)
+    integers = OnnxEngine.open(Bundle.open(sealed), threads=1)
     ids = np.random.default_rng(1).integers(3, tiny.VOCAB, LENGTH)
     decoder.reset()
     different = []
     for piece in np.split(ids, [30, 50, 53, 54]):
-        answers = [one.forward(piece, kept=len(piece)).logits for one in (decoder, integers)]
+        answers = [one.forward(Piece(piece, kept=len(piece))).logits for one in (decoder, integers)]
         different.append(np.abs(answers[0] - answers[1]).max() / np.abs(answers[1]).max())
     assert 0 < max(different) < 1e-2
     for one, other in zip(decoder.caches, integers.caches, strict=True):

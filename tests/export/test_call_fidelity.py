@@ -22,12 +22,11 @@ from export.prove.call_fidelity import compare_calls, gone_on
 from export.prove.call_scripts import answered, calls_in, read_scripts
 from export.reference import FloatSource
 from quantize.recipe import RECIPES
-from runtime.bundle.bundle import Bundle
 from runtime.bundle.parity import CallReport
 from runtime.bundle.proof_facts import call_facts
 from runtime.cli.main import main
 from runtime.errors import GemmaError
-from runtime.session.session import Session
+from runtime.session.model import Model
 
 SCRIPTS = SAMPLE.parent / "calls.jsonl"
 STOP = frozenset((1, 106, 50))
@@ -45,7 +44,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def session(bundle):
-    return Session(Bundle.open(bundle("sample", "int8")))
+    return Model.open(bundle("sample", "int8")).session()
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def measured(bundle, checkpoint, windows):
 
 def measure(bundle: Bundle, checkpoint: Path, windows: Windows) -> tuple[float, Divergence]:
     meter = read(str(checkpoint), [bundle], windows, 0).meter()
-    return score(OnnxEngine(bundle, threads=1), windows, meter.see), meter.divergence()
+    return score(OnnxEngine.open(bundle, threads=1), windows, meter.see), meter.divergence()
 
 
 def test_the_float_bundle_is_its_own_checkpoint(measured):

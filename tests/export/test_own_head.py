@@ -209,7 +209,7 @@ def test_a_head_is_compared_in_pieces_until_one_differs():
 def test_a_float_artifact_answers_what_transformers_answers(own, tmp_path, name):
     export_bundle(own(name), tmp_path / "x.bundle", ["onnx"], RECIPES["float"])
     expected, tied = answers(own(name))
-    found = OnnxEngine(Bundle.open(tmp_path / "x.bundle"), 1).prefill(IDS, len(IDS)).logits
+    found = OnnxEngine.open(Bundle.open(tmp_path / "x.bundle"), 1).prefill(IDS, len(IDS)).logits
     assert relative(found, expected) <= NEAR
     assert relative(tied, expected) > 0.1
 
@@ -220,7 +220,7 @@ def test_the_sample_answers_what_transformers_answers(tmp_path):
     change(folder, lambda t: t.update({HEAD: drawn_head(t[table_of(t)]).bfloat16()}))
     export_bundle(folder, tmp_path / "x.bundle", ["onnx"], RECIPES["float"])
     expected, tied = answers(folder)
-    found = OnnxEngine(Bundle.open(tmp_path / "x.bundle"), 1).prefill(IDS, len(IDS)).logits
+    found = OnnxEngine.open(Bundle.open(tmp_path / "x.bundle"), 1).prefill(IDS, len(IDS)).logits
     assert relative(found, expected) <= NEAR
     assert relative(tied, expected) > 0.1
 
@@ -237,7 +237,7 @@ def test_a_float_package_of_core_ml_answers_what_transformers_answers(own, tmp_p
         monkeypatch.setattr(module, "lengths", lambda window, limit: [5])
     export_bundle(own("gemma3"), tmp_path / "x.bundle", [target], RECIPES["float"])
     expected, tied = answers(own("gemma3"))
-    found = CoreMLEngine(Bundle.open(tmp_path / "x.bundle"), "float32").prefill(IDS).logits
+    found = CoreMLEngine.open(Bundle.open(tmp_path / "x.bundle"), "float32").prefill(IDS).logits
     assert relative(found[-1], expected[-1]) <= NEAR
     assert relative(tied[-1], expected[-1]) > 0.1
 
@@ -248,7 +248,7 @@ def test_a_program_of_executorch_answers_what_transformers_answers(own, tmp_path
     pytest.importorskip("executorch", reason="the extra executorch is not installed")
     export_bundle(own("gemma3"), tmp_path / "x.bundle", ["executorch"], RECIPES["int8"])
     expected, tied = answers(own("gemma3"))
-    found = ExecutorchEngine(Bundle.open(tmp_path / "x.bundle"), threads=1).prefill(IDS).logits
+    found = ExecutorchEngine.open(Bundle.open(tmp_path / "x.bundle"), threads=1).prefill(IDS).logits
     assert relative(found[-1], expected[-1]) <= 0.1
     assert relative(tied[-1], expected[-1]) > 0.5
 
@@ -303,7 +303,7 @@ def test_a_release_of_integers_with_its_own_head_answers_what_transformers_answe
     export_bundle(release, tmp_path / "x.bundle", [to_onnx.target(Settings(accuracy=1))], exact)
     bundle, model = Bundle.open(tmp_path / "x.bundle"), reference(release, static=True)
     expected = model(input_ids=torch.from_numpy(IDS)[None]).logits[0].numpy()
-    assert relative(OnnxEngine(bundle, 1).prefill(IDS, len(IDS)).logits, expected) <= 1e-3
+    assert relative(OnnxEngine.open(bundle, 1).prefill(IDS, len(IDS)).logits, expected) <= 1e-3
     assert relative(expected[:, ::-1], expected) > 0.1  # those of the table
     rules = dict(reversed(bundle.manifest.recipe.rules))  # the first wins
     assert (rules["head"], rules["rows.tokens"], bundle.manifest.model.rescored) == ("int2/row", "int2/row", 0)

@@ -36,7 +36,8 @@ from quantize.scheme import Scheme  # noqa: E402
 from runtime.bundle.bundle import Bundle  # noqa: E402
 from runtime.bundle.parity import Reports  # noqa: E402
 from runtime.cli.main import main  # noqa: E402
-from runtime.engine.executorch import ExecutorchEngine  # noqa: E402
+from runtime.engine.executorch import ExecutorchEngine, ExecutorchWeights  # noqa: E402
+from runtime.engine.piece import Piece  # noqa: E402
 from runtime.errors import GemmaError  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -103,8 +104,8 @@ def make_lowered(source: Path, destination: Path) -> Lowered:
     target = replace(to_executorch.target(SETTINGS), lower=lower_and_keep)
     export_bundle(source, destination, [target], MIXED)
     bundle = Bundle.open(destination)
-    eager, program = ExecutorchEngine(bundle, threads=1), EagerProgram(destination / "executorch" / "decoder.pte")
-    eager._methods = {name: program.method(name) for name in ("decode", "prefill")}
+    program = EagerProgram(destination / "executorch" / "decoder.pte")
+    eager = ExecutorchEngine(ExecutorchWeights(bundle, threads=1), program)
     return Lowered(destination, kept["config"], kept["weights"], bundle, eager, kept["parts"])
 
 
@@ -135,7 +136,7 @@ def test_every_part_gives_what_its_operators_give_in_torch(lowered, name):
     ids = np.random.default_rng(1).integers(3, tiny.VOCAB, 80)
     made.eager.prefill(ids[: 3 * TOKENS + 5])
     for token in range(70, 74):
-        made.eager.forward(ids[token : token + 1])
+        made.eager.forward(Piece(ids[token : token + 1]))
     differences: list[float] = []
     for name, method in made.eager._methods.items():
         for graph, path in zip(method.graphs, made.parts[name], strict=True):
@@ -152,7 +153,7 @@ def test_every_part_gives_what_its_operators_give_in_torch(lowered, name):
 def test_logits_are_those_of_its_operators_in_torch(lowered, name):
     """Until an activation moves to the next integer, which all that comes after depends on."""
     made = lowered(name)
-    decoder = ExecutorchEngine(made.bundle, threads=1)
+    decoder = ExecutorchEngine.open(made.bundle, threads=1)
     ids = np.random.default_rng(1).integers(3, tiny.VOCAB, 80)
     for prompt in (1, tiny.WINDOW, tiny.WINDOW + 1, 3 * TOKENS + 5):
         for one in (decoder, made.eager):
@@ -165,7 +166,7 @@ def steps(decoder, ids: np.ndarray, prompt: int) -> list[np.ndarray]:
     """Logits after a prompt, and after each of six tokens behind it."""
     return [
         decoder.prefill(ids[:prompt]).logits,
-        *(decoder.forward(ids[token : token + 1]).logits for token in range(prompt, prompt + 6)),
+        *(decoder.forward(Piece(ids[token : token + 1])).logits for token in range(prompt, prompt + 6)),
     ]
 
 
@@ -173,16 +174,16 @@ def steps(decoder, ids: np.ndarray, prompt: int) -> list[np.ndarray]:
 def test_prefill_and_steps_give_what_steps_alone_give(lowered, name):
     """Across the window's end, and across calls that are full and that are not."""
     made = lowered(name)
-    decoder = ExecutorchEngine(made.bundle, threads=1)
+    decoder = ExecutorchEngine.open(made.bundle, threads=1)
     ids = np.random.default_rng(2).integers(3, tiny.VOCAB, 3 * TOKENS + 11)
-    alone = np.concatenate([decoder.forward(ids[i : i + 1]).logits for i in range(len(ids))])
+    alone = np.concatenate([decoder.forward(Piece(ids[i : i + 1])).logits for i in range(len(ids))])
     for cuts in ([len(ids)], [TOKENS + 1, 10, 9, 2], [13, 1, 30]):
         decoder.reset()
         at = 0
         for size in [*cuts, len(ids) - sum(cuts)]:
             if size:
                 at += size
-                assert relative(decoder.forward(ids[at - size : at]).logits[-1], alone[at - 1]) <= FLIPS
+                assert relative(decoder.forward(Piece(ids[at - size : at])).logits[-1], alone[at - 1]) <= FLIPS
         assert at == len(ids)
 
 
@@ -284,28 +285,28 @@ def test_verify_and_run_and_bench_use_the_engine(lowered, capsys):
 
 
 def test_a_state_is_come_back_to(lowered):
-    decoder = ExecutorchEngine(lowered("e2b").bundle, threads=1)
+    decoder = ExecutorchEngine.open(lowered("e2b").bundle, threads=1)
     ids = np.random.default_rng(3).integers(3, tiny.VOCAB, 90)
     decoder.prefill(ids[:50])
     state = decoder.save()
-    first = [decoder.forward(ids[i : i + 1]).logits for i in range(50, 80)]
+    first = [decoder.forward(Piece(ids[i : i + 1])).logits for i in range(50, 80)]
     decoder.restore(state)
-    again = [decoder.forward(ids[i : i + 1]).logits for i in range(50, 80)]
+    again = [decoder.forward(Piece(ids[i : i + 1])).logits for i in range(50, 80)]
     assert np.array_equal(first, again)
 
 
 def test_rewinding_ends_where_the_ring_has_forgotten(lowered):
-    decoder = ExecutorchEngine(lowered("e2b").bundle, threads=1)
+    decoder = ExecutorchEngine.open(lowered("e2b").bundle, threads=1)
     ids = np.random.default_rng(4).integers(3, tiny.VOCAB, 70)
-    expected = [decoder.forward(ids[i : i + 1]).logits for i in range(70)]
+    expected = [decoder.forward(Piece(ids[i : i + 1])).logits for i in range(70)]
     assert not decoder.rewind(40)
     assert decoder.position == 70
     assert decoder.rewind(70 - TOKENS)
-    assert np.array_equal(decoder.forward(ids[70 - TOKENS : 71 - TOKENS]).logits, expected[70 - TOKENS])
+    assert np.array_equal(decoder.forward(Piece(ids[70 - TOKENS : 71 - TOKENS])).logits, expected[70 - TOKENS])
 
 
 def test_the_context_limit_is_said_before_anything_is_read(lowered):
-    decoder = ExecutorchEngine(lowered("31b").bundle, threads=1)
+    decoder = ExecutorchEngine.open(lowered("31b").bundle, threads=1)
     with pytest.raises(GemmaError, match="300 tokens: the context of this artifact is 256"):
         decoder.prefill(np.full(300, 7))
     assert decoder.position == 0

@@ -273,7 +273,10 @@ def test_references_take_their_values_from_different_places(checkpoint, lowered)
 def test_a_prompt_that_begins_where_another_ended_gives_the_same_logits(bundle, monkeypatch, prompt):
     monkeypatch.setattr(verify, "CHUNK", 16)
     ids = np.random.default_rng(0).integers(3, 384, 80)
-    shared, alone = OnnxEngine(Bundle.open(bundle("e2b", "float"))), OnnxEngine(Bundle.open(bundle("e2b", "float")))
+    shared, alone = (
+        OnnxEngine.open(Bundle.open(bundle("e2b", "float"))),
+        OnnxEngine.open(Bundle.open(bundle("e2b", "float"))),
+    )
     whole, nothing = {0: shared.save()}, {0: alone.save()}
     for earlier in (16, 15, 32):
         list(artifact_logits(shared, ids, earlier, whole))

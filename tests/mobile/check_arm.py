@@ -30,7 +30,7 @@ def opened(folder: Path, *, plain: bool) -> Bundle:
 def main() -> None:
     folder, plain = Path(sys.argv[1]), "--plain" in sys.argv[2:]
     bundle = opened(folder, plain=plain)
-    decoder = OnnxEngine(bundle, threads=1)
+    decoder = OnnxEngine.open(bundle, threads=1)
     goldens = msgspec.json.decode(bundle.path(bundle.manifest.golden).read_bytes(), type=Goldens)
     worst, equal, steps = 0.0, 0, 0
     for golden in goldens.prompts:

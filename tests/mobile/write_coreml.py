@@ -55,7 +55,7 @@ def array(found: Any) -> dict[str, Any]:
 
 
 def calls(bundle: Bundle) -> Iterator[dict[str, Any]]:
-    decoder = CoreMLEngine(bundle)
+    decoder = CoreMLEngine.open(bundle)
     for position, tokens in CALLS:
         decoder.position = position
         fed = decoder._feeds(np.arange(tokens) + 5)

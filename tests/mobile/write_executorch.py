@@ -25,9 +25,9 @@ from export import to_executorch  # noqa: E402
 from export.pipeline import export_bundle  # noqa: E402
 from export.to_executorch.settings import Settings  # noqa: E402
 from quantize.recipe import RECIPES  # noqa: E402
-from runtime.bundle.bundle import Bundle  # noqa: E402
+from runtime.engine.piece import Piece  # noqa: E402
 from runtime.engine.sampler import Sampling  # noqa: E402
-from runtime.session.session import Session  # noqa: E402
+from runtime.session.model import Model  # noqa: E402
 
 TOKENS = 24
 CALL = 16  # tokens of prefill: more than a tiny window
@@ -45,10 +45,10 @@ def main(out: Path) -> None:
 
 
 def answers(folder: Path) -> Iterator[dict[str, Any]]:
-    session = Session(Bundle.open(folder), threads=1, engine="executorch")
-    for prompt in prompts(session.manifest.model.vocab_size, session.decoder.model.window):
+    session = Model.open(folder, threads=1, engine="executorch").session()
+    for prompt in prompts(session.manifest.model.vocab_size, session.engine.model.window):
         *said, end = session.generate(prompt, Sampling(0.0), TOKENS)
-        last = session.decoder.forward(np.array([7])).logits[-1]
+        last = session.engine.forward(Piece(np.array([7]))).logits[-1]
         session.reset()
         yield {
             "prompt": prompt, "ids": [token.id for token in said], "stop": end.stop,

@@ -35,6 +35,7 @@ from runtime.engine.sampler import Sampler, Sampling  # noqa: E402
 from runtime.language.events import Text, Thought, Token  # noqa: E402
 from runtime.language.tokenizer import Tokenizer, environment  # noqa: E402
 from runtime.session.answer_reader import AnswerReader  # noqa: E402
+from runtime.session.model import Model  # noqa: E402
 from runtime.session.session import Session  # noqa: E402
 
 LINES = 10_000
@@ -174,7 +175,7 @@ def streams(tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
 
 def events(tokenizer: Tokenizer, bundle: Bundle) -> Iterator[dict[str, Any]]:
     """prompt and ids of an answer; for each token, and at the end, what it adds: ["text" or "thought", ...]."""
-    control = Session(bundle, threads=1).control
+    control = Model(bundle, threads=1).control
     answers = [
         ("", "Hello there.\n"),
         ("", "<|channel>thought\nIt is a\n\nlist.\n<channel|>Yes, 🙂."),
@@ -300,7 +301,7 @@ def sessions(bundle: Bundle) -> Iterator[dict[str, Any]]:
     for name, (questions,) in chat.items():
         for way, sampling in samplings.items():
             for thinking in (False, True):
-                session, messages, turns = Session(bundle, threads=1), [], []
+                session, messages, turns = Model(bundle, threads=1).session(), [], []
                 for question in questions:
                     messages = [*messages, {"role": "user", "content": question}]
                     prompt = tokenizer.chat(messages, enable_thinking=thinking)
@@ -310,7 +311,8 @@ def sessions(bundle: Bundle) -> Iterator[dict[str, Any]]:
     draw = Draw(5)
     for length in (1, 2, 255, 256, 257, 700):
         prompt = [bundle.manifest.generation.bos, *(10 + draw.below(300) for _ in range(length - 1))]
-        turns = [one_turn(Session(bundle, threads=1), prompt, samplings[way], 12) for way in ("greedy", "seeded")]
+        model = Model(bundle, threads=1)
+        turns = [one_turn(model.session(), prompt, samplings[way], 12) for way in ("greedy", "seeded")]
         yield {"name": f"raw {length}", "turns": turns[:1]}
         yield {"name": f"raw {length}, seeded", "turns": turns[1:]}
 

@@ -13,6 +13,7 @@ from runtime.bundle.bundle import Bundle
 from runtime.cli import cmd_bench
 from runtime.cli import main as cli
 from runtime.engine.onnx import OnnxEngine
+from runtime.engine.piece import Piece
 from runtime.machine import bandwidth
 from runtime.machine.bandwidth import read_bandwidth
 from runtime.machine.resident_memory import peak_rss
@@ -25,10 +26,10 @@ SHORT = ["--prompt-tokens", "8", "--new-tokens", "3", "--repeat", "2", "--thread
 @pytest.fixture(scope="module")
 def measured(bundle, tmp_path_factory) -> tuple[list[str], Figures, str]:
     """The lines of a run at three contexts, its figures, its page."""
-    html, printed = tmp_path_factory.mktemp("bench") / "x.html", []
+    folder, html, printed = str(bundle("e2b")), tmp_path_factory.mktemp("bench") / "x.html", []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.print", lambda text: printed.extend(text.splitlines()))
-        words = ["bench", str(bundle("e2b")), *SHORT, "--context", "100,0,30", "--html", str(html)]
+        words = ["bench", folder, *SHORT, "--context", "100,0,30", "--html", str(html)]
         assert cli.main(words) == 0
     return printed[:-1], msgspec.json.decode(printed[-1], type=Figures), html.read_text()
 
@@ -104,13 +105,13 @@ def test_the_last_line_is_one_object_with_a_page_too(bundle, tmp_path, capsys):
 
 @pytest.mark.parametrize("tokens", [5, 150])
 def test_a_decoder_comes_back_to_where_it_was_saved(bundle, tokens):
-    decoder = OnnxEngine(Bundle.open(bundle("e2b")), 1)
+    decoder = OnnxEngine.open(Bundle.open(bundle("e2b")), 1)
     decoder.prefill(np.arange(tokens) % 300)
     saved = decoder.save()
-    first = [decoder.forward(np.array([token])).logits.copy() for token in range(80)]
+    first = [decoder.forward(Piece(np.array([token]))).logits.copy() for token in range(80)]
     decoder.restore(saved)
     assert decoder.position == tokens
-    again = [decoder.forward(np.array([token])).logits.copy() for token in range(80)]
+    again = [decoder.forward(Piece(np.array([token]))).logits.copy() for token in range(80)]
     assert np.array_equal(first, again)
 
 

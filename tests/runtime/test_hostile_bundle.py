@@ -15,7 +15,7 @@ from runtime.bundle.bundle import HASHED_AT_OPEN, MANIFEST, SEAL, Bundle, read_m
 from runtime.cli.main import main
 from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
-from runtime.session.session import Session
+from runtime.session.model import Model
 
 RUN = ("run", "hello", "--max-new-tokens", "1", "--threads", "1")
 BENCH = ("bench", "--prompt-tokens", "2", "--new-tokens", "1", "--repeat", "1", "--threads", "1")
@@ -58,9 +58,9 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def test_a_copy_is_sound_and_so_is_a_resealed_one(copy):
     assert sorted(path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()) == sorted(FILES)
-    Session.open(copy, threads=1)
+    Model.open(copy, threads=1).session()
     reseal(copy)
-    Session.open(copy, threads=1)
+    Model.open(copy, threads=1).session()
 
 
 def test_a_bundle_may_be_reached_through_a_link(copy, tmp_path):
@@ -85,7 +85,10 @@ def test_a_bundle_in_the_hubs_cache_answers_as_a_plain_one(cached, sound, capsys
     assert main(["verify", str(cached)]) == 0
     capsys.readouterr()
     prompt = [2, 105, 200, 210, 106]
-    said = [list(Session.open(folder, threads=1).generate(prompt, Sampling(0.0), 8))[:-1] for folder in (cached, sound)]
+    said = [
+        list(Model.open(folder, threads=1).session().generate(prompt, Sampling(0.0), 8))[:-1]
+        for folder in (cached, sound)
+    ]
     assert said[0] == said[1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,13 +15,15 @@ import pytest
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.manifest import Manifest
 from runtime.cli import main as cli
-from runtime.engine import context_length
+from runtime.cli.notices import print_shortened
 from runtime.engine.cache import STEP
 from runtime.engine.chunk import CHUNK
 from runtime.engine.memory_plan import check_room, longest_context, plan, scores
 from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 from runtime.machine.available_memory import available, group_rooms
+from runtime.session.context_length import chosen_context
+from runtime.session.model import Model
 
 HEADS = 4  # of the sample
 
@@ -32,10 +35,10 @@ def manifest(bundle) -> Manifest:
 
 @pytest.mark.parametrize("tokens", [1, CHUNK, 1500])
 def test_the_parts_are_what_is_allocated(bundle, manifest, tokens):
-    decoder = OnnxEngine(Bundle.open(bundle("sample", "int4-datafree")), 1)
+    decoder = OnnxEngine.open(Bundle.open(bundle("sample", "int4-datafree")), 1)
     decoder.prefill(np.zeros(tokens, np.int64))
     found = plan(manifest, tokens)
-    assert found.caches == sum(cache.key.nbytes + cache.value.nbytes for cache in decoder.caches)
+    assert found.caches == sum(cache.key.nbytes + cache.value.nbytes for cache in decoder.caches())
     assert found.rotary == sum(2 * one.frequency.nbytes for one in decoder._rotary.values()) * min(tokens, CHUNK)
     assert decoder.head
     rows = decoder.head.rows
@@ -72,7 +75,7 @@ import numpy as np
 from runtime.machine.resident_memory import peak_rss
 from runtime.bundle.bundle import Bundle
 from runtime.engine.onnx import OnnxEngine
-decoder = OnnxEngine(Bundle.open(Path(sys.argv[1])), 2)
+decoder = OnnxEngine.open(Bundle.open(Path(sys.argv[1])), 2)
 decoder.prefill(np.arange(int(sys.argv[2])))
 print(peak_rss())
 """
@@ -87,19 +90,21 @@ def test_more_tokens_take_more_and_the_longest_that_fits_fits(manifest):
     assert peaks == sorted(peaks)
     assert len(set(peaks)) == 4
     room = plan(manifest, 2 * STEP).peak
-    assert longest_context(manifest, room) == 2 * STEP
-    assert longest_context(manifest, room - 1) == STEP
-    assert longest_context(manifest, 1 << 40) == manifest.model.context
-    assert longest_context(manifest, 1000) == 0
+    of_sample, most = partial(plan, manifest), manifest.model.context
+    assert longest_context(of_sample, most, room) == 2 * STEP
+    assert longest_context(of_sample, most, room - 1) == STEP
+    assert longest_context(of_sample, most, 1 << 40) == most
+    assert longest_context(of_sample, most, 1000) == 0
 
 
 def test_what_does_not_fit_is_refused_with_what_would(manifest):
-    check_room(manifest, 2048, plan(manifest, 2048).peak)
+    of_sample, most = partial(plan, manifest), manifest.model.context
+    check_room(of_sample, most, 2048, plan(manifest, 2048).peak)
     with pytest.raises(GemmaError, match="a context of 4096 tokens needs") as found:
-        check_room(manifest, 4096, plan(manifest, 2048).peak)
+        check_room(of_sample, most, 4096, plan(manifest, 2048).peak)
     assert found.value.hint.startswith("2048 tokens fit")
     with pytest.raises(GemmaError) as found:
-        check_room(manifest, 1, 1000)
+        check_room(of_sample, most, 1, 1000)
     assert "fewer bits" in found.value.hint
 
 
@@ -170,22 +175,32 @@ def test_run_stops_at_the_context_that_was_asked_for(sample, capsys):
     assert "the context is 24" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("asked", ["0", "5000000"])
-def test_run_refuses_a_context_that_the_model_does_not_have(sample, asked, capsys):
-    assert cli.main(["run", sample, "hi", "--context", asked]) == 1
-    assert f"--context {asked}: not a number from 1 to 4096" in capsys.readouterr().err
+def test_run_refuses_a_context_that_the_model_does_not_have(sample, capsys):
+    assert cli.main(["run", sample, "hi", "--context", "5000000"]) == 1
+    assert "context 5000000: not a number from 1 to 4096" in capsys.readouterr().err
+    assert cli.main(["run", sample, "hi", "--context", "-5"]) == 1
+    assert "context -5: not a number from 0 up" in capsys.readouterr().err
 
 
-def test_run_refuses_a_context_that_does_not_fit(sample, manifest, monkeypatch, capsys):
+def test_a_context_is_what_was_asked_for_or_the_longest_that_fits(manifest):
     room = plan(manifest, 2048, text=True).peak
-    monkeypatch.setattr(context_length, "available", lambda: room)
-    assert cli.main(["run", sample, "hi", "--context", "4096"]) == 1
-    assert "2048 tokens fit" in capsys.readouterr().err
-    assert cli.main(["run", sample, "hi", "--max-new-tokens", "1"]) == 0
-    assert "memory for 2048 of 4096 tokens of context" in capsys.readouterr().err
-    monkeypatch.setattr(context_length, "available", lambda: 1000)
-    assert cli.main(["run", sample, "hi"]) == 1
-    assert "0 MB are available" in capsys.readouterr().err
+    assert chosen_context(manifest, "onnx", 0, 1 << 40) == 4096
+    assert chosen_context(manifest, "onnx", 0, room) == 2048
+    assert chosen_context(manifest, "onnx", 1500, room) == 1500
+    with pytest.raises(GemmaError, match="a context of 4096 tokens needs") as refused:
+        chosen_context(manifest, "onnx", 4096, room)
+    assert refused.value.hint.startswith("2048 tokens fit")
+    with pytest.raises(GemmaError, match="0 MB are available"):
+        chosen_context(manifest, "onnx", 0, 1000)
+
+
+def test_what_memory_cut_is_said(bundle, capsys):
+    model = Model(Bundle.open(bundle("sample", "int4-datafree")), threads=1, context=2048)
+    print_shortened(model, 0)
+    assert capsys.readouterr().err == "memory for 2048 of 4096 tokens of context\n"
+    print_shortened(model, 2048)
+    print_shortened(Model(model.bundle, weights=model.weights), 0)
+    assert capsys.readouterr().err == ""
 
 
 def test_inspect_shows_the_parts(sample, manifest, checkpoint, capsys):

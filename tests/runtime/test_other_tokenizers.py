@@ -12,7 +12,7 @@ from hostile import reseal
 
 from runtime.engine.sampler import Sampling
 from runtime.language.events import Text, ToolCall, assistant_message, tool_message
-from runtime.session.session import Session
+from runtime.session.model import Model
 from runtime.session.structured import Choice, JsonSchema, Regex
 
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
@@ -66,13 +66,13 @@ def named_as_function_gemma(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def larger(bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("larger") / "larger.bundle"
-    return Session.open(changed(bundle("sample", "int4-datafree"), folder, one_token_more), threads=1)
+    return Model.open(changed(bundle("sample", "int4-datafree"), folder, one_token_more), threads=1).session()
 
 
 @pytest.fixture(scope="module")
 def function_gemma(bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("function") / "function.bundle"
-    return Session.open(changed(bundle("sample", "int4-datafree"), folder, named_as_function_gemma), threads=1)
+    return Model.open(changed(bundle("sample", "int4-datafree"), folder, named_as_function_gemma), threads=1).session()
 
 
 def test_a_plain_token_beyond_the_model_is_not_allowed_either(bundle, tmp_path):
@@ -84,7 +84,9 @@ def test_a_plain_token_beyond_the_model_is_not_allowed_either(bundle, tmp_path):
         tokenizer["added_tokens"][-1]["special"] = False
         path.write_text(json.dumps(tokenizer), encoding="utf-8")
 
-    session = Session.open(changed(bundle("sample", "int4-datafree"), tmp_path / "word.bundle", add_a_word), threads=1)
+    session = Model.open(
+        changed(bundle("sample", "int4-datafree"), tmp_path / "word.bundle", add_a_word), threads=1
+    ).session()
     vocab = session.manifest.model.vocab_size
     assert session.tokenizer.pieces.token_to_id("Oslo!") == vocab
     assert session.grammars.response(Choice(["Oslo!"])).allowed().max() < vocab

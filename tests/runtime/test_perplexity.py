@@ -35,7 +35,7 @@ def transformers_perplexity(name: str, windows: Windows) -> float:
 
 @pytest.mark.parametrize("name", ["e2b", "gemma3"])
 def test_the_float_bundle_has_the_perplexity_of_transformers(bundle, windows, name):
-    decoder = OnnxEngine(Bundle.open(bundle(name)), threads=1)
+    decoder = OnnxEngine.open(Bundle.open(bundle(name)), threads=1)
     assert score(decoder, windows) == pytest.approx(transformers_perplexity(name, windows), rel=1e-4)
 
 
@@ -64,7 +64,7 @@ def test_perplexity_of_more_nats_than_a_float_holds_is_infinite():
 
 @pytest.mark.parametrize("chunk", [7, 32, 50, 63])
 def test_windows_longer_than_a_chunk_are_read_in_chunks(bundle, windows, monkeypatch, chunk):
-    decoder = OnnxEngine(Bundle.open(bundle("e2b")), threads=1)
+    decoder = OnnxEngine.open(Bundle.open(bundle("e2b")), threads=1)
     ((position, whole),) = list(scored_logits(decoder, windows, 1))
     monkeypatch.setattr(module, "CHUNK", chunk)
     pieces = [(at, logits.copy()) for at, logits in scored_logits(decoder, windows, 1)]
@@ -74,11 +74,11 @@ def test_windows_longer_than_a_chunk_are_read_in_chunks(bundle, windows, monkeyp
 
 
 def test_logits_that_are_not_numbers_are_refused(bundle, windows, monkeypatch):
-    decoder = OnnxEngine(Bundle.open(bundle("e2b")), threads=1)
+    decoder = OnnxEngine.open(Bundle.open(bundle("e2b")), threads=1)
     forward = decoder.forward
 
-    def broken(ids, kept):
-        step = forward(ids, kept)
+    def broken(piece):
+        step = forward(piece)
         step.logits[-2] = np.nan
         return step
 

@@ -16,6 +16,7 @@ from runtime.engine.cache import TURNS
 from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.language.events import Token
+from runtime.session.model import Model
 from runtime.session.saved import COUNT, END, HEADER
 from runtime.session.session import Session
 
@@ -35,7 +36,7 @@ def folder(bundle, request):
 
 @pytest.fixture
 def saved(folder, tmp_path):
-    session = Session.open(folder, threads=1)
+    session = Model.open(folder, threads=1).session()
     answer(session, PROMPT, 5)
     path = tmp_path / "talk.session"
     session.save(path)
@@ -48,9 +49,10 @@ def test_the_same_tokens_follow_in_another_process(saved, folder):
     code = """
 import sys, json
 from pathlib import Path
+from runtime.session.model import Model
 from runtime.session.session import Session
 from runtime.engine.sampler import Sampling
-session = Session.open(Path(sys.argv[1]), threads=1)
+session = Model.open(Path(sys.argv[1]), threads=1).session()
 session.load(Path(sys.argv[2]))
 *tokens, end = session.generate(json.loads(sys.argv[3]), Sampling(temperature=0), 64)
 print(json.dumps([[token.id for token in tokens], end.reused]))
@@ -63,7 +65,7 @@ print(json.dumps([[token.id for token in tokens], end.reused]))
 
 def test_what_is_loaded_replaces_what_was_there(saved, folder):
     session, path = saved
-    other = Session.open(folder, threads=1)
+    other = Model.open(folder, threads=1).session()
     answer(other, [2, *range(200, 300)], 20)
     other.load(path)
     assert other.ids == session.ids
@@ -74,11 +76,11 @@ LONG = [2, *range(110, 170)]  # longer than the window, so that its end can not 
 
 
 def test_the_last_answer_is_given_once_more_from_the_turns_end(folder, tmp_path):
-    session = Session.open(folder, threads=1)
+    session = Model.open(folder, threads=1).session()
     answer(session, [2, *range(110, 150)], 5)
     said, _ = answer(session, LONG, 150)
     session.save(tmp_path / "talk")
-    other = Session.open(folder, threads=1)
+    other = Model.open(folder, threads=1).session()
     other.load(tmp_path / "talk")
     again, end = answer(other, LONG, 150)
     assert (again, end.reused) == (said, answer(session, LONG, 150)[1].reused)
@@ -91,7 +93,7 @@ def answer_without_times(session, prompt):
 
 
 def test_every_end_of_a_turn_is_come_back_to(folder, tmp_path):
-    session = Session.open(folder, threads=1)
+    session = Model.open(folder, threads=1).session()
     for count in range(6):
         answer(session, [*LONG, *range(175, 175 + 12 * count)], 40)
     session.save(tmp_path / "talk")
@@ -101,7 +103,7 @@ def test_every_end_of_a_turn_is_come_back_to(folder, tmp_path):
         session.load(tmp_path / "talk")
         assert [end.position for end in session.cache.ends] == ends
         prompt = [*session.ids[:position], 9]
-        fresh = Session.open(folder, threads=1)
+        fresh = Model.open(folder, threads=1).session()
         said, reused = answer_without_times(session, prompt)
         assert reused == position
         assert said == answer_without_times(fresh, prompt)[0]
@@ -117,7 +119,7 @@ def test_a_file_of_the_first_version_is_loaded_without_ends_of_turns(saved, fold
     )  # fmt: skip
     old = head + raw[HEADER.size + COUNT.size + END.size : -32 - windows]
     path.write_bytes(old + hashlib.sha256(old).digest())
-    other = Session.open(folder, threads=1)
+    other = Model.open(folder, threads=1).session()
     other.load(path)
     assert (other.ids, other.cache.ends) == (session.ids, [])
     prompt = [*session.ids, 120, 121]
@@ -125,8 +127,8 @@ def test_a_file_of_the_first_version_is_loaded_without_ends_of_turns(saved, fold
 
 
 def test_an_empty_session_is_saved_too(folder, tmp_path):
-    Session.open(folder, threads=1).save(tmp_path / "empty")
-    session = Session.open(folder, threads=1)
+    Model.open(folder, threads=1).session().save(tmp_path / "empty")
+    session = Model.open(folder, threads=1).session()
     session.load(tmp_path / "empty")
     assert session.ids == []
     assert answer(session, PROMPT, 5)[1].reused == 0
@@ -142,7 +144,7 @@ def test_a_session_that_was_interrupted_is_not_saved(saved, tmp_path):
 
 def test_of_another_bundle(saved, bundle):
     with pytest.raises(GemmaError, match="a session of another bundle"):
-        Session.open(bundle("e4b"), threads=1).load(saved[1])
+        Model.open(bundle("e4b"), threads=1).session().load(saved[1])
 
 
 def test_longer_than_the_context(saved):
@@ -154,11 +156,11 @@ def test_longer_than_the_context(saved):
 
 def refused(session: Session, path: Path, raw: bytes, message: str) -> None:
     """The file is refused, and the session goes on as it was."""
-    before, position = list(session.ids), session.decoder.position
+    before, position = list(session.ids), session.engine.position
     path.write_bytes(raw)
     with pytest.raises(GemmaError, match=message):
         session.load(path)
-    assert (session.ids, session.decoder.position) == (before, position)
+    assert (session.ids, session.engine.position) == (before, position)
 
 
 def test_damaged_anywhere(saved):

@@ -16,7 +16,7 @@ import pytest
 from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.language.events import Text
-from runtime.session.session import Session
+from runtime.session.model import Model
 from runtime.session.structured import JsonSchema
 
 SUITE = "jsonschema==4.26.0"  # its source package carries the suite
@@ -44,7 +44,7 @@ def schemas(suite: Path) -> Iterator[tuple[str, object]]:
 
 @pytest.mark.slow
 def test_every_finished_answer_is_valid(bundle, suite):
-    session = Session.open(bundle("sample", "int4-datafree"), threads=1)
+    session = Model.open(bundle("sample", "int4-datafree"), threads=1).session()
     ends: Counter[str] = Counter()
     for seed, (name, schema) in enumerate(schemas(suite)):
         try:

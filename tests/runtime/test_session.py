@@ -11,6 +11,7 @@ from runtime.engine.cache import TURNS
 from runtime.engine.sampler import Sampling
 from runtime.errors import ContextFull, GemmaError
 from runtime.language.events import End, Token, assistant_message
+from runtime.session.model import Model
 from runtime.session.session import Session
 
 GREEDY = Sampling(temperature=0)
@@ -24,7 +25,7 @@ def folder(bundle):
 
 @pytest.fixture
 def session(folder):
-    return Session.open(folder, threads=1)
+    return Model.open(folder, threads=1).session()
 
 
 def answer(session: Session, prompt: list[int], sampling: Sampling = GREEDY, limit: int | None = 20):
@@ -37,7 +38,7 @@ def test_tokens_stream_one_by_one(session):
     events = session.generate(PROMPT, GREEDY, 5)
     first = next(events)
     assert isinstance(first, Token)
-    assert session.decoder.position == len(PROMPT)
+    assert session.engine.position == len(PROMPT)
     assert [type(event) for event in events] == [Token] * 4 + [End]
 
 
@@ -63,7 +64,7 @@ def test_a_stop_id_ends_and_is_not_streamed(session, monkeypatch):
 
 def test_same_seed_same_tokens_other_seed_others(folder):
     def draw(seed: int) -> list[int]:
-        return answer(Session.open(folder, threads=1), PROMPT, Sampling(1.5, seed=seed))[0]
+        return answer(Model.open(folder, threads=1).session(), PROMPT, Sampling(1.5, seed=seed))[0]
 
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
@@ -74,7 +75,7 @@ def test_a_second_turn_reads_only_what_is_new(session, folder):
     longer = [*PROMPT, *ids, 106, 105, 201, 106]
     again, end = answer(session, longer)
     assert end.reused == len(PROMPT) + len(ids) - 1
-    fresh, _ = answer(Session.open(folder, threads=1), longer)
+    fresh, _ = answer(Model.open(folder, threads=1).session(), longer)
     assert again == fresh
 
 
@@ -83,7 +84,7 @@ def test_another_prompt_is_read_from_where_it_differs(session, folder):
     changed = [*PROMPT, 1, 2, 30, 40]
     again, end = answer(session, changed)
     assert end.reused == len(PROMPT) + 2
-    assert again == answer(Session.open(folder, threads=1), changed)[0]
+    assert again == answer(Model.open(folder, threads=1).session(), changed)[0]
 
 
 LONG = [2, *range(110, 170)]  # longer than the window, so that its end can not go back to its beginning
@@ -94,7 +95,7 @@ def test_a_prompt_that_the_window_forgot_is_read_again(session, folder):
     session.cache.ends.clear()
     again, end = answer(session, [2, 9, 8, 7])
     assert end.reused == 0
-    assert again == answer(Session.open(folder, threads=1), [2, 9, 8, 7])[0]
+    assert again == answer(Model.open(folder, threads=1).session(), [2, 9, 8, 7])[0]
 
 
 def test_a_turns_end_is_come_back_to_when_the_window_has_moved_on(session, folder):
@@ -102,10 +103,10 @@ def test_a_turns_end_is_come_back_to_when_the_window_has_moved_on(session, folde
     other = [*LONG, 180, 181]
     again, end = answer(session, other)
     assert end.reused == len(LONG)
-    assert again == answer(Session.open(folder, threads=1), other)[0]
+    assert again == answer(Model.open(folder, threads=1).session(), other)[0]
     again, end = answer(session, [*LONG[:-2], 190, 191])
     assert end.reused == len(LONG) - 2, "the window of a turn's end holds a little more than it needs"
-    assert again == answer(Session.open(folder, threads=1), [*LONG[:-2], 190, 191])[0]
+    assert again == answer(Model.open(folder, threads=1).session(), [*LONG[:-2], 190, 191])[0]
 
 
 def test_the_first_and_the_last_ends_of_turns_are_kept(session, folder):
@@ -117,13 +118,13 @@ def test_the_first_and_the_last_ends_of_turns_are_kept(session, folder):
     assert len(kept) <= TURNS
     assert kept == sorted(kept)
     again, end = answer(session, turns[-1], limit=20)
-    assert again == answer(Session.open(folder, threads=1), turns[-1], limit=20)[0]
+    assert again == answer(Model.open(folder, threads=1).session(), turns[-1], limit=20)[0]
 
 
 @pytest.mark.slow
 def test_a_hundred_turns_answer_as_fresh_sessions_do_and_hold_no_more_memory(bundle):
     folder = bundle("sample", "int4-datafree")
-    session, fresh = Session.open(folder, threads=1), Session.open(folder, threads=1)
+    session, fresh = Model.open(folder, threads=1).session(), Model.open(folder, threads=1).session()
     countries, messages, held = ["Norway", "Peru", "Kenya", "Chad"], [], []
     for index in range(100):
         asked = {"role": "user", "content": f"What is the capital of {countries[index % 4]}?"}
@@ -154,7 +155,7 @@ def test_the_context_limit_ends_an_answer(session):
 def test_refused_before_anything_runs(session, prompt, limit, message):
     with pytest.raises(GemmaError, match=message):
         session.generate(prompt, GREEDY, limit)
-    assert session.decoder.position == 0
+    assert session.engine.position == 0
 
 
 def test_cancel_from_another_thread_ends_within_a_token(session):
@@ -186,7 +187,7 @@ def test_after_a_cancel_the_next_answer_is_whole(session, folder):
     assert list(events)[-1].stop == "cancelled"
     again, end = answer(session, PROMPT)
     assert end.stop == "length"
-    assert again == answer(Session.open(folder, threads=1), PROMPT)[0]
+    assert again == answer(Model.open(folder, threads=1).session(), PROMPT)[0]
 
 
 def test_an_answer_ends_when_another_begins(session, folder):
@@ -195,7 +196,7 @@ def test_an_answer_ends_when_another_begins(session, folder):
     newer, end = answer(session, [2, 9, 8, 7])
     with pytest.raises(GemmaError, match="the answer ended when another began"):
         next(older)
-    assert newer == answer(Session.open(folder, threads=1), [2, 9, 8, 7])[0]
+    assert newer == answer(Model.open(folder, threads=1).session(), [2, 9, 8, 7])[0]
 
 
 def test_an_answer_ends_when_another_was_asked_for_and_not_read_yet(session, folder):
@@ -203,7 +204,7 @@ def test_an_answer_ends_when_another_was_asked_for_and_not_read_yet(session, fol
     newer = session.generate([2, 9, 8, 7], GREEDY, 20)
     with pytest.raises(GemmaError, match="the answer ended when another began"):
         list(older)
-    fresh = Session.open(folder, threads=1).generate([2, 9, 8, 7], GREEDY, 20)
+    fresh = Model.open(folder, threads=1).session().generate([2, 9, 8, 7], GREEDY, 20)
     assert [event.id for event in newer if isinstance(event, Token)] == [
         event.id for event in fresh if isinstance(event, Token)
     ]
@@ -216,7 +217,7 @@ def test_an_answer_of_a_chat_ends_when_another_begins(session, folder):
     newer = list(session.chat(other, GREEDY, 20))[:-1]
     with pytest.raises(GemmaError, match="the answer ended when another began"):
         next(older)
-    assert newer == list(Session.open(folder, threads=1).chat(other, GREEDY, 20))[:-1]
+    assert newer == list(Model.open(folder, threads=1).session().chat(other, GREEDY, 20))[:-1]
 
 
 def test_what_is_prepared_while_an_answer_runs_ends_none_and_is_answered_once(session):
@@ -248,14 +249,14 @@ def test_a_prompt_over_the_context_has_an_error_of_its_own(session):
 
 def test_a_second_thread_is_refused_while_one_reads_and_cancel_is_not(session, tmp_path):
     inside, leave = threading.Event(), threading.Event()
-    forward, events = session.decoder.forward, []
+    forward, events = session.engine.forward, []
 
-    def slow(ids, kept=1):
+    def slow(piece):
         inside.set()
         assert leave.wait(10)
-        return forward(ids, kept)
+        return forward(piece)
 
-    session.decoder.forward = slow
+    session.engine.forward = slow
     answering = session.generate(PROMPT, GREEDY, 20)
     thread = threading.Thread(target=lambda: events.extend(answering))
     thread.start()
@@ -272,11 +273,11 @@ def test_a_second_thread_is_refused_while_one_reads_and_cancel_is_not(session, t
     leave.set()
     thread.join(10)
     assert events[-1].stop == "cancelled"
-    session.decoder.forward = forward
+    session.engine.forward = forward
     assert answer(session, PROMPT)[1].stop == "length"
 
 
 def test_generation_defaults_are_the_checkpoints(session):
-    made = session.defaults(seed=3)
+    made = session.model.defaults(seed=3)
     assert (made.temperature, made.top_k, made.top_p, made.seed) == (1.0, 64, 0.95, 3)
     assert session.manifest.generation.stop == [1, 106, 50]

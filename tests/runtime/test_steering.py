@@ -9,7 +9,7 @@ import pytest
 from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.language.events import End, Text, Thought, ToolCall, assistant_message, tool_message
-from runtime.session.session import Session
+from runtime.session.model import Model
 from runtime.session.structured import Choice, JsonSchema
 
 GREEDY = Sampling(temperature=0)
@@ -48,7 +48,7 @@ STRICT = {
 
 @pytest.fixture(scope="module")
 def session(bundle):
-    return Session.open(bundle("sample", "int4-datafree"), threads=1)
+    return Model.open(bundle("sample", "int4-datafree"), threads=1).session()
 
 
 def answer(session, messages=ASKED, sampling=GREEDY, limit=120, **options):
@@ -132,7 +132,7 @@ def test_a_call_of_what_is_not_declared_has_a_problem(session):
 
 
 def test_without_tools_there_are_no_calls(session, monkeypatch):
-    monkeypatch.setattr(session.decoder, "forward", loudly(session.decoder.forward, session.control.call))
+    monkeypatch.setattr(session.engine, "forward", loudly(session.engine.forward, session.control.call))
     events, end = answer(session, limit=5)
     assert joined(events, Text)
     assert not [event for event in events if isinstance(event, ToolCall)]
@@ -202,7 +202,7 @@ def test_refused_before_anything_runs(session, options, message):
 
 
 def test_a_model_without_the_tokens_refuses_tools_and_thoughts(bundle):
-    session = Session.open(bundle("e2b"), threads=1)
+    session = Model.open(bundle("e2b"), threads=1).session()
     with pytest.raises(GemmaError, match="knows no tool calls"):
         session.chat(ASKED, tools=[LOOKUP])
     with pytest.raises(GemmaError, match="knows no thoughts"):

@@ -7,7 +7,7 @@ import pytest
 from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.language.events import ToolCall
-from runtime.session.session import Session
+from runtime.session.model import Model
 
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
 STRINGS = {"type": "object", "properties": {"country": {"type": "string"}, "field": {"type": "string"}}}
@@ -25,7 +25,7 @@ FROZEN = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^
 
 @pytest.fixture(scope="module")
 def session(bundle):
-    return Session.open(bundle("sample", "int4-datafree"), threads=1)
+    return Model.open(bundle("sample", "int4-datafree"), threads=1).session()
 
 
 def calls(session, tools, seed=None, **options):

@@ -12,6 +12,7 @@ from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.language.events import End, Text
 from runtime.schema.json_schema import violation
+from runtime.session.model import Model
 from runtime.session.session import Session
 from runtime.session.structured import Choice, JsonSchema, Regex
 
@@ -56,7 +57,7 @@ def schemas() -> list[dict]:
 
 @pytest.fixture(scope="module")
 def session(bundle):
-    return Session.open(bundle("sample", "int4-datafree"), threads=1)
+    return Model.open(bundle("sample", "int4-datafree"), threads=1).session()
 
 
 def answer(session: Session, form: object, seed: int = 0, limit: int = 200, **options: object) -> tuple[str, End]:
@@ -115,7 +116,7 @@ def test_a_form_that_has_no_grammar_is_refused(session, form, message):
 
 
 def test_a_bundle_without_ends_is_refused(bundle):
-    session = Session.open(bundle("sample", "int4-datafree"), threads=1)
+    session = Model.open(bundle("sample", "int4-datafree"), threads=1).session()
     session.manifest.generation.stop.clear()
     with pytest.raises(GemmaError, match="tokenizer.json: llguidance refuses it"):
         session.chat(ASKED, response_format=Choice(["a"]))

@@ -27,7 +27,7 @@ from export.pipeline import export_bundle
 from export.targets import find_target
 from quantize.recipe import RECIPES, RELEASED
 from runtime.bundle.bundle import Bundle
-from runtime.engine.contract import Reads
+from runtime.engine.contract import Engine
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -78,7 +78,7 @@ def of_transformers(folder: Path, *, static: bool = True) -> Read:
     return read
 
 
-def of_decoder(decoder: Reads) -> Read:
+def of_decoder(decoder: Engine) -> Read:
     def read(ids: Ids) -> Floats:
         decoder.reset()
         return decoder.prefill(ids, len(ids)).logits.copy()

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from runtime.engine.sampler import Sampling  # noqa: E402
+from runtime.session.model import Model  # noqa: E402
 from runtime.session.session import Session  # noqa: E402
 from runtime.session.structured import JsonSchema, Matcher, Regex  # noqa: E402
 
@@ -57,7 +58,7 @@ def rate(session: Session, form: object, tokens: int) -> float:
 def main(folder: Path, threads: int = 1, tokens: int = 150, rounds: int = 11) -> None:
     spent: list[float] = []
     timed(spent)
-    session = Session.open(folder, threads)
+    session = Model.open(folder, threads).session()
     session.manifest.generation.stop[:] = [0]  # free answers as long as the others
     rates: dict[str, list[float]] = {name: [] for name in FORMS}
     masks: dict[str, list[float]] = {name: [] for name in FORMS}

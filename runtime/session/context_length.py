@@ -1,0 +1,31 @@
+"""The context of a model: what the caller asks for, or what the memory holds."""
+
+from __future__ import annotations
+
+from ..bundle.manifest import Manifest
+from ..engine.engine import longest, planner
+from ..engine.memory_plan import check_room, longest_context
+from ..errors import GemmaError
+
+
+def check_context(context: int) -> None:
+    """Raises GemmaError for a number that no context has."""
+    if context < 0:
+        raise GemmaError(f"context {context}: not a number from 0 up", "0 takes what fits the memory")
+
+
+def chosen_context(manifest: Manifest, engine: str, context: int, room: int) -> int:
+    """The tokens of prompt and answers that a model gets; `room` is the bytes of memory that are available.
+
+    `context` 0 asks for the longest that fits, at most the model's.  Raises GemmaError for a context that the model
+    does not have in this engine, or that does not fit.  An engine without a memory plan has caches of one size.
+    """
+    most = longest(manifest, engine)
+    if context > most:
+        raise GemmaError(f"context {context}: not a number from 1 to {most}", "leave it out for what fits the memory")
+    plan = planner(manifest, engine, text=True)
+    if plan is None:
+        return context or most
+    context = context or max(1, longest_context(plan, most, room))
+    check_room(plan, most, context, room)
+    return context
