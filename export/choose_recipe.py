@@ -35,7 +35,7 @@ def calibrated_recipe(recipe: Recipe, choice: str | None) -> Recipe:
         return recipe.uncalibrated()
     if choice is not None and not recipe.calibrated:
         calibrated = ", ".join(other.name for other in RECIPES.values() if other.calibrated)
-        raise GemmaError(f"--calibrate {choice}: recipe {recipe.name} is not calibrated", f"choose from {calibrated}")
+        raise GemmaError(f"calibrate {choice}: recipe {recipe.name} is not calibrated", f"choose from {calibrated}")
     return recipe
 
 

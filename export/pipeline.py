@@ -185,7 +185,7 @@ def check_released(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> None:
     if recipe.released and not checkpoint.is_packed and not checkpoint.on_grid:
         raise GemmaError(
             f"{checkpoint.folder}: recipe {recipe.name} is for a release of integers, and this one has floats",
-            "choose another with --recipe",
+            "choose another recipe",
         )
     checkpoint.check_head()
 

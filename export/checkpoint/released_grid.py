@@ -50,7 +50,7 @@ class Recovery:
         if share < LEAST:
             raise GemmaError(
                 f"{where}: {self.lost:,} of {self.blocks:,} blocks of 32 are not on a 4-bit grid",
-                "it was not trained for Q4_0; export it with --recipe int4",
+                "it was not trained for Q4_0; export it with recipe='int4'",
             )
         print(f"integers found again in {share:.4%} of {self.blocks:,} blocks", file=sys.stderr)
 

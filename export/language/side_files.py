@@ -21,7 +21,7 @@ from .special_tokens import special_tokens
 from .stop_tokens import sentence, stop_tokens
 
 TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
-NO_TEMPLATE = "there is no chat template: the bundle goes on with a text (`run --raw`) and knows no conversations"
+NO_TEMPLATE = "there is no chat template: the bundle goes on with a raw prompt and knows no conversations"
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Script:
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]]
-    place: str = "--calls"
+    place: str = "a conversation"
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ def read_scripts(path: Path) -> list[Script]:
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")  # in JSON's strings other breaks of lines may stand
     except OSError as error:
-        raise GemmaError(f"--calls {path}: {error.strerror or error}", "give a file of JSON lines") from error
+        raise GemmaError(f"{path}: {error.strerror or error}", "give a file of JSON lines") from error
     except UnicodeDecodeError as error:
-        raise GemmaError(f"--calls {path}: not UTF-8: {error}", "convert it, for example with iconv") from error
-    places = (f"--calls {path}, line {number}" for number in range(1, len(lines) + 1))
+        raise GemmaError(f"{path}: not UTF-8: {error}", "convert it, for example with iconv") from error
+    places = (f"{path}, line {number}" for number in range(1, len(lines) + 1))
     scripts = [script(place, line) for place, line in zip(places, lines, strict=True) if line.strip(BLANKS)]
     if not scripts:
-        raise GemmaError(f"--calls {path}: no conversations", HINT)
+        raise GemmaError(f"{path}: no conversations", HINT)
     return scripts
 
 
@@ -93,7 +93,8 @@ def answering(targets: Collection[str]) -> str:
     first = next((name for name in ENGINES if name in targets), None)
     if first is None:
         raise GemmaError(
-            f"--calls: nothing here runs {', '.join(targets)}", f"export for one of {', '.join(ENGINES)} too"
+            f"calls of tools are compared where a bundle answers: nothing here runs {', '.join(targets)}",
+            f"export for one of {', '.join(ENGINES)} too",
         )
     return first
 
@@ -104,7 +105,7 @@ def check_scripts(scripts: Sequence[Script], tokenizer: Tokenizer, context: int,
     Raises GemmaError for a model that knows no calls, and by its place for a script that can not be asked.
     """
     if scripts and not knows_calls(tokenizer):
-        raise GemmaError(f"--calls: {model} knows no tool calls, there is nothing to compare", "leave --calls out")
+        raise GemmaError(f"{model} knows no tool calls, there is nothing to compare", "leave the conversations out")
     for each in scripts:
         with named(each.place):
             length = len(prompt_of(tokenizer, each.messages, declarations(each.tools)))

@@ -38,7 +38,9 @@ LEAST = 0.1  # of the positions: those before the first step that went the other
 STEPPED = 2e-2  # mean where some went: 0.0125 at most in ten proofs, where the noise showed none
 UNSURE = 0.03  # of its tokens: more than it chooses otherwise in float64, its text being short
 GENERATED = "generated weights"
-ACCEPTABLE = "the bundle is not sealed; take a recipe of more bits, or --accept-loss if its answers are good enough"
+ACCEPTABLE = (
+    "the bundle is not sealed; take a recipe of more bits, or pass accept_loss=True if its answers are good enough"
+)
 TOO_MUCH = "the bundle is not sealed; take a recipe of more bits: nobody can accept so great a loss"
 WRONG = "the bundle is not sealed; report this as a bug, with the checkpoint's name"
 LOWERING = 0.05  # nats: what dynamic rounding of activations may add, and a wrong graph exceeds

@@ -149,11 +149,11 @@ def check_place(destination: Path, *, replace: bool) -> None:
     if not (destination.exists() or destination.is_symlink()):
         return
     if not replace:
-        raise GemmaError(f"{destination}: exists already", "choose another folder, or replace it with --force")
+        raise GemmaError(f"{destination}: exists already", "choose another folder, or pass replace=True")
     if destination.is_symlink() or not (destination / GENERATED).is_file():
         raise GemmaError(
             f"{destination}: exists and is not a generated checkpoint",
-            f"--force replaces folders with a {GENERATED} only",
+            f"replace=True replaces folders with a {GENERATED} only",
         )
 
 

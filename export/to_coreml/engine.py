@@ -54,7 +54,7 @@ class CoreMLWeights:
         if artifact is None:
             artifacts = ", ".join(bundle.manifest.artifacts) or "nothing"
             raise GemmaError(
-                f"{bundle.folder}: no Core ML artifact, only {artifacts}", "export it again with --to coreml"
+                f"{bundle.folder}: no Core ML artifact, only {artifacts}", "export it again with targets=['coreml']"
             )
         beside()
         self.tables = open_tables(bundle)

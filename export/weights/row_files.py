@@ -78,7 +78,7 @@ def released(checkpoint: Checkpoint, rows: Rows, recipe: Recipe) -> PackedEntry 
     if (scales > 1 and scales % rows.layers) or rows.dim * packed.bits % 8:
         raise GemmaError(
             f"{packed.scales.origin}: {scales} scales a row do not divide among {rows.layers} layers",
-            "choose another recipe with --recipe",
+            "choose another recipe",
         )
     return packed
 

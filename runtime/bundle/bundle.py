@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import GemmaError
+from ..errors import BundleError, GemmaError
 from .manifest import MAJOR, File, Manifest, Version
 from .parts import check_parts
 from .written import written
@@ -48,7 +48,7 @@ class Bundle:
         Raises GemmaError if it is not a bundle, damaged, of a later format, or hostile.
         """
         if not (folder / MANIFEST).is_file():
-            raise GemmaError(f"{folder}: not a bundle, it has no {MANIFEST}", not_a_bundle_hint(folder))
+            raise BundleError(f"{folder}: not a bundle, it has no {MANIFEST}", not_a_bundle_hint(folder))
         bundle = cls(folder, read_manifest(folder))
         bundle.check_names()
         for name, entry in bundle.manifest.files.items():
@@ -58,7 +58,7 @@ class Bundle:
     def path(self, name: str) -> Path:
         """Return where a file of the bundle is.  Raises GemmaError for a name that the manifest does not list."""
         if name not in self.manifest.files:
-            raise GemmaError(f"{self.folder / MANIFEST}: {name!r} is used but not listed in files", FETCH_AGAIN)
+            raise BundleError(f"{self.folder / MANIFEST}: {name!r} is used but not listed in files", FETCH_AGAIN)
         return self.folder / name
 
     def json(self, name: str, kind: type[T]) -> T:
@@ -69,7 +69,7 @@ class Bundle:
         """Raise GemmaError for a name that leads out of the bundle, or that a field points to and no file has."""
         for name in self.manifest.files:
             if not NAME.fullmatch(name):
-                raise GemmaError(f"{self.folder / MANIFEST}: {name!r} is not a name inside the bundle", FETCH_AGAIN)
+                raise BundleError(f"{self.folder / MANIFEST}: {name!r} is not a name inside the bundle", FETCH_AGAIN)
         for name in self.manifest.used():
             self.path(name)
         check_parts(self.manifest, str(self.folder / MANIFEST))
@@ -78,16 +78,16 @@ class Bundle:
         """Raise GemmaError unless a file is there, inside the folder, of its size and, if `hashed`, of its hash."""
         path = self.folder / name
         if not path.is_file():
-            raise GemmaError(f"{path}: missing", FETCH_AGAIN)
+            raise BundleError(f"{path}: missing", FETCH_AGAIN)
         if not path.parent.resolve().is_relative_to(self.folder.resolve()):
-            raise GemmaError(f"{path}: leads out of the bundle", "folders of a bundle are no links")
+            raise BundleError(f"{path}: leads out of the bundle", "folders of a bundle are no links")
         if path.is_symlink() and path.resolve().name != entry.sha256:
             hashed = True  # the hub's cache names a file by its hash; of any other only the contents tell
         size = path.stat().st_size
         if size != entry.size:
-            raise GemmaError(f"{path}: {size} bytes, the manifest says {entry.size}", FETCH_AGAIN)
+            raise BundleError(f"{path}: {size} bytes, the manifest says {entry.size}", FETCH_AGAIN)
         if hashed and (digest := sha256(path)) != entry.sha256:
-            raise GemmaError(f"{path}: SHA-256 {digest[:16]}…, the manifest says {entry.sha256[:16]}…", FETCH_AGAIN)
+            raise BundleError(f"{path}: SHA-256 {digest[:16]}…, the manifest says {entry.sha256[:16]}…", FETCH_AGAIN)
 
     def check_hashes(self, progress: Callable[[str, int], None] = lambda name, size: None) -> None:
         """Hash every file; `progress` gets the name and size of each.  Raises GemmaError at the first that differs."""
@@ -99,7 +99,7 @@ class Bundle:
 def not_a_bundle_hint(folder: Path) -> str:
     """Return the next step for one who took something else for a bundle."""
     if not folder.exists():
-        return "check the path; `gemma-edge export CHECKPOINT --to onnx -o BUNDLE` makes a bundle"
+        return "check the path; `gemma-edge export` makes a bundle of a checkpoint"
     if (folder / "config.json").is_file():
         return "this looks like a checkpoint; make a bundle of it with `gemma-edge export`"
     return "give the folder that `gemma-edge export` wrote"
@@ -112,9 +112,9 @@ def read_manifest(folder: Path) -> Manifest:
     known = decode(raw, Version, path)
     if known.format == "gemma-edge" and known.version and known.version[0] > MAJOR:
         version = ".".join(map(str, known.version))
-        raise GemmaError(f"{path}: format {version}, this gemma-edge reads {MAJOR}.x", "upgrade gemma-edge")
+        raise BundleError(f"{path}: format {version}, this gemma-edge reads {MAJOR}.x", "upgrade gemma-edge")
     if not seal.is_file() or seal.read_bytes() != seal_of(raw):
-        raise GemmaError(f"{path}: does not match {SEAL}", FETCH_AGAIN)
+        raise BundleError(f"{path}: does not match {SEAL}", FETCH_AGAIN)
     manifest = decode(raw, Manifest, path)
     check_said_once(raw, path)
     return manifest
@@ -125,7 +125,7 @@ def decode(raw: bytes, kind: type[T], path: Path) -> T:
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise GemmaError(f"{path}: {error}", FETCH_AGAIN) from error
+        raise BundleError(f"{path}: {error}", FETCH_AGAIN) from error
 
 
 def check_said_once(raw: bytes, path: Path) -> None:
@@ -134,12 +134,12 @@ def check_said_once(raw: bytes, path: Path) -> None:
     def check(pairs: list[tuple[str, Any]]) -> None:
         name, times = max(Counter(name for name, _ in pairs).items(), key=lambda item: item[1], default=("", 0))
         if times > 1:
-            raise GemmaError(f"{path}: {name!r:.80} is said twice in one object", FETCH_AGAIN)
+            raise BundleError(f"{path}: {name!r:.80} is said twice in one object", FETCH_AGAIN)
 
     try:
         json.loads(raw, object_pairs_hook=check, parse_int=len)
     except (ValueError, RecursionError) as error:  # in a field that nobody asks for
-        raise GemmaError(f"{path}: {error}", FETCH_AGAIN) from error
+        raise BundleError(f"{path}: {error}", FETCH_AGAIN) from error
 
 
 def seal_of(manifest: bytes) -> bytes:
@@ -197,7 +197,7 @@ def created(destination: Path, *, replace: bool) -> Iterator[Workplace]:
     except OSError as error:
         at = f" ({error.filename})" if error.filename else ""
         raise GemmaError(
-            f"{destination}: {error.strerror or error}{at}", "free some space, or choose another place with -o"
+            f"{destination}: {error.strerror or error}{at}", "free some space, or choose another destination"
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -208,10 +208,11 @@ def check_destination(destination: Path, *, replace: bool) -> None:
     if not (destination.exists() or destination.is_symlink()):
         return
     if not replace:
-        raise GemmaError(f"{destination}: exists already", "choose another -o, or replace it with --force")
+        raise GemmaError(f"{destination}: exists already", "choose another destination, or pass replace=True")
     if destination.is_symlink() or not (destination / MANIFEST).is_file():
         raise GemmaError(
-            f"{destination}: exists and is not a bundle", "--force replaces bundles only; choose another -o"
+            f"{destination}: exists and is not a bundle",
+            "replace=True replaces bundles only; choose another destination",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import GemmaError
+from ..errors import BundleError
 from .manifest import Manifest, Part
 
 HINT = "fetch or export the bundle again"
@@ -20,11 +20,11 @@ def check_parts(manifest: Manifest, source: str) -> None:
             names = [function.name for function in functions]
             if target not in manifest.artifacts:
                 shown = ", ".join(names) or "none"
-                raise GemmaError(f"{source}: part {name!r} has functions ({shown}) of {target!r}, no artifact", HINT)
+                raise BundleError(f"{source}: part {name!r} has functions ({shown}) of {target!r}, no artifact", HINT)
             if target in part.artifacts:
-                raise GemmaError(f"{source}: part {name!r} has an artifact and functions of {target!r}", HINT)
+                raise BundleError(f"{source}: part {name!r} has an artifact and functions of {target!r}", HINT)
             if len(set(names)) < len(names):
-                raise GemmaError(f"{source}: part {name!r} names a function of {target!r} twice", HINT)
+                raise BundleError(f"{source}: part {name!r} names a function of {target!r} twice", HINT)
 
 
 def part_bytes(manifest: Manifest, part: Part) -> int:

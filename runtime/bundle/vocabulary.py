@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as Pieces
 
-from ..errors import GemmaError
+from ..errors import BundleError
 from .splitmix import SplitMix64
 
 MAGIC, VERSION = b"GEMVOCB1", 1
@@ -61,15 +61,15 @@ class Vocabulary:
         """Raises GemmaError unless all sizes, ids and offsets of the file agree."""
         raw = path.read_bytes()
         if len(raw) < HEADER.size or raw[:8] != MAGIC:
-            raise GemmaError(f"{path}: not a compact vocabulary", DAMAGED)
+            raise BundleError(f"{path}: not a compact vocabulary", DAMAGED)
         version, pieces, characters, added, merges, text, splitting, _ = HEADER.unpack_from(raw)[1:]
         if version != VERSION:
             hint = "upgrade gemma-edge" if version > VERSION else DAMAGED
-            raise GemmaError(f"{path}: vocabulary version {version}, this gemma-edge reads {VERSION}", hint)
+            raise BundleError(f"{path}: vocabulary version {version}, this gemma-edge reads {VERSION}", hint)
         padded = -(-pieces // 4) * 4
         words = (pieces + 1) + 2 * characters + 256 + added + (pieces + 1) + 3 * merges
         if len(raw) != HEADER.size + padded + 4 * words + text or splitting > WORDS:
-            raise GemmaError(f"{path}: {len(raw)} bytes do not hold {pieces} pieces and {merges} merges", DAMAGED)
+            raise BundleError(f"{path}: {len(raw)} bytes do not hold {pieces} pieces and {merges} merges", DAMAGED)
         at = HEADER.size
 
         def taken(count: int) -> Words:
@@ -114,7 +114,7 @@ class Vocabulary:
         except UnicodeDecodeError:
             sound = False
         if not sound:
-            raise GemmaError(f"{path}: an id or an offset leads nowhere", DAMAGED)
+            raise BundleError(f"{path}: an id or an offset leads nowhere", DAMAGED)
 
     def rights_rise(self) -> bool:
         """Within the merges of a left half the right halves rise, each once."""
@@ -245,7 +245,7 @@ def check_equal(vocabulary: Vocabulary, pieces: Pieces, path: Path) -> int:
     for line in lines:
         expected = pieces.encode(line, add_special_tokens=False).ids
         if vocabulary.encode(line) != expected:
-            raise GemmaError(f"{path}: {line!r:.60} is not read as tokenizer.json reads it", DAMAGED)
+            raise BundleError(f"{path}: {line!r:.60} is not read as tokenizer.json reads it", DAMAGED)
     return len(lines)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import GemmaError
+from ..errors import RequestError
 from ..schema.json_schema import Schema, canonical
 from ..schema.parts import Choice, Condition, Part, Parts, finite, kinds
 
@@ -72,7 +72,7 @@ def unique(rules: Rules, items: Sequence[Sequence[Part]], least: float, most: fl
     """Each value at most once, in any order: a rule that carries one bit for each."""
     values = listed(rules.parts, items[0]) if len(items) == 1 else None
     if values is None or len(values) > UNIQUE:
-        raise GemmaError(
+        raise RequestError(
             f"the keyword uniqueItems can not be held but for items of an enum, up to {UNIQUE} of them", "leave it out"
         )
     most = min(most, len(values))

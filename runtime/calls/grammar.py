@@ -13,7 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from ..errors import GemmaError
+from ..errors import GemmaError, RequestError
 from ..schema.guidance import AS_TEXT
 from ..schema.json_schema import Schema
 from ..schema.parts import DIGITS, Choice, Condition, Part, Parts, check_held, disjoint, finite, kinds, number_range
@@ -44,7 +44,7 @@ def call_grammar(
         try:
             calls.append(f"{text(name)} {rules.arguments({'type': 'object'} if name in (free or ()) else schema)}")
         except GemmaError as error:
-            raise GemmaError(f"calls of {name} can not be held to its schema: {error.message}", error.hint) from error
+            raise RequestError(f"calls of {name} can not be held to its schema: {error.message}", error.hint) from error
     return f'{AS_TEXT}start: "call:" ({" | ".join(calls)}) <[{call_end}]>\n' + "\n".join(rules.lines) + "\n"
 
 
@@ -63,7 +63,7 @@ class Rules:
         self.parts, self._names = Parts(schema), {}
         rule = self.of([schema, {"type": "object"}])
         if not rule:
-            raise GemmaError("no arguments fit it", "correct the schema")
+            raise RequestError("no arguments fit it", "correct the schema")
         return rule
 
     def of(self, schemas: Sequence[Any]) -> str:
@@ -79,7 +79,7 @@ class Rules:
         self._open[name] = False
         rule = self.alternatives(parts)
         if self._open.pop(name) and not rule:
-            raise GemmaError("a part of it that refers to itself has no value", "correct the schema")
+            raise RequestError("a part of it that refers to itself has no value", "correct the schema")
         if rule:
             self.lines.append(f"{name}: {rule}")
         self._names[key] = name if rule else ""
@@ -94,7 +94,7 @@ class Rules:
     def reserve(self, letter: str) -> str:
         self._count += 1
         if self._count > RULES:
-            raise GemmaError(f"there are more than {RULES} rules once all is written out", "simplify the schema")
+            raise RequestError(f"there are more than {RULES} rules once all is written out", "simplify the schema")
         return f"{letter}{self._count}"
 
     def alternatives(self, parts: Sequence[Part]) -> str:
@@ -108,7 +108,7 @@ class Rules:
         ways = [list(dict.fromkeys([*rest, *self.parts.of([schema])])) for schema in choice.schemas]
         for index, way in enumerate(ways if choice.keyword == "oneOf" else []):
             if not all(disjoint(self.parts, way, other) for other in ways[:index]):
-                raise GemmaError(
+                raise RequestError(
                     "the keyword oneOf can not be held where more than one alternative may fit", "use anyOf"
                 )
         return ways
@@ -170,7 +170,7 @@ def farthest(steps: Sequence[float]) -> float:
     """Multiples up to here have so few digits that a program's float is the same number."""
     places = max(0, *(-int(Decimal(repr(step)).normalize().as_tuple().exponent) for step in steps))
     if places >= DIGITS:
-        raise GemmaError(f"the keyword multipleOf can not be held with {places} places", "give a greater step")
+        raise RequestError(f"the keyword multipleOf can not be held with {places} places", "give a greater step")
     return float(10 ** (DIGITS - places))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import GemmaError
+from ..errors import RequestError
 from ..schema.json_schema import Schema
 from ..schema.parts import Choice, Condition, required_names
 from ..schema.text_pattern import ANY_TEXT, is_empty, matches, terminal_of_pattern
@@ -71,7 +71,7 @@ def sequence(rules: Rules, pairs: Sequence[tuple[bool, str]], free: str, least: 
     top = int(min(most, len(pairs))) if counted else min(len(pairs), 1)
     states = [run(free, least - count if counted else 0, most - count, begun=count > 0) for count in range(top + 1)]
     if counted and free and least - top > 1:
-        raise GemmaError("the keyword minProperties can not be held where names are free", "leave it out")
+        raise RequestError("the keyword minProperties can not be held where names are free", "leave it out")
     if counted and free:
         states = [state if least - count <= 1 else "" for count, state in enumerate(states)]
     for needed, pair in reversed(pairs):
@@ -118,7 +118,7 @@ def names_terminal(rules: Rules, schema: Any) -> str:
     conditions = [part for part in parts if isinstance(part, Condition)]
     known = {"type", "pattern", "minLength", "maxLength", "format", "title", "description"}
     if any(isinstance(part, Choice) or part.keywords.keys() - known for part in parts):
-        raise GemmaError("the keyword propertyNames can not be held but with pattern and lengths", "simplify it")
+        raise RequestError("the keyword propertyNames can not be held but with pattern and lengths", "simplify it")
     return rules.text(conditions)
 
 
@@ -131,7 +131,7 @@ def kinds_of_names(words: Sequence[Schema]) -> list[Free]:
         like, unlike, schemas = (tuple(itertools.chain(*lists)) for lists in zip(*way, strict=True))
         ways.append(Free(like, unlike, schemas))
     if len(ways) > WAYS:
-        raise GemmaError(f"the keyword patternProperties makes more than {WAYS} kinds of names", "use fewer patterns")
+        raise RequestError(f"the keyword patternProperties makes more than {WAYS} kinds of names", "use fewer patterns")
     return ways
 
 

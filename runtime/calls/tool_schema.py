@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import GemmaError
+from ..errors import RequestError
 from ..language.whole_text import check_whole
 from ..schema.check import check_schema
 from ..schema.json_schema import resolved, subschemas, violation
@@ -31,12 +31,12 @@ def declarations(tools: Sequence[Tool]) -> list[Declaration]:
     Raises GemmaError for a tool that has no name, a name that is taken, or no schema.
     """
     if not isinstance(tools, Sequence) or isinstance(tools, str):
-        raise GemmaError(f"the tools {tools!r:.40} are not a list", 'give [{"name": ..., "parameters": {...}}]')
+        raise RequestError(f"the tools {tools!r:.40} are not a list", 'give [{"name": ..., "parameters": {...}}]')
     declared = [declaration(index, tool) for index, tool in enumerate(tools)]
     names = [tool["function"]["name"] for tool in declared]
     for name in names:
         if names.count(name) > 1:
-            raise GemmaError(f"two tools are called {name!r}", "give each a name of its own")
+            raise RequestError(f"two tools are called {name!r}", "give each a name of its own")
     return declared
 
 
@@ -46,7 +46,7 @@ def chosen_tools(declared: Sequence[Declaration], choice: str) -> list[Declarati
     if choice in ("auto", "none") or (choice == "required" and declared):
         return [] if choice == "none" else list(declared)
     if choice not in names:
-        raise GemmaError(f"the tool to call is {choice!r}; there are {', '.join(names) or 'none'}", "declare it")
+        raise RequestError(f"the tool to call is {choice!r}; there are {', '.join(names) or 'none'}", "declare it")
     return [declared[names.index(choice)]]
 
 
@@ -66,12 +66,12 @@ def of_mapping(tool: Mapping[str, Any]) -> Declaration:
     function = tool.get("function", tool) if isinstance(tool, Mapping) else tool
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise GemmaError(f"{tool!r:.80} is not a tool", 'give {"name": ..., "description": ..., "parameters": {...}}')
+        raise RequestError(f"{tool!r:.80} is not a tool", 'give {"name": ..., "description": ..., "parameters": {...}}')
     if not isinstance(function.get("description") or "", str):
-        raise GemmaError(f"the description {function['description']!r:.40} of {name} is not text", "give a string")
+        raise RequestError(f"the description {function['description']!r:.40} of {name} is not text", "give a string")
     parameters = function.get("parameters") or {}
     if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
-        raise GemmaError(
+        raise RequestError(
             f"the parameters of {function['name']} are not the schema of an object", 'give "type": "object"'
         )
     described_function = {
@@ -95,15 +95,15 @@ def of_function(function: Callable[..., Any]) -> Declaration:
     """
     name = getattr(function, "__name__", "")
     if not NAME.fullmatch(name):
-        raise GemmaError(f"{function!r:.80} has no name to call it by", "give a function that has one")
+        raise RequestError(f"{function!r:.80} has no name to call it by", "give a function that has one")
     summary, arguments = docstring_parts(inspect.getdoc(function) or "")
     hints = typing.get_type_hints(function)
     properties, required = {}, []
     for argument in inspect.signature(function).parameters.values():
         if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD, argument.POSITIONAL_ONLY):
-            raise GemmaError(f"{name} has the argument {argument}", "give every argument a name and a type")
+            raise RequestError(f"{name} has the argument {argument}", "give every argument a name and a type")
         if argument.name not in hints:
-            raise GemmaError(f"the argument {argument.name} of {name} has no type", "annotate it")
+            raise RequestError(f"the argument {argument.name} of {name} has no type", "annotate it")
         properties[argument.name] = schema_of(hints[argument.name], f"{name}.{argument.name}")
         if argument.name in arguments:
             properties[argument.name]["description"] = arguments[argument.name]
@@ -148,7 +148,9 @@ def schema_of(hint: Any, where: str) -> dict[str, Any]:
         kinds = [schema_of(one, where) for one in inner if one is not type(None)]
         made = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
         return {**made, "nullable": True} if type(None) in inner else made
-    raise GemmaError(f"{where}: {hint!r} has no JSON schema", "use str, int, float, bool, list, dict, Literal or None")
+    raise RequestError(
+        f"{where}: {hint!r} has no JSON schema", "use str, int, float, bool, list, dict, Literal or None"
+    )
 
 
 def described(words: Sequence[Any]) -> dict[str, str]:

@@ -99,6 +99,6 @@ def memory_plan(manifest: Manifest, plan: Planned | None, context: int) -> dict[
         raise GemmaError(f"--context {context}: not a number from 1 to {manifest.model.context}")
     if plan is None:
         artifacts = ", ".join(manifest.artifacts) or "nothing"
-        raise GemmaError(f"no memory plan for {artifacts}", "export it with --to onnx")
+        raise GemmaError(f"no memory plan for {artifacts}", "export it with targets=['onnx']")
     parts = plan(context)
     return {**asdict(parts), "peak": parts.peak, "available": available()}

@@ -11,7 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import GemmaError
+from ..machine.tune import tune
 from ..needs import needs
+from .flags import explained
 
 COMMANDS = {
     "export": ("export.cmd_export", "make a bundle of a checkpoint"),
@@ -27,11 +29,12 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 (refused, one sentence), 2 (usage) or 130 (interrupted)."""
+    tune()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return dispatch(words)
     except GemmaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explained(error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,6 +17,7 @@ from ..errors import GemmaError
 from ..language.events import End, Event, Text, Thought, ToolCall, assistant_message, tool_message
 from ..session.session import Session
 from ..session.structured import ResponseFormat
+from .flags import explained
 
 HELP = """\
 /think            thoughts on, or off again
@@ -76,7 +77,7 @@ def converse(chat: Chat) -> int:
             elif said:
                 turn(chat, said)
         except GemmaError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
 
 
 def command(chat: Chat, name: str, argument: str = "") -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest, Model
 from ..bundle.row_table import Floats, Ids, RowTable
-from ..errors import GemmaError
+from ..errors import BundleError, GemmaError, RequestError
 from .cache import KVCache, Rows
 from .head import Head
 from .memory_plan import Plan
@@ -98,12 +98,12 @@ def prefetch(tables: dict[str, RowTable], ids: Ids) -> None:
 def refuse_negative_threads(threads: int) -> None:
     """Raises GemmaError for a number of threads below zero."""
     if threads < 0:
-        raise GemmaError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
+        raise RequestError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
 
 
 def closed() -> GemmaError:
     """The error of a conversation whose model is closed."""
-    return GemmaError("the model is closed", "open it again")
+    return RequestError("the model is closed", "open it again")
 
 
 def open_tables(bundle: Bundle) -> dict[str, RowTable]:
@@ -122,6 +122,6 @@ def check_tables(bundle: Bundle, tables: dict[str, RowTable]) -> None:
     per_layer = {"per_layer": [model.layers, model.per_layer_dim]} if model.per_layer_dim else {}
     rows = {name: [table.format.layers, table.format.dim] for name, table in tables.items()}
     if rows != {"tokens": [1, model.hidden_size], **per_layer}:
-        raise GemmaError(
+        raise BundleError(
             f"{bundle.folder}: the row files are not of the sizes in bundle.json", "export the bundle again"
         )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
 from ..bundle.row_table import Ids
-from ..errors import GemmaError
+from ..errors import BundleError, GemmaError, RequestError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside
 from ..needs import needs
@@ -66,8 +66,9 @@ class ExecutorchWeights:
         artifact = bundle.manifest.artifacts.get("executorch")
         if artifact is None:
             artifacts = ", ".join(bundle.manifest.artifacts) or "nothing"
-            raise GemmaError(
-                f"{bundle.folder}: no ExecuTorch artifact, only {artifacts}", "export it again with --to executorch"
+            raise BundleError(
+                f"{bundle.folder}: no ExecuTorch artifact, only {artifacts}",
+                "export it again with targets=['executorch']",
             )
         model = bundle.manifest.model
         self.model = msgspec.structs.replace(model, context=min(model.context, artifact.context or model.context))
@@ -124,7 +125,7 @@ class ExecutorchWeights:
         if inputs != list(self.inputs.values()) or outputs != [[1, 1, model.vocab_size], [1, 1, model.hidden_size]]:
             wrong.append(self.path.name)
         if wrong or self.tokens < 1:
-            raise GemmaError(
+            raise BundleError(
                 f"{bundle.folder}: {', '.join(wrong) or 'prefill'} are not of the sizes in bundle.json",
                 "export the bundle again",
             )
@@ -159,7 +160,7 @@ class LoadedProgram:
         try:
             return call()
         except (RuntimeError, ValueError, KeyError, MemoryError) as error:
-            raise GemmaError(f"{self._path}: ExecuTorch refuses it: {error}", "export the bundle again") from error
+            raise BundleError(f"{self._path}: ExecuTorch refuses it: {error}", "export the bundle again") from error
 
 
 class ExecutorchEngine:
@@ -188,7 +189,7 @@ class ExecutorchEngine:
 
     def fill(self, position: int, arrays: Sequence[tuple[Rows, Rows]]) -> None:
         """Raises GemmaError: there are no caches to fill."""
-        raise GemmaError("the engine executorch keeps its caches itself", "use an engine that has `caches()`")
+        raise RequestError("the engine executorch keeps its caches itself", "use an engine that has `caches()`")
 
     def reset(self) -> None:
         """Forget everything read so far."""

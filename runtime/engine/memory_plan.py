@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..bundle.kv_bytes import row_bytes
 from ..bundle.manifest import Artifact, Cache, Manifest, Model
 from ..bundle.row_cache import ROWS
-from ..errors import GemmaError
+from ..errors import BundleError, ContextFull
 from .cache import SLACK, STEP, TURNS
 from .chunk import CHUNK, chunks
 
@@ -60,8 +60,8 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
     """
     model, artifact = manifest.model, manifest.artifacts.get("onnx")
     if artifact is None:
-        raise GemmaError(
-            f"no ONNX artifact, only {', '.join(manifest.artifacts) or 'nothing'}", "export it with --to onnx"
+        raise BundleError(
+            f"no ONNX artifact, only {', '.join(manifest.artifacts) or 'nothing'}", "export it with targets=['onnx']"
         )
     reached = min(context, model.context)
     rows = -(-reached // STEP) * STEP
@@ -129,6 +129,6 @@ def check_room(plan: Planned, most: int, context: int, room: int) -> None:
         return
     fitting = longest_context(plan, most, room)
     hint = f"{fitting} tokens fit; ask for no more" if fitting else "free some memory, or export with fewer bits"
-    raise GemmaError(
+    raise ContextFull(
         f"a context of {context} tokens needs {needed / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are available", hint
     )

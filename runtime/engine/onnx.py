@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
 from ..bundle.row_table import Floats, Ids, RowTable
-from ..errors import GemmaError
+from ..errors import BundleError, GemmaError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside
 from ..machine.mapped_weights import drop_clean_pages
@@ -37,6 +38,7 @@ from .rotary import RotaryRows
 
 PLAIN_ARM = "mlas.disable_kleidiai"
 TILES = "ORT_GQA_DISABLE_FLASH_ATTENTION"
+OPENING = threading.Lock()
 
 
 @dataclass
@@ -290,7 +292,7 @@ def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, R
     }
     wrong = [name for name, width in widths.items() if width and last.get(name) != [width]]
     if wrong:
-        raise GemmaError(
+        raise BundleError(
             f"{bundle.folder}: {', '.join(wrong)} are not of the sizes in bundle.json", "export the bundle again"
         )
     check_tables(bundle, tables)
@@ -300,7 +302,7 @@ def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.Infe
     artifact = bundle.manifest.artifacts.get("onnx")
     if artifact is None:
         made = ", ".join(bundle.manifest.artifacts) or "nothing"
-        raise GemmaError(f"{bundle.folder}: no ONNX artifact, only {made}", "export it again with --to onnx")
+        raise BundleError(f"{bundle.folder}: no ONNX artifact, only {made}", "export it again with targets=['onnx']")
     bundle.path(artifact.data)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -316,22 +318,25 @@ def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.Infe
 
 @contextmanager
 def plain_attention(*, whole: bool) -> Iterator[None]:
-    """onnxruntime computes all scores of a call at once, instead of tile by tile, in sessions opened meanwhile.
+    """onnxruntime computes all scores of a call at once, instead of tile by tile, in the session that the block opens.
 
-    With int8 caches a step is a tenth faster.  Only the environment tells it, when its operators are made.
+    With int8 caches a step is a tenth faster.  Only the environment tells it, when its operators are made: the
+    variable is there for that time, and sessions of this process are opened one after the other, so that each has
+    its own.  Whoever set the variable keeps it.
     """
-    if not whole or TILES in os.environ:
-        yield
-        return
-    os.environ[TILES] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[TILES]
+    with OPENING:
+        if not whole or TILES in os.environ:
+            yield
+            return
+        os.environ[TILES] = "1"
+        try:
+            yield
+        finally:
+            del os.environ[TILES]
 
 
 def opened(path: str, options: ort.SessionOptions) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions derive from Exception
-        raise GemmaError(f"{path}: onnxruntime refuses it: {error}", "export the bundle again") from error
+        raise BundleError(f"{path}: onnxruntime refuses it: {error}", "export the bundle again") from error

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..bundle.manifest import Model
 from ..bundle.row_table import Floats, Ids, RowTable
-from ..errors import GemmaError
+from ..errors import ContextFull, RequestError
 from .chunk import CHUNK, chunks
 
 SOFT_ID = 0  # the token whose per-layer row a soft token has, as transformers does
@@ -56,10 +56,10 @@ class Piece:
         return ids
 
     def part(self, start: int, stop: int, kept: int = 1) -> Piece:
-        """Some neighbouring tokens of the piece.  Raises GemmaError for a group of which only a part would be in it."""
+        """Some neighbouring tokens of the piece.  Raises RequestError for a group that is only partly among them."""
         inside = [(first - start, last - start) for first, last in self.groups if start <= first and last <= stop]
         if len(inside) != sum(first < stop and last > start for first, last in self.groups):
-            raise GemmaError("a call would cut a group of tokens that see each other", "make the group shorter")
+            raise RequestError("a call would cut a group of tokens that see each other", "make the group shorter")
         soft = self.soft.between(start, stop) if self.soft else None
         return Piece(self.ids[start:stop], kept, soft, inside)
 
@@ -80,30 +80,30 @@ def cut(piece: Piece, position: int, most: int = CHUNK) -> Iterator[Piece]:
 
 
 def check_piece(piece: Piece, position: int, model: Model) -> None:
-    """Raises GemmaError for a piece that no engine here can read behind `position` tokens."""
+    """Raises ContextFull or RequestError for a piece that no engine here can read behind `position` tokens."""
     tokens = len(piece.ids)
     if position + tokens > model.context:
-        raise GemmaError(
+        raise ContextFull(
             f"{position + tokens} tokens: the model's context is {model.context}",
             "start a new conversation, or shorten the prompt",
         )
     if not 1 <= piece.kept <= tokens:
-        raise GemmaError(f"logits of {piece.kept} of {tokens} tokens", "ask for at least one, and for no more")
+        raise RequestError(f"logits of {piece.kept} of {tokens} tokens", "ask for at least one, and for no more")
     if piece.groups:
-        raise GemmaError("this engine can not let tokens see those that come after them", "leave the groups out")
+        raise RequestError("this engine can not let tokens see those that come after them", "leave the groups out")
     if piece.soft is not None:
         check_soft(piece.soft, tokens, model.hidden_size)
 
 
 def check_soft(soft: SoftTokens, tokens: int, hidden: int) -> None:
-    """Raises GemmaError unless there is a row of the model's width for each place, and the places are in the piece."""
+    """Raises RequestError unless each place has a row of the model's width, and is in the piece."""
     places = soft.places
     if soft.rows.shape != (len(places), hidden):
-        raise GemmaError(
+        raise RequestError(
             f"soft tokens of shape {soft.rows.shape} for {len(places)} places", f"give a row of {hidden} for each place"
         )
     if len(places) and not (places[0] >= 0 and places[-1] < tokens and (np.diff(places) > 0).all()):
-        raise GemmaError(
+        raise RequestError(
             f"soft tokens at the places {places.tolist()!r:.40} of {tokens} tokens",
             "give ascending places of the piece",
         )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.splitmix import SplitMix64
-from ..errors import GemmaError
+from ..errors import RequestError
 
 Floats = NDArray[np.float32]
 BLOCK = 64
@@ -31,13 +31,13 @@ class Sampling:
     def __post_init__(self) -> None:
         """Raises GemmaError for a value out of range."""
         if not 0 <= self.temperature < float("inf"):
-            raise GemmaError(
+            raise RequestError(
                 f"temperature {self.temperature}: not a number from 0 up", "0 is greedy, 1 the model's own"
             )
         if self.top_k < 0:
-            raise GemmaError(f"top-k {self.top_k}: not a number from 0 up", "0 keeps every token")
+            raise RequestError(f"top-k {self.top_k}: not a number from 0 up", "0 keeps every token")
         if not 0 < self.top_p <= 1:
-            raise GemmaError(f"top-p {self.top_p}: not in (0, 1]", "1 keeps every token")
+            raise RequestError(f"top-p {self.top_p}: not in (0, 1]", "1 keeps every token")
 
 
 class Sampler:

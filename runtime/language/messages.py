@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from ..errors import GemmaError
+from ..errors import RequestError
 from .tokenizer import Message
 from .whole_text import check_whole
 
@@ -18,18 +18,18 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """The messages with arguments decoded.  Raises GemmaError for what no template can render."""
     if not isinstance(messages, Sequence) or isinstance(messages, str):
-        raise GemmaError(f"the messages {messages!r:.40} are not a list", 'give [{"role": "user", "content": ...}]')
+        raise RequestError(f"the messages {messages!r:.40} are not a list", 'give [{"role": "user", "content": ...}]')
     if not messages:
-        raise GemmaError("no messages", 'give at least {"role": "user", "content": ...}')
+        raise RequestError("no messages", 'give at least {"role": "user", "content": ...}')
     made = [one_message(index, message) for index, message in enumerate(messages)]
     for index, message in enumerate(made):
         before = made[index - 1]["role"] if index else ""
         if message["role"] == "tool" and before not in ("assistant", "tool"):
-            raise GemmaError(
+            raise RequestError(
                 f"message {index}: a tool's response without a call before it", "keep the assistant's call"
             )
     if made[-1]["role"] == "assistant" and made[-1].get("tool_calls"):
-        raise GemmaError("the last message calls tools that have not answered", 'add a message of the role "tool"')
+        raise RequestError("the last message calls tools that have not answered", 'add a message of the role "tool"')
     return made
 
 
@@ -66,15 +66,15 @@ def called(names: Mapping[str | int, str], message: Mapping[str, Any]) -> str | 
 def one_message(index: int, message: Message) -> dict[str, Any]:
     check_whole(message, f"message {index}")
     if not isinstance(message, Mapping):
-        raise GemmaError(f"message {index}: {message!r:.40} is not an object", 'give {"role": ..., "content": ...}')
+        raise RequestError(f"message {index}: {message!r:.40} is not an object", 'give {"role": ..., "content": ...}')
     role = message.get("role")
     if role not in ROLES:
-        raise GemmaError(f"message {index}: the role {role!r} is not one of {', '.join(ROLES)}", "correct the role")
+        raise RequestError(f"message {index}: the role {role!r} is not one of {', '.join(ROLES)}", "correct the role")
     made = dict(message)
     check_content(index, made)
     if calls := made.get("tool_calls"):
         if not isinstance(calls, Sequence) or isinstance(calls, str):
-            raise GemmaError(f"message {index}: the tool_calls {calls!r:.40} are not a list", "give a list of calls")
+            raise RequestError(f"message {index}: the tool_calls {calls!r:.40} are not a list", "give a list of calls")
         made["tool_calls"] = [decoded(index, call) for call in calls]
     return made
 
@@ -86,13 +86,13 @@ def check_content(index: int, message: dict[str, Any]) -> None:
     if content is None and role == "assistant":
         return
     if not isinstance(content, Sequence):
-        raise GemmaError(
+        raise RequestError(
             f"message {index}: the content {content!r:.40} is not text", "give a string, or a list of parts"
         )
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else part
         if kind != "text" or not isinstance(part.get("text"), str):
-            raise GemmaError(
+            raise RequestError(
                 f"message {index}: a part of the kind {kind!r:.40}, bundles read text only", "leave it out"
             )
 
@@ -105,11 +105,11 @@ def decoded(index: int, call: Any) -> dict[str, Any]:
         function["arguments"] = json.loads(arguments) if isinstance(arguments, str) else arguments
         name = function["name"]
     except (TypeError, KeyError, ValueError, RecursionError) as error:
-        raise GemmaError(
+        raise RequestError(
             f"message {index}: {call!r:.80} is not a tool call",
             'give {"function": {"name": ..., "arguments": {...}}}',
         ) from error
     if not isinstance(name, str) or not isinstance(function["arguments"], Mapping):
-        raise GemmaError(f"message {index}: the arguments of {name!r:.40} are not an object", "give a mapping")
+        raise RequestError(f"message {index}: the arguments of {name!r:.40} are not an object", "give a mapping")
     check_whole(function["arguments"], f"message {index}: the arguments of {name!r:.40}")  # a string hid its escapes
     return {**call, "function": function}

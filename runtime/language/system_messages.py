@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import GemmaError
+from ..errors import GemmaError, RequestError
 
 Turns = list[dict[str, Any]]
 SYSTEM = ("system", "developer")
@@ -28,7 +28,7 @@ def placed(turns: Turns, template: str, render: Callable[[Turns], str]) -> Turns
         return turns
     merged = in_one(turns)
     if not says_all(merged, render):
-        raise GemmaError("the chat template has no place for a system message", "say it in a message of the user")
+        raise RequestError("the chat template has no place for a system message", "say it in a message of the user")
     return merged
 
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as Pieces
 from tokenizers.decoders import DecodeStream
 
 from ..bundle.bundle import Bundle
-from ..errors import GemmaError
+from ..errors import GemmaError, RequestError
 from .literal_text import SpecialTokens, unescaped
 from .whole_text import check_whole
 
@@ -68,14 +68,16 @@ class Tokenizer:
         Raises GemmaError if the bundle has no template or the template refuses the messages.
         """
         if not self.template:
-            raise GemmaError(f"{self.folder}: this model has no chat template", "give the prompt as it is with --raw")
+            raise RequestError(
+                f"{self.folder}: this model has no chat template", "give a raw prompt, which the model goes on with"
+            )
         try:
             in_parts = any(isinstance(message.get("content"), list) for message in messages)
             if in_parts and not self._walks_over_parts:
                 messages = [joined(message) for message in messages]
             return self._rendered(messages, options)
         except Exception as error:  # a template is a program, and can fail like one
-            raise GemmaError(f"chat template: {error}", "check the roles and the content of the messages") from error
+            raise RequestError(f"chat template: {error}", "check the roles and the content of the messages") from error
 
     def chat(self, messages: Sequence[Message], *, trust_control_tokens: bool = False, **options: Any) -> list[int]:
         """Messages to token ids, ready for an answer.
@@ -87,7 +89,9 @@ class Tokenizer:
         try:
             literal = self.special.literal(list(messages)), self.special.literal(options)
         except RecursionError as error:
-            raise GemmaError("messages or tools with values too deep inside each other", "make them flatter") from error
+            raise RequestError(
+                "messages or tools with values too deep inside each other", "make them flatter"
+            ) from error
         return self.encode(self.render(literal[0], **literal[1]), bos=False)
 
     def reads(self, name: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import GemmaError
+from ..errors import RequestError
 
 HALF = re.compile("[\ud800-\udfff]")  # a surrogate, which means a character only beside another in UTF-16
 
@@ -16,9 +16,9 @@ def check_whole(value: Any, what: str) -> None:
     try:
         half = first_half(value)
     except RecursionError as error:
-        raise GemmaError(f"{what}: values too deep inside each other", "make them flatter") from error
+        raise RequestError(f"{what}: values too deep inside each other", "make them flatter") from error
     if half:
-        raise GemmaError(
+        raise RequestError(
             f"{what}: {half!r} is half of a character (a surrogate), no tokenizer reads it",
             "write the character itself, or both halves as JSON's escapes",
         )

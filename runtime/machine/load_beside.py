@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
+PATIENT = threading.Lock()
 KEPT = 60.0  # seconds that a thread may keep the lock while others ask for it
 
 
@@ -25,13 +27,21 @@ def load_beside(outside: Callable[[], T], inside: Callable[[], U]) -> tuple[T, U
         begun.set()
         return outside()
 
-    interval = sys.getswitchinterval()
     with ThreadPoolExecutor(1) as pool:
-        sys.setswitchinterval(KEPT)
-        try:
+        with patient_threads():
             loading = pool.submit(work)
             begun.wait()
+        loaded = inside()
+        return loading.result(), loaded
+
+
+@contextmanager
+def patient_threads() -> Iterator[None]:
+    """No thread of the process takes Python's lock away from another meanwhile; one block at a time."""
+    with PATIENT:
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(KEPT)
+        try:
+            yield
         finally:
             sys.setswitchinterval(interval)
-        made = inside()
-        return loading.result(), made

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..engine.contract import Engine
 from ..engine.piece import Piece
 from ..engine.sampler import best
-from ..errors import GemmaError
+from ..errors import BundleError
 
 TOP = 8
 
@@ -83,7 +83,7 @@ def check(decoder: Engine, golden: Golden, tolerance: float) -> Check:
     """
     ids = [token for row in [golden.prompt, golden.ids, *golden.top_ids] for token in row]
     if not 0 <= min(ids) <= max(ids) < decoder.model.vocab_size:
-        raise GemmaError(
+        raise BundleError(
             f"a golden answer has token {max(ids)} of {decoder.model.vocab_size}", "export the bundle again"
         )
     decoder.reset()

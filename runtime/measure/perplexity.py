@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..engine.chunk import CHUNK
 from ..engine.contract import Engine
 from ..engine.piece import Piece
-from ..errors import GemmaError
+from ..errors import BundleError
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -103,7 +103,7 @@ def score(
         for position, logits in scored_logits(decoder, windows, window):
             lost = float(nats(logits, windows.following(window, position, len(logits))).sum())
             if not math.isfinite(lost):
-                raise GemmaError(
+                raise BundleError(
                     f"window {window}: logits from position {position} on are NaN or Inf",
                     "check the bundle with `gemma-edge verify`",
                 )

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..errors import GemmaError
+from ..errors import RequestError
 from ..needs import needs
 from .json_schema import resolved, subschemas
 from .text_pattern import is_pattern
@@ -26,7 +26,7 @@ def check_schema(schema: Any, what: str) -> None:
         text = json.dumps(schema, allow_nan=False, ensure_ascii=False)
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise GemmaError(f"{what} is not JSON: {error}", "give a JSON schema") from error
+        raise RequestError(f"{what} is not JSON: {error}", "give a JSON schema") from error
     check_text(text, what)
 
 
@@ -38,7 +38,7 @@ def check_text(text: str, what: str) -> None:
     for path, part in written_schemas(schema, what):
         for error in sorted(judge.iter_errors(part), key=lambda error: len(error.absolute_path), reverse=True)[:1]:
             where = "/".join(map(str, [*path, *error.absolute_path]))
-            raise GemmaError(f"{what}: {where or 'the whole'}: {error.message:.120}", "correct the schema")
+            raise RequestError(f"{what}: {where or 'the whole'}: {error.message:.120}", "correct the schema")
         if isinstance(part, Mapping):
             check_words(part, "/".join(path), what)
     check_size(schema, what)
@@ -50,10 +50,10 @@ def check_words(schema: Mapping[str, Any], where: str, what: str) -> None:
     place = f"{what}: {where}/" if where else f"{what}: "
     for pattern in [*patterns, *schema.get("patternProperties", ())]:
         if not is_pattern(pattern):
-            raise GemmaError(f"{place}pattern: {pattern!r:.80} does not compile", "correct the pattern")
+            raise RequestError(f"{place}pattern: {pattern!r:.80} does not compile", "correct the pattern")
     for keyword in TOLD_LATER:
         if keyword in schema:
-            raise GemmaError(f"{place}{keyword} is not supported", "use $ref")
+            raise RequestError(f"{place}{keyword} is not supported", "use $ref")
 
 
 def written_schemas(schema: Any, what: str) -> Iterator[tuple[list[str], Any]]:
@@ -92,9 +92,9 @@ def check_size(schema: Any, what: str) -> None:
 
 def check_bounds(depth: int, count: int, what: str) -> None:
     if depth > DEPTH:
-        raise GemmaError(f"{what} is more than {DEPTH} schemas deep", "give a flatter schema")
+        raise RequestError(f"{what} is more than {DEPTH} schemas deep", "give a flatter schema")
     if count > NODES:
-        raise GemmaError(
+        raise RequestError(
             f"{what} has more than {NODES} parts once its references are written out", "give a smaller schema"
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from ..errors import GemmaError
+from ..errors import RequestError
 from .check import check_schema, written_schemas
 from .guidance import AS_TEXT
 from .json_schema import Schema, is_number
@@ -26,10 +26,10 @@ def json_grammar(schema: Schema | bool) -> str:
     check_schema(schema, "the schema")
     for path, part in written_schemas(schema, "the schema"):
         if path and isinstance(part, Mapping) and "$schema" in part:
-            raise GemmaError(f"the schema: {'/'.join(path)}/$schema: a draft of its own", "leave it out")
+            raise RequestError(f"the schema: {'/'.join(path)}/$schema: a draft of its own", "leave it out")
         for keyword, why in loosened(part) if isinstance(part, Mapping) else ():
             where = "/".join([*path, keyword])
-            raise GemmaError(f"the schema: {where} can not be held: {why}", "leave it out")
+            raise RequestError(f"the schema: {where} can not be held: {why}", "leave it out")
     whole = schema if isinstance(schema, Mapping) else {"allOf": [schema]}  # true and false are schemas, too
     kept = {name: value for name, value in whole.items() if name not in LEFT_OUT}
     return f"{AS_TEXT}start: %json {json.dumps({**kept, 'x-guidance': FORM})}\n"

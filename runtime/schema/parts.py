@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
-from ..errors import GemmaError
+from ..errors import RequestError
 from .json_schema import Judge, Schema, resolved
 
 TAKEN_APART = ("$ref", "allOf", "anyOf", "oneOf", "nullable")
@@ -118,7 +118,7 @@ def check_held(kind: str, conditions: Sequence[Condition]) -> None:
     for condition in conditions:
         for keyword in (*NOT_HELD[""], *NOT_HELD.get(kind, ())):
             if keyword in condition.keywords:
-                raise GemmaError(f"the keyword {keyword} can not be held", "leave it out, or strict")
+                raise RequestError(f"the keyword {keyword} can not be held", "leave it out, or strict")
 
 
 def finite(parts: Parts, kind: str, conditions: Sequence[Condition]) -> list[Any] | None:
@@ -188,7 +188,9 @@ def number_range(kind: str, conditions: Sequence[Condition]) -> tuple[float, flo
         for word in (word for word in EDGES if word in condition.keywords):
             edge = condition.keywords[word]
             if kind == "integer" and abs(edge) > EXACT:
-                raise GemmaError(f"the keyword {word} {edge} can not be held: it is beyond 2^53", "give a smaller one")
+                raise RequestError(
+                    f"the keyword {word} {edge} can not be held: it is beyond 2^53", "give a smaller one"
+                )
             if word.endswith("inimum"):
                 low = max(low, inside(kind, edge, 1, open_end=word in OPEN))
             else:

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import GemmaError
+from ..errors import RequestError
 from . import refusal as serve_errors
 from .refusal import Refusal
 
@@ -47,12 +47,10 @@ class Allowed:
         """Raises GemmaError for what no browser sends."""
         for host in hosts:
             if not re.fullmatch(NAME, host):
-                raise GemmaError(f"--allow-host {host}: not the name of a host", "give it alone: host.docker.internal")
+                raise RequestError(f"{host}: not the name of a host", "give it alone: host.docker.internal")
         for origin in origins:
             if not ORIGIN.fullmatch(origin):
-                raise GemmaError(
-                    f"--allow-origin {origin}: not the origin of a page", "give scheme and host: http://localhost:3000"
-                )
+                raise RequestError(f"{origin}: not the origin of a page", "give scheme and host: http://localhost:3000")
         return cls(loopback, frozenset(host.lower() for host in hosts), frozenset(origins))
 
     def answers(self, name: str) -> bool:
@@ -94,13 +92,13 @@ class Guard:
             return Refusal(
                 403,
                 f"the host {host!r:.80} is not this machine",
-                "ask http://127.0.0.1 or localhost, or start the server with --allow-host NAME",
+                "ask http://127.0.0.1 or localhost, or start the server with this host allowed",
             )
         if origin is not None and not self._allowed.may_ask(origin, host):
             return Refusal(
                 403,
                 f"a page of {origin!r:.80} may not ask",
-                "open the page that this server serves, or start it with --allow-origin ORIGIN",
+                "open the page that this server serves, or start it with this origin allowed",
             )
         return None
 

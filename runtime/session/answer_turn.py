@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from ..engine.contract import closed
-from ..errors import GemmaError
+from ..errors import RequestError
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class AnswerTurn:
         """Raises GemmaError while another thread is inside, or once there are no more turns."""
         self.check_open()
         if not self._inside.acquire(blocking=False):
-            raise GemmaError("another thread reads an answer of this session", "open a session for each thread")
+            raise RequestError("another thread reads an answer of this session", "open a session for each thread")
         try:
             yield
         finally:
@@ -56,7 +56,7 @@ class AnswerTurn:
         while True:
             with self.inside():
                 if number != self._number:
-                    raise GemmaError(
+                    raise RequestError(
                         "the answer ended when another began", "read an answer to its end, or open a second session"
                     )
                 try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from ..bundle.manifest import Manifest
 from ..engine.engine import longest, planner
 from ..engine.memory_plan import check_room, longest_context
-from ..errors import GemmaError
+from ..errors import RequestError
 
 
 def check_context(context: int) -> None:
     """Raises GemmaError for a number that no context has."""
     if context < 0:
-        raise GemmaError(f"context {context}: not a number from 0 up", "0 takes what fits the memory")
+        raise RequestError(f"context {context}: not a number from 0 up", "0 takes what fits the memory")
 
 
 def chosen_context(manifest: Manifest, engine: str, context: int, room: int) -> int:
@@ -22,7 +22,7 @@ def chosen_context(manifest: Manifest, engine: str, context: int, room: int) -> 
     """
     most = longest(manifest, engine)
     if context > most:
-        raise GemmaError(f"context {context}: not a number from 1 to {most}", "leave it out for what fits the memory")
+        raise RequestError(f"context {context}: not a number from 1 to {most}", "leave it out for what fits the memory")
     plan = planner(manifest, engine, text=True)
     if plan is None:
         return context or most

@@ -22,7 +22,7 @@ from ..bundle.bundle import MANIFEST, Bundle, sha256
 from ..bundle.manifest import Cache, Model
 from ..engine.cache import SLACK, TURNS, CacheState, KVCache, Rows, Saved
 from ..engine.chunk import CHUNK
-from ..errors import GemmaError
+from ..errors import ContextFull, GemmaError, RequestError
 
 MAGIC, VERSION = b"GEMSESS1", 2
 HEADER = struct.Struct("<8sIII32s")  # magic, version, tokens, rows of a window, hash of bundle.json
@@ -139,11 +139,13 @@ def read_header(path: Path, head: bytes, bundle: Bundle, context: int) -> tuple[
             f"{path}: a session of format {version}, this gemma-edge reads 1 to {VERSION}", "start a new one"
         )
     if key != bytes.fromhex(sha256(bundle.folder / MANIFEST)):
-        raise GemmaError(
+        raise RequestError(
             f"{path}: a session of another bundle than {bundle.folder}", "open the bundle it was saved with"
         )
     if tokens > context:
-        raise GemmaError(f"{path}: {tokens} tokens, the context is {context}", "open the session with a longer context")
+        raise ContextFull(
+            f"{path}: {tokens} tokens, the context is {context}", "open the session with a longer context"
+        )
     check_window(path, bundle.manifest.model, tokens, window)
     return version, tokens, window
 

@@ -17,10 +17,11 @@ from ..engine.cache import CacheState, KVCache
 from ..engine.contract import Cancelled, Engine, prefetch
 from ..engine.piece import Piece, cut
 from ..engine.sampler import Sampler, Sampling
-from ..errors import ContextFull, GemmaError
+from ..errors import ContextFull, RequestError
 from ..language.events import End, Event, Stop, Token
 from ..language.tokenizer import Message
 from ..machine.resident_memory import trim_heap
+from ..machine.tune import is_tuned
 from .answer_reader import AnswerReader
 from .answer_turn import AnswerTurn
 from .prefix_cache import PrefixCache
@@ -162,7 +163,7 @@ class Session:
     def answer(self, prepared: Prepared) -> Iterator[Event]:
         """Raises GemmaError for an answer that was given already, or while another thread reads one."""
         if prepared.begun:
-            raise GemmaError("this answer was given already", "prepare it once more")
+            raise RequestError("this answer was given already", "prepare it once more")
         tokens = self._generate(prepared.prompt, prepared.steering, prepared.limit)
         events = self._turn.events(self._events(tokens, prepared.reader, prepared.steering), self._begin())
         prepared.begun = True
@@ -170,11 +171,11 @@ class Session:
 
     def _check_abilities(self, declared: Sequence[object], thinking: bool, budget: int | None) -> None:
         if declared and not self.control.can_call:
-            raise GemmaError(f"{self.bundle.folder}: this model knows no tool calls", "leave the tools out")
+            raise RequestError(f"{self.bundle.folder}: this model knows no tool calls", "leave the tools out")
         if thinking and not self.control.can_think:
-            raise GemmaError(f"{self.bundle.folder}: this model knows no thoughts", "leave thinking out")
+            raise RequestError(f"{self.bundle.folder}: this model knows no thoughts", "leave thinking out")
         if budget is not None and (budget < 0 or not thinking):
-            raise GemmaError(f"thinking budget {budget}: not a number from 0 up, with thinking on", "leave it out")
+            raise RequestError(f"thinking budget {budget}: not a number from 0 up, with thinking on", "leave it out")
 
     def _events(self, answer: Iterator[Token | End], reader: AnswerReader, steering: Steering) -> Iterator[Event]:
         for event in answer:
@@ -196,7 +197,7 @@ class Session:
         with self._turn.inside():
             caches = self._open_caches()
             if len(self.ids) != self.engine.position:
-                raise GemmaError("the session was interrupted while it read", "ask it something first, then save it")
+                raise RequestError("the session was interrupted while it read", "ask it something first, then save it")
             ends = cast("list[CacheState]", self.cache.ends)  # of an engine that has caches
             write_session(path, self.bundle, self.ids, ends, caches)
 
@@ -216,7 +217,7 @@ class Session:
         """The caches, if the engine does not keep them to itself."""
         caches = self.engine.caches()
         if caches is None:
-            raise GemmaError(
+            raise RequestError(
                 "this engine keeps keys and values to itself: its sessions are neither saved nor loaded",
                 "open the model with the engine onnx",
             )
@@ -246,11 +247,11 @@ class Session:
 
     def _check(self, prompt: Sequence[int], max_new_tokens: int | None) -> None:
         if not prompt:
-            raise GemmaError("the prompt is empty", "give at least one token")
+            raise RequestError("the prompt is empty", "give at least one token")
         if len(prompt) > self.context:
             raise ContextFull(f"a prompt of {len(prompt)} tokens: the context is {self.context}", "shorten the prompt")
         if max_new_tokens is not None and max_new_tokens < 1:
-            raise GemmaError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")
+            raise RequestError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")
 
     def _generate(self, prompt: list[int], choose: Callable[[Floats], int], limit: int | None) -> Iterator[Token | End]:
         stream = self.tokenizer.stream()
@@ -281,7 +282,8 @@ class Session:
                 spent += time.perf_counter() - begun
         except Cancelled:
             stop = "cancelled"
-        trim_heap()
+        if is_tuned():
+            trim_heap()
         yield End(
             stop=stop,
             prompt_tokens=len(prompt),

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer as Pieces
 from ..bundle.bundle import Bundle
 from ..calls.grammar import call_grammar
 from ..calls.tool_schema import Declaration
-from ..errors import GemmaError
+from ..errors import BundleError, GemmaError, RequestError
 from ..language.control_tokens import ControlTokens
 from ..schema.guidance import AS_TEXT, load_llguidance
 from ..schema.json_form import json_grammar
@@ -77,10 +77,10 @@ class Matcher:
     def _compute(self) -> Ids:
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         if self._matcher.is_error():
-            raise GemmaError(f"the response format: {self._matcher.get_error():.300}", "ask for a simpler one")
+            raise RequestError(f"the response format: {self._matcher.get_error():.300}", "ask for a simpler one")
         allowed = np.flatnonzero(np.unpackbits(self._bits.view(np.uint8), count=self._vocab, bitorder="little"))
         if not len(allowed):
-            raise GemmaError("the response format: no token of the model goes on from here", "ask for another one")
+            raise RequestError("the response format: no token of the model goes on from here", "ask for another one")
         return allowed
 
 
@@ -129,7 +129,7 @@ class Grammars:
             return f"{AS_TEXT}start: /{guidance.regex_to_lark(asked.pattern, '')}/\n"
         if isinstance(asked, Choice):
             if not asked.choices or not all(asked.choices):
-                raise GemmaError(f"the choices {list(asked.choices)!r:.80} are not answers", "give some, none empty")
+                raise RequestError(f"the choices {list(asked.choices)!r:.80} are not answers", "give some, none empty")
             return f"{AS_TEXT}start: " + " | ".join(json.dumps(choice) for choice in asked.choices)
         return json_grammar(asked.schema)
 
@@ -144,7 +144,7 @@ class Grammars:
             self._tokens = self._read_tokens(guidance)
         matcher = guidance.LLMatcher(self._tokens, grammar, log_level=0)
         if matcher.is_error():
-            raise GemmaError(f"{what}: {matcher.get_error():.300}", "leave out what is not supported")
+            raise RequestError(f"{what}: {matcher.get_error():.300}", "leave out what is not supported")
         return matcher
 
     def _read_tokens(self, guidance: Any) -> Any:
@@ -154,7 +154,7 @@ class Grammars:
             size = max(token_count(self._pieces), manifest.model.vocab_size)
             return guidance.LLTokenizer(str(path), size, manifest.generation.stop)
         except ValueError as error:
-            raise GemmaError(f"{path}: llguidance refuses it: {error}", "export the bundle again") from error
+            raise BundleError(f"{path}: llguidance refuses it: {error}", "export the bundle again") from error
 
 
 def token_count(pieces: Pieces) -> int:

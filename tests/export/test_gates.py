@@ -46,7 +46,7 @@ def test_a_loss_past_the_gate_is_refused_unless_it_is_accepted(figures, message)
     assert judge(report(GOOD), INT4) == []
     with pytest.raises(GemmaError, match=f"onnx: {message}") as refused:
         judge(report(far(**figures)), INT4)
-    assert "--accept-loss" in refused.value.hint
+    assert "accept_loss=True" in refused.value.hint
     for asked in (ACCEPTED_INT4, GENERATED_INT4):
         assert judge(report(far(**figures)), asked) == [f"onnx: {message}"]
 

@@ -106,7 +106,7 @@ def refused(result: tuple[int, str, str], *words: str) -> None:
         (["--window-tokens", 257], ["--window-tokens 257", "is 256"]),
         (["--threads", -1], ["--threads -1"]),
         (["--html", "nowhere/eval.html"], ["no folder nowhere"]),
-        (["--html", "."], ["--html .: a folder"]),
+        (["--html", "."], ["error: .: a folder"]),
         (["--against", "nowhere/at/all"], ["nowhere/at/all: no such folder"]),
     ],
 )
