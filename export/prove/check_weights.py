@@ -35,7 +35,7 @@ def check_weights(folder: Path, weights: Weights, target: Target, file: str) -> 
                             f"{folder}: {parameter} in the artifact is not what was quantized", "report this as a bug"
                         )
                 offset += expected.rows
-    integers = {name: one for name, one in weights.items() if isinstance(one, Quantized)}
+    integers = {name: values for name, values in weights.items() if isinstance(values, Quantized)}
     missing = [name for name, expected in integers.items() if seen[name] != expected.rows]
     if missing:
         raise GemmaError(f"{folder}: not in the artifact as integers: {missing[:5]}", "report this as a bug")

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from export.checkpoint.checkpoint import Checkpoint
 from export.model.config import parse_config
 from export.model.operators import rotate, rounded
-from export.pipeline import export_bundle, passage_for
+from export.pipeline import export_bundle, prepare
 from export.reference import FloatSource, QuantizedSource, hidden_states, logits
 from export.synth.shapes import named_shape
 from export.to_onnx.builder import every_node
@@ -25,6 +25,7 @@ from export.to_onnx.caches import LEAST
 from export.to_onnx.lower import floats_of_caches
 from export.weights.cache_scales import LARGEST, MARGIN, Ranges
 from export.weights.linears import quantize_weights
+from export.weights.plan import storage_plan
 from quantize.recipe import RECIPES, Gate
 from quantize.scheme import INT8
 from runtime.bundle.bundle import Bundle, describe, seal
@@ -44,16 +45,16 @@ def pair(request, checkpoint, tmp_path_factory):
     export_bundle(found.folder, made / "x.bundle", ["onnx"], RECIPE)
     decoder = OnnxEngine.open(Bundle.open(made / "x.bundle"), threads=1)
     (made / "weights").mkdir()
-    weights, _ = quantize_weights(found, RECIPE, made / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, RECIPE), made / "weights")
     weights = weights.with_vectors(scales_of(found))
     config = dataclasses.replace(found.config, cache_bits=8)
     return decoder, QuantizedSource(config, weights, decoder.tables), FloatSource(found)
 
 
 def scales_of(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """Of the text that the export reads."""
+    """What the text that the export reads asks for."""
     ranges = Ranges(checkpoint.config, {})
-    hidden_states(FloatSource(checkpoint), passage_for(checkpoint, RECIPE)[0][None], ranges.see)
+    hidden_states(FloatSource(checkpoint), prepare(checkpoint, {}, RECIPE).ids[None], ranges.see)
     return ranges.scales()
 
 

@@ -17,6 +17,7 @@ from export.prove.compare import kl
 from export.reference import QuantizedSource, hidden_states, logits
 from export.to_coreml.engine import CoreMLEngine, mask
 from export.weights.linears import quantize_weights
+from export.weights.plan import storage_plan
 from quantize.recipe import RECIPES
 from runtime.bundle.bundle import Bundle
 from runtime.engine.contract import open_head, open_tables
@@ -33,7 +34,7 @@ def pair(request, checkpoint, coreml_bundle, tmp_path_factory):
     recipe = RECIPES[RECIPE[request.param]]
     bundle = Bundle.open(coreml_bundle(request.param, recipe.name))
     found = Checkpoint.open(checkpoint(request.param))
-    weights, _ = quantize_weights(found, recipe, tmp_path_factory.mktemp("weights"))
+    weights, _ = quantize_weights(found, storage_plan(found, recipe), tmp_path_factory.mktemp("weights"))
     tables = open_tables(bundle)
     return bundle, QuantizedSource(found.config, weights, tables, open_head(bundle, tables))
 

@@ -30,6 +30,7 @@ from export.to_executorch.read import File, stored_weights  # noqa: E402
 from export.to_executorch.settings import Settings  # noqa: E402
 from export.to_executorch.xnnpack_graph import Part  # noqa: E402
 from export.weights.linears import Weights, quantize_weights  # noqa: E402
+from export.weights.plan import storage_plan  # noqa: E402
 from quantize import affine  # noqa: E402
 from quantize.recipe import Gate, Recipe, rules  # noqa: E402
 from quantize.scheme import Scheme  # noqa: E402
@@ -326,7 +327,7 @@ def test_an_operator_that_lowering_does_not_know_is_named(checkpoint, tmp_path):
     node = next(node for node in graph.program.graph.nodes if node.target is torch.ops.aten.add.Tensor)
     node.target = torch.ops.aten.atan2.default
     (tmp_path / "weights").mkdir()
-    weights, _ = quantize_weights(source, MIXED, tmp_path / "weights")
+    weights, _ = quantize_weights(source, storage_plan(source, MIXED), tmp_path / "weights")
     with pytest.raises(GemmaError, match="aten.atan2.default"):
         lower(graph, SETTINGS, weights, tmp_path)
 
