@@ -37,6 +37,8 @@ from .model.arrays import Ids
 from .model.capture import capture
 from .model.config import GemmaConfig
 from .model.tensors import needed, part
+from .parts.every import parts_of
+from .parts.lower import lowered_parts
 from .prove.call_scripts import Script, answering, check_scripts
 from .prove.check_scales import check_scales
 from .prove.check_weights import check_weights
@@ -171,7 +173,8 @@ def drafted(prepared: Prepared, place: Workplace, store: Store | None) -> tuple[
     weights = store_weights(prepared, place, store.units if store else place.scratch, calibrated, calibration)
     hidden, config, quantized = with_cache_scales(prepared, model, weights)
     artifacts = lower_all(prepared.targets, config, quantized, folder)
-    manifest = manifest_of(prepared, config, files, weights, artifacts)
+    parts = lowered_parts(parts_of(prepared.checkpoint), prepared.targets, folder)
+    manifest = manifest_of(prepared, config, files, weights, artifacts, parts)
     for name in in_order(artifacts):
         check_weights(folder, quantized, prepared.targets[name], artifacts[name].file)
         check_scales(folder, config, prepared.targets[name], artifacts[name].file)
@@ -313,11 +316,12 @@ def manifest_of(
     files: LanguageFiles,
     stored: WeightFiles,
     artifacts: dict[str, m.Artifact],
+    parts: dict[str, m.Part],
 ) -> m.Manifest:
     checkpoint, side = prepared.checkpoint, prepared.side
     return m.Manifest(
         format="gemma-edge",
-        version=m.version_of({}),
+        version=m.version_of(parts),
         model=model_facts(config, prepared.plan.rescored),
         recipe=recipe_facts(prepared.recipe, prepared.plan.rules, stored.losses, stored.calibration),
         provenance=m.Provenance(
@@ -333,6 +337,7 @@ def manifest_of(
         special_tokens=side.special_tokens,
         golden="golden.json",
         parity="parity.json",
+        parts=parts,
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .model.arrays import Floats
     from .model.capture import Graph
     from .model.config import ActivationScales, GemmaConfig
+    from .parts.source import PartGraph, PartSource
     from .weights.linears import Weights
 
 
@@ -59,6 +60,7 @@ class Target:
     stored_ranges: reads back the static ranges around each linear, by its label
     scales_as_stored: what the artifact makes of decided scales
     runners: all ways to run the artifact; the last one gives the golden answers
+    lower_part: writes the artifact of a part, in a place below a folder; None where the target lowers none
     context: the most positions of an artifact; None: as many as the model has
     with_context: the same target for another number of positions; None where the context is the model's
     """
@@ -70,6 +72,7 @@ class Target:
     stored_ranges: Callable[[Path, GemmaConfig], Iterator[tuple[str, ActivationScales]]]
     scales_as_stored: Callable[[Floats], Floats]
     runners: tuple[Runner, ...]
+    lower_part: Callable[[PartSource, PartGraph, Path, str], Artifact] | None = None
     context: int | None = None
     with_context: Callable[[int], Target] | None = None
 

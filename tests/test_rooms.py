@@ -28,7 +28,7 @@ FLOORS = {
     "export": [
         ["model", "read_json", "targets"],
         ["checkpoint"],
-        ["choose_recipe", "language", "synth", "weights"],
+        ["choose_recipe", "language", "parts", "synth", "weights"],
         ["cmd_synth", "inspect_checkpoint", "reference", "to_coreml", "to_executorch", "to_onnx"],
         ["calibrate"],
         ["prove"],
@@ -38,10 +38,10 @@ FLOORS = {
         ["cmd_export"],
     ],
     "runtime": [
-        ["atomically", "errors", "machine", "progress"],
+        ["arrays", "atomically", "errors", "machine", "progress"],
         ["bundle", "needs"],
         ["engine", "language", "schema"],
-        ["calls", "measure"],
+        ["calls", "measure", "parts"],
         ["session"],
         ["serve"],
         ["cli"],

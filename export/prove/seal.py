@@ -15,10 +15,12 @@ from quantize.recipe import Recipe
 from runtime.bundle.bundle import Bundle, describe, seal
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.parity import AcceptedLoss, CallReport, Rehearsal, Report, Reports
+from runtime.bundle.written import written
 from runtime.engine.contract import Engine
 from runtime.engine.engine import ENGINES
 from runtime.language.tokenizer import Tokenizer
 from runtime.machine.resident_memory import peak_rss, trim_heap
+from runtime.parts.golden import check_golden_parts
 from runtime.progress import Progress
 from runtime.session.model import Model
 from runtime.session.session import Session
@@ -88,7 +90,7 @@ class Proof:
 
     def ask(self, run: Run, engine: Engine, report: Report) -> tuple[Rehearsal | None, list[Answer]]:
         """Write golden answers; where this computer runs whole sessions, rehearse one and answer the scripts."""
-        (self.folder / "golden.json").write_bytes(pretty(goldens(engine, self.draft.ids, report)))
+        (self.folder / "golden.json").write_bytes(written(goldens(engine, self.draft.ids, report)))
         if run.target not in ENGINES:
             return None, []
         session = Session(Model(self.bundle, weights=engine.weights), engine)
@@ -140,8 +142,8 @@ def prove(
                 rehearsal, answers = proof.ask(run, engine, report)
             del engine  # before the next is opened
     loss = AcceptedLoss(accepted_by=terms.accepted_by, missed=missed) if missed else None
-    sealed = Reports(reports, rehearsal, proof.calls(answers), loss)
-    (folder / "parity.json").write_bytes(pretty(sealed))
+    sealed = Reports(reports, rehearsal, proof.calls(answers), loss, check_golden_parts(proof.bundle))
+    (folder / "parity.json").write_bytes(written(sealed))
     finish(draft.manifest, folder, draft.peak)
     return sealed
 
@@ -153,7 +155,3 @@ def unsealed(manifest: Manifest, folder: Path) -> Bundle:
 def finish(manifest: Manifest, folder: Path, peak: int) -> None:
     provenance = msgspec.structs.replace(manifest.provenance, peak_rss_bytes=max(peak, peak_rss()))
     seal(folder, msgspec.structs.replace(manifest, files=describe(folder), provenance=provenance))
-
-
-def pretty(value: msgspec.Struct) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"

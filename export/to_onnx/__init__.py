@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..model.arrays import Floats
     from ..model.capture import Graph
     from ..model.config import ActivationScales, GemmaConfig
+    from ..parts.source import PartGraph, PartSource
     from ..weights.linears import Weights
 
 
@@ -31,6 +32,7 @@ def target(settings: Settings) -> Target:
         stored_ranges=stored_ranges,
         scales_as_stored=scales_as_stored,
         runners=(Runner("onnx exact", open_exact, exact=True, small=True), Runner("onnx", OnnxEngine.open)),
+        lower_part=partial(lower_part_graph, settings),
     )
 
 
@@ -38,6 +40,12 @@ def lower_graph(settings: Settings, graph: Graph, weights: Weights, folder: Path
     from .lower import lower
 
     return lower(graph, settings, weights, folder)
+
+
+def lower_part_graph(settings: Settings, source: PartSource, graph: PartGraph, folder: Path, place: str) -> Artifact:
+    from .part import lower_part
+
+    return lower_part(source, graph, settings, folder, place)
 
 
 def stored_weights(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, Floats]]]]:

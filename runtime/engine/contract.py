@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..arrays import Floats, Ids
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest, Model
-from ..bundle.row_table import Floats, Ids, RowTable
+from ..bundle.row_table import RowTable
 from ..errors import BundleError, GemmaError, RequestError
 from .cache import KVCache, Rows
 from .head import Head

@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Ids
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
-from ..bundle.row_table import Ids
 from ..errors import BundleError, GemmaError, RequestError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside

@@ -13,9 +13,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from ..arrays import Floats, Ids
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
-from ..bundle.row_table import Floats, Ids, RowTable
+from ..bundle.row_table import RowTable
 from ..errors import BundleError, GemmaError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside
@@ -33,7 +34,7 @@ from .contract import (
     refuse_negative_threads,
 )
 from .memory_plan import Plan, plan
-from .piece import Piece, check_piece, cut
+from .piece import Piece, check_piece, in_calls
 from .rotary import RotaryRows
 
 PLAIN_ARM = "mlas.disable_kleidiai"
@@ -179,7 +180,7 @@ class OnnxEngine:
         """Read a prompt in chunks; logits of its last `kept` positions, which must fit the last chunk."""
         self.weights.check_open()
         prefetch(self.tables, ids)
-        for piece in cut(Piece(ids, kept), self.position, self._chunk):
+        for piece in in_calls(Piece(ids, kept), self.position, self._chunk):
             step = self.forward(piece)
         return step
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arrays import Floats, Ids
 from ..bundle.manifest import Model
-from ..bundle.row_table import Floats, Ids, RowTable
+from ..bundle.row_table import RowTable
 from ..errors import ContextFull, RequestError
 from .chunk import CHUNK, chunks
 
@@ -71,7 +72,7 @@ class Piece:
         return rows
 
 
-def cut(piece: Piece, position: int, most: int = CHUNK) -> Iterator[Piece]:
+def in_calls(piece: Piece, position: int, most: int = CHUNK) -> Iterator[Piece]:
     """The calls that read a piece from a position on.  What is kept must fit the last of them."""
     *before, last = chunks(position, len(piece.ids), most)
     for span in before:

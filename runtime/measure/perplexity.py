@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats, Ids
 from ..engine.chunk import CHUNK
 from ..engine.contract import Engine
 from ..engine.piece import Piece
 from ..errors import BundleError
 
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
 See = Callable[[int, int, Floats], None]  # window, position of the first row, logits (n, vocab)
 
 

@@ -84,7 +84,7 @@ def test_a_call_that_reads_floats_answers_as_one_that_reads_integers(pair, tmp_p
         answers = [one.forward(Piece(piece, kept=len(piece))).logits for one in (decoder, integers)]
         different.append(np.abs(answers[0] - answers[1]).max() / np.abs(answers[1]).max())
     assert 0 < max(different) < 1e-2
-    for one, other in zip(decoder.caches, integers.caches, strict=True):
+    for one, other in zip(decoder.caches(), integers.caches(), strict=True):
         moved = np.abs(one.key[:, :, : one.length].astype(int) - other.key[:, :, : other.length])
         assert moved.max() <= 2
         assert (moved > 0).mean() < 0.01
@@ -123,10 +123,10 @@ def test_scales_of_channels_go_into_gains_where_values_have_a_norm(pair):
 
 def test_caches_hold_integers(pair):
     decoder, _, _ = pair
-    assert {cache.key.dtype for cache in decoder.caches} == {np.dtype(np.int8)}
+    assert {cache.key.dtype for cache in decoder.caches()} == {np.dtype(np.int8)}
     decoder.reset()
     decoder.prefill(np.arange(5, 25))
-    assert all(np.abs(cache.value[:, :, : cache.length].astype(int)).max() > 20 for cache in decoder.caches)
+    assert all(np.abs(cache.value[:, :, : cache.length].astype(int)).max() > 20 for cache in decoder.caches())
 
 
 def test_a_scale_covers_its_pair_at_every_position(checkpoint):

@@ -137,7 +137,7 @@ def test_random_weights_are_waived_by_the_mark_of_synth_and_by_nothing_else(chec
     words[words.index("-o") + 1] = str(tmp_path / "y.bundle")
     assert main(words) == 1
     said = capsys.readouterr().err
-    assert "take a recipe of more bits, or --accept-loss" in said
+    assert "take a recipe of more bits, or pass --accept-loss" in said
     assert not (tmp_path / "y.bundle").exists()
     assert main(["export", "--accept-loss", *words[1:]]) == 0
     assert "loss accepted (--accept-loss)" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import soft
 
 from runtime.bundle.bundle import Bundle
 from runtime.engine.onnx import OnnxEngine, OnnxWeights
-from runtime.engine.piece import Piece, SoftTokens, cut
+from runtime.engine.piece import Piece, SoftTokens, in_calls
 from runtime.errors import GemmaError
 
 RELATIVE = 1e-3
@@ -36,7 +36,7 @@ def test_a_prompt_that_is_cut_ends_as_the_whole_one_does(pair, most):
     name, weights = pair
     piece = soft.prompt(name, seed=1)
     engine = OnnxEngine(weights, chunk=most)
-    parts = list(cut(Piece(piece.ids, 3, piece.soft), 0, most))
+    parts = list(in_calls(Piece(piece.ids, 3, piece.soft), 0, most))
     steps = [engine.forward(part).logits.copy() for part in parts]
     assert [len(part.ids) for part in parts][:-1] == [most] * (len(parts) - 1)
     assert soft.relative(steps[-1], soft.expected_logits(name, piece)[-3:]) <= RELATIVE
@@ -82,7 +82,7 @@ def test_a_group_is_not_cut():
     assert piece.part(3, 10).groups == [(0, 6)]
     assert piece.part(9, 12).groups == []
     with pytest.raises(GemmaError, match="would cut a group"):
-        list(cut(piece, 0, 8))
+        list(in_calls(piece, 0, 8))
 
 
 def test_parts_have_their_soft_tokens():
