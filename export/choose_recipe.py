@@ -19,9 +19,13 @@ def choose_recipe(checkpoint: Checkpoint, name: str | None, choice: str | None) 
 
     Raises GemmaError for an unknown name, or a text that the recipe has no use for.
     """
-    released = checkpoint.is_packed or checkpoint.on_grid
-    recipe = calibrated_recipe(named_recipe(name or (RELEASED if released else DEFAULT)), choice)
+    recipe = calibrated_recipe(named_recipe(name or default_name(of_integers=checkpoint.of_integers)), choice)
     return suited(recipe, checkpoint.config)
+
+
+def default_name(*, of_integers: bool) -> str:
+    """The name of the recipe for a release of integers, or for one of floats."""
+    return RELEASED if of_integers else DEFAULT
 
 
 def named_recipe(name: str) -> Recipe:

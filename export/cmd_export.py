@@ -106,6 +106,7 @@ def export_here(
         text=text,
         scripts=scripts,
         accept_loss=accept_loss,
+        settings=request.settings,
     )
 
 
@@ -115,13 +116,15 @@ def dry_run(args: argparse.Namespace, request: Request, scripts: Sequence[Script
 
     from .inspect_checkpoint import facts_of
     from .language.side_files import read_side_files
-    from .pipeline import check_calls, check_released, speaker_of
+    from .pipeline import check_calls, speaker_of
+    from .weights.plan import storage_plan
 
     checkpoint, recipe, _ = request.opened()
     targets.load_targets(request.targets)
     if args.output is not None:
         check_destination(args.output, replace=args.force)
-    check_released(checkpoint, recipe)
+    storage_plan(checkpoint, recipe)
+    checkpoint.check_head()
     facts = facts_of(checkpoint)
     side, _ = read_side_files(checkpoint)
     with TemporaryDirectory(prefix="gemma-edge-") as folder:

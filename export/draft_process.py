@@ -27,22 +27,22 @@ from .request import Request
 LARGE_BYTES = 500_000_000  # bytes of weights: for fewer, a second process costs more than it saves
 
 
-def is_large(source: str) -> bool:
-    """Whether a folder's weights are; what is not a folder is on the hub, and may be."""
+def is_large(source: str, limit: int = LARGE_BYTES) -> bool:
+    """Whether a folder's weights have more bytes than `limit`; what is not a folder is on the hub, and may have."""
     folder = Path(source)
-    return not folder.exists() or sum(path.stat().st_size for path in folder.glob("*.safetensors")) > LARGE_BYTES
+    return not folder.exists() or sum(path.stat().st_size for path in folder.glob("*.safetensors")) > limit
 
 
 def export_apart(
     request: Request, destination: Path, *, replace: bool, scripts: Sequence[Script] = (), accept_loss: bool = False
 ) -> Reports:
-    """As `pipeline.export_bundle`, which it raises the errors of; with scripts this process needs torch too."""
+    """Export as `pipeline.export_bundle` does, and raise its errors; with scripts this process needs torch too."""
     with created(destination, replace=replace) as place:
         draft = of_another_process(request, place, destination, scripts)
         draft = dataclasses.replace(draft, peak=draft.peak + resident())
         with removed(folder_of(destination) if draft.recipe.calibrated else None):
-            model = lambda: float_model(request.source)  # noqa: E731
-            return prove(draft, place.bundle, None, scripts, model, accept_loss=accept_loss)
+            model, proof = lambda: float_model(request.source), request.settings.proof  # noqa: E731
+            return prove(draft, place.bundle, None, scripts, model, accept_loss=accept_loss, settings=proof)
 
 
 def float_model(source: str) -> Any:
@@ -94,7 +94,7 @@ def received(receiver: connection.Connection) -> Any:
 def work(
     sender: connection.Connection, request: Request, place: Workplace, destination: Path, scripts: Sequence[Script]
 ) -> None:
-    """In the other process: answer with a draft, or with what went wrong."""
+    """Run in the other process, and answer with a draft, or with what went wrong."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     return_blocks_early()
     try:
@@ -115,12 +115,12 @@ def end_with_parent() -> None:
 
 def draft_of(request: Request, place: Workplace, destination: Path, scripts: Sequence[Script]) -> Draft:
     """A calibration stays beside `destination` until the draft is proved."""
-    from .pipeline import drafted, key_of, passage_for
+    from .pipeline import drafted, prepare
     from .targets import load_targets
 
     lowerings = load_targets(request.targets)
     checkpoint, recipe, text = request.opened()
-    ids, side = passage_for(checkpoint, recipe)
-    with stored(destination, key_of(checkpoint, recipe, text), keep=True) as store:
-        draft, _ = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text, scripts)
+    prepared = prepare(checkpoint, lowerings, recipe, text, scripts, request.settings)
+    with stored(destination, prepared.calibration_key, keep=True) as store:
+        draft, _ = drafted(prepared, place, store)
     return dataclasses.replace(draft, peak=peak_rss())

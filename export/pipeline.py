@@ -1,11 +1,12 @@
-"""The story: read, quantize, split, capture, lower, prove, seal."""
+"""The story: read, quantize, write rows, capture, lower, prove, seal."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -19,34 +20,38 @@ from quantize.recipe import Recipe as QuantizeRecipe
 from runtime.bundle import manifest as m
 from runtime.bundle.bundle import Workplace, check_destination, created
 from runtime.bundle.parity import Reports
-from runtime.errors import GemmaError
 from runtime.language.tokenizer import Tokenizer
 from runtime.machine.resident_memory import trim_heap
 from runtime.progress import Progress
 
 from .calibrate.cost import projected_seconds
 from .calibrate.layers import calibrate
-from .calibrate.store import Key, Store, stored
+from .calibrate.store import CalibrationKey, Store, stored
 from .calibrate.text import AUTO, SEED, Text, sequences
 from .checkpoint.checkpoint import Checkpoint
 from .choose_recipe import suited
 from .language.conversation_forms import check_turn_end, print_endless, rendered_forms
 from .language.side_files import SideFiles, read_side_files
 from .language.vocabulary import write_vocabulary
+from .model.arrays import Ids
 from .model.capture import capture
 from .model.config import GemmaConfig
 from .model.tensors import needed, part
+from .parts.every import parts_of
+from .parts.lower import lowered_parts
 from .prove.call_scripts import Script, answering, check_scripts
 from .prove.check_scales import check_scales
 from .prove.check_weights import check_weights
-from .prove.compare import BEYOND, STEPS, compared
-from .prove.readings import QuantizedSources, Reader
-from .prove.seal import Draft, in_order, prove, unsealed
+from .prove.readings import QuantizedSources, ReadText
+from .prove.runs import BEYOND, STEPS, in_order, tokens_to_compare
+from .prove.seal import Draft, prove, unsealed
 from .reference import FloatSource, hidden_states
+from .request import AS_SHIPPED, ExportSettings
 from .targets import Lower, load_targets, longest
-from .weights import linears as weights
-from .weights import row_files as split
 from .weights.cache_scales import Ranges, covers, released_scales
+from .weights.linears import Calibrated, Weights, quantize_weights
+from .weights.plan import StoragePlan, storage_plan, values
+from .weights.row_files import write_row_files
 
 PASSAGE = Path(__file__).with_name("passage.txt")
 
@@ -54,99 +59,151 @@ PASSAGE = Path(__file__).with_name("passage.txt")
 def export_bundle(
     source: str | Path | Checkpoint,
     destination: Path,
-    targets: Sequence[str],
+    targets: Sequence[str] | Mapping[str, Lower],
     recipe: QuantizeRecipe,
     *,
     replace: bool = False,
     text: Text = AUTO,
     scripts: Sequence[Script] = (),
     accept_loss: bool = False,
+    settings: ExportSettings = AS_SHIPPED,
 ) -> Reports:
-    """Make a bundle of a checkpoint; `text` calibrates a recipe that asks for it, calls are compared on `scripts`.
+    """Make a bundle of a checkpoint for some targets, by their names, or by name with what lowers a graph for them.
+
+    `text` calibrates a recipe that asks for it, calls are compared on `scripts`.
 
     Raises GemmaError for anything that can not be exported, or that verify does not pass, unless what it finds is a
     loss and `accept_loss` is said; then nothing is left behind.
     """
-    lowerings = load_targets(targets)
+    lowerings = dict(targets) if isinstance(targets, Mapping) else load_targets(targets)
     check_destination(destination, replace=replace)
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
-    recipe = suited(recipe, checkpoint.config)
-    ids, side = passage_for(checkpoint, recipe)
+    prepared = prepare(checkpoint, lowerings, recipe, text, scripts, settings)
     with (
-        stored(destination, key_of(checkpoint, recipe, text)) as store,
+        stored(destination, prepared.calibration_key) as store,
         created(destination, replace=replace) as place,
     ):
-        draft, sources = drafted(checkpoint, place, lowerings, recipe, ids, side, store, text, scripts)
-        return prove(draft, place.bundle, sources, scripts, lambda: FloatSource(checkpoint), accept_loss=accept_loss)
+        draft, sources = drafted(prepared, place, store)
+        model = lambda: FloatSource(checkpoint)  # noqa: E731
+        return prove(draft, place.bundle, sources, scripts, model, accept_loss=accept_loss, settings=settings.proof)
 
 
-def drafted(
+@dataclass(frozen=True)
+class Prepared:
+    """A checkpoint that was checked, and all that was decided of its export before the long part.
+
+    side: its files beside the weights; ids: (T,), the text that references read
+    """
+
+    checkpoint: Checkpoint
+    lowerings: Mapping[str, Lower]
+    recipe: QuantizeRecipe
+    plan: StoragePlan
+    side: SideFiles
+    ids: Ids
+    text: Text
+    scripts: Sequence[Script]
+    settings: ExportSettings
+
+    @property
+    def calibration_key(self) -> CalibrationKey | None:
+        """What a calibration depends on; None for a recipe without one."""
+        if not self.recipe.calibrated:
+            return None
+        stats = sorted((path.name, path.stat()) for path in self.checkpoint.folder.iterdir() if path.is_file())
+        files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        return CalibrationKey(f"gemma-edge {version('gemma-edge')}", files, repr(self.recipe), self.text.origin, SEED)
+
+
+def prepare(
     checkpoint: Checkpoint,
-    place: Workplace,
-    lowerings: dict[str, Lower],
+    lowerings: Mapping[str, Lower],
     recipe: QuantizeRecipe,
-    ids: NDArray[np.int64],
-    side: SideFiles,
-    store: Store | None,
-    text: Text,
+    text: Text = AUTO,
     scripts: Sequence[Script] = (),
-) -> tuple[Draft, QuantizedSources]:
-    """All of a bundle but the proof of what its artifacts answer, in `place`; and where references take values from.
+    settings: ExportSettings = AS_SHIPPED,
+) -> Prepared:
+    """Decide how everything is stored, and read what is not a weight.
+
+    Raises GemmaError for a checkpoint that lacks what the recipe needs, and for files that are not sound.
+    """
+    recipe = suited(recipe, checkpoint.config)
+    side, pieces = read_side_files(checkpoint)
+    ids = passage(checkpoint.config, side.generation.bos, pieces)
+    del pieces
+    trim_heap()
+    plan = storage_plan(checkpoint, recipe)
+    checkpoint.check_head()
+    side.print_notes()
+    return Prepared(checkpoint, lowerings, recipe, plan, side, ids, text, scripts, settings)
+
+
+@dataclass(frozen=True)
+class LanguageFiles:
+    """The files of a bundle that texts are read and written with, by name; "" for one that there is not."""
+
+    tokenizer: str
+    template: str
+    vocabulary: str
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """The weights of a draft: those of the graph, the tables beside it, what rounding cost, and how it was chosen."""
+
+    weights: Weights
+    tables: dict[str, m.Table]
+    losses: dict[str, Loss]
+    calibrated: Calibrated | None
+    calibration: m.Calibration
+
+
+def drafted(prepared: Prepared, place: Workplace, store: Store | None) -> tuple[Draft, QuantizedSources]:
+    """Make all of a bundle but the proof of what its artifacts answer; and say where references take values from.
 
     Raises GemmaError before the long part for scripts that the artifacts could not be asked.
     """
-    config, model, folder = checkpoint.config, FloatSource(checkpoint), place.bundle
-    tokenizer, template = side.copy(folder)
-    speaker = speaker_of(folder, tokenizer, template, side)
-    check_calls(scripts, speaker, list(lowerings), checkpoint)
-    vocabulary = write_vocabulary(folder)
-    calibrated, how = None, m.Calibration()
+    model, folder = FloatSource(prepared.checkpoint), place.bundle
+    speaker, files = write_language_files(prepared, folder)
+    calibrated, calibration = None, m.Calibration()
     if store:
-        calibrated, how = calibration(model, speaker, side.generation.stop, recipe, text, store)
+        calibrated, calibration = calibrate_on_text(prepared, model, speaker, store)
     del speaker
     trim_heap()
-    with Progress("quantizing", weights.work(config)) as progress:
-        units = store.units if store else place.scratch
-        quantized, losses = weights.quantize_weights(checkpoint, recipe, units, progress.advance, calibrated)
-    with Progress("writing rows", split.work(config)) as progress:
-        tables, row_losses = split.split_rows(checkpoint, recipe, folder, progress.advance)
-    released = released_scales(config, checkpoint.cache_scales) if recipe.released else {}
-    ranges = Ranges(config, calibrated.values if calibrated else {})
-    beginning = ids[: compared(config.window, len(ids))] if covers(released, config) else ids
-    with Progress("reading in float", len(config.layers)) as progress:
-        hidden = hidden_states(model, beginning[None], ranges.see, progress.advance)[0]
-    if not recipe.cache.is_float:
-        config = dataclasses.replace(config, cache_bits=recipe.cache.bits)
-        quantized = quantized.with_vectors(ranges.scales() | released)
-    graph = capture(config)
-    artifacts = {name: lower(graph, quantized, folder) for name, lower in lowerings.items()}
-    del graph
-    trim_heap()
-    manifest = m.Manifest(
-        format="gemma-edge",
-        version=m.version_of({}),
-        model=model_facts(config, rescored(checkpoint, recipe)),
-        recipe=recipe_facts(recipe, released_rules(checkpoint, recipe), losses | row_losses, how),
-        provenance=m.Provenance(
-            checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"
-        ),
-        generation=side.generation,
-        tables=tables,
-        artifacts=artifacts,
-        files={},
-        tokenizer=tokenizer,
-        vocabulary=vocabulary,
-        chat_template=template,
-        special_tokens=side.special_tokens,
-        golden="golden.json",
-        parity="parity.json",
-    )
+    weights = store_weights(prepared, place, store.units if store else place.scratch, calibrated, calibration)
+    hidden, config, quantized = with_cache_scales(prepared, model, weights)
+    artifacts = lower_all(prepared.lowerings, config, quantized, folder)
+    parts = lowered_parts(parts_of(prepared.checkpoint), list(prepared.lowerings), folder)
+    manifest = manifest_of(prepared, config, files, weights, artifacts, parts)
     for name in in_order(artifacts):
         check_weights(folder, quantized, name, artifacts[name].file)
         check_scales(folder, config, name, artifacts[name].file)
     sources = QuantizedSources(config, quantized, unsealed(manifest, folder))
-    readings = Reader(ids, config.window, place.scratch, manifest).readings(model, hidden, sources)
-    return Draft(manifest, ids, config, recipe, readings, generated=checkpoint.is_generated), sources
+    text = ReadText(prepared.ids, config.window, place.scratch, manifest, prepared.settings.proof)
+    draft = Draft(
+        manifest,
+        prepared.ids,
+        config,
+        prepared.recipe,
+        text.logits_of_all(model, hidden, sources),
+        is_float=prepared.plan.is_float and prepared.recipe.cache.is_float,
+        generated=prepared.checkpoint.is_generated,
+    )
+    return draft, sources
+
+
+# ---- the steps of a draft ----
+
+
+def write_language_files(prepared: Prepared, folder: Path) -> tuple[Tokenizer, LanguageFiles]:
+    """Write tokenizer, chat template and vocabulary, and check that conversations can be held with them.
+
+    Raises GemmaError for a template that loses a text, and for scripts that the first artifact could not be asked.
+    """
+    tokenizer, template = prepared.side.copy(folder)
+    speaker = speaker_of(folder, tokenizer, template, prepared.side)
+    check_calls(prepared.scripts, speaker, list(prepared.lowerings), prepared.checkpoint)
+    return speaker, LanguageFiles(tokenizer, template, write_vocabulary(folder))
 
 
 def speaker_of(folder: Path, tokenizer: str, template: str, side: SideFiles) -> Tokenizer:
@@ -167,70 +224,22 @@ def check_calls(scripts: Sequence[Script], speaker: Tokenizer, targets: Sequence
         check_scripts(scripts, speaker, context, str(checkpoint.folder))
 
 
-def passage_for(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> tuple[NDArray[np.int64], SideFiles]:
-    """The text that verify reads, and the side files, of a checkpoint that has all that a recipe needs."""
-    side, pieces = read_side_files(checkpoint)
-    ids = passage(checkpoint.config, side.generation.bos, pieces)
-    del pieces
-    trim_heap()
-    check_released(checkpoint, recipe)
-    side.print_notes()
-    return ids, side
-
-
-def check_released(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> None:
-    """Raises GemmaError if a recipe wants integers that the checkpoint does not have, or if its head is damaged."""
-    if recipe.released and not checkpoint.is_packed and not checkpoint.on_grid:
-        raise GemmaError(
-            f"{checkpoint.folder}: recipe {recipe.name} is for a release of integers, and this one has floats",
-            "choose another recipe",
-        )
-    checkpoint.check_head()
-
-
-def rescored(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> int:
-    """Rows of a release hold the integers that its head holds: there is nothing to compute again."""
-    return 0 if recipe.released and checkpoint.packed("embed_tokens.weight") else recipe.rescored
-
-
-def released_rules(checkpoint: Checkpoint, recipe: QuantizeRecipe) -> list[list[str]]:
-    """Names and schemes of what is stored as it was released: rules before the recipe's own."""
-    if not recipe.released:
-        return []
-    tables = [row for row in split.row_tables(checkpoint.config) if split.released(checkpoint, row, recipe)]
-    units = [
-        unit for unit in weights.units(checkpoint.config)
-        if checkpoint.packed(unit.tensor) or unit.tensor in checkpoint.on_grid
-    ]  # fmt: skip
-    return [
-        *([f"rows.{row.name}", str(split.scheme_of(checkpoint, row, recipe))] for row in tables),
-        *([unit.label, str(weights.scheme_of(checkpoint, unit, recipe))] for unit in units),
-    ]
-
-
-def key_of(checkpoint: Checkpoint, recipe: QuantizeRecipe, text: Text) -> Key | None:
-    """What a calibration depends on; None without one."""
-    if not recipe.calibrated:
-        return None
-    stats = sorted((path.name, path.stat()) for path in checkpoint.folder.iterdir() if path.is_file())
-    files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return Key(f"gemma-edge {version('gemma-edge')}", files, repr(recipe), text.origin, SEED)
-
-
-def calibration(
-    model: FloatSource, tokenizer: Tokenizer, stop: list[int], recipe: QuantizeRecipe, text: Text, store: Store
-) -> tuple[weights.Calibrated, m.Calibration]:
+def calibrate_on_text(
+    prepared: Prepared, model: FloatSource, speaker: Tokenizer, store: Store
+) -> tuple[Calibrated, m.Calibration]:
     """Choose the text, then the integers of every layer; or go on where a killed export stopped."""
-    config = model.config
-    tokens = text.tokens(recipe)
-    seconds = projected_seconds(config, recipe, tokens, written=text.path is None)
+    recipe, text, amounts = prepared.recipe, prepared.text, prepared.settings.text
+    tokens = text.tokens(recipe, amounts)
+    layers = len(model.config.layers)
+    seconds = projected_seconds(prepared.plan, layers, recipe, tokens, written=text.path is None)
     print(f"calibrating on about {tokens:,} tokens: about {duration(seconds)}", file=sys.stderr)
     if not store.has("text"):
         with Progress("writing a text" if text.path is None else "reading the text", tokens) as progress:
-            store.save("text", sequences(text, tokens, model, tokenizer, stop, progress.advance))
+            stop = prepared.side.generation.stop
+            store.save("text", sequences(text, tokens, amounts, model, speaker, stop, progress.advance))
     ids = np.array(store.load("text"))
-    with Progress("calibrating", len(config.layers)) as progress:
-        calibrated = calibrate(model, ids, recipe, store, progress.advance)
+    with Progress("calibrating", layers) as progress:
+        calibrated = calibrate(model, ids, recipe, prepared.plan, store, progress.advance)
     return calibrated, m.Calibration(
         method=recipe.calibration,
         text=text.origin,
@@ -244,12 +253,90 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
-def passage(config: GemmaConfig, bos: int, pieces: Pieces) -> NDArray[np.int64]:
+def store_weights(
+    prepared: Prepared, place: Workplace, units: Path, calibrated: Calibrated | None, calibration: m.Calibration
+) -> WeightFiles:
+    """Write the weights of the graph to `units`, where calibrated ones are already, and the row files."""
+    checkpoint, plan = prepared.checkpoint, prepared.plan
+    with Progress("quantizing", values(plan.weights)) as progress:
+        weights, losses = quantize_weights(checkpoint, plan, units, progress.advance, calibrated)
+    with Progress("writing rows", values(plan.tables)) as progress:
+        tables, row_losses = write_row_files(checkpoint, plan, place.bundle, progress.advance)
+    return WeightFiles(weights, tables, losses | row_losses, calibrated, calibration)
+
+
+def with_cache_scales(
+    prepared: Prepared, model: FloatSource, stored: WeightFiles
+) -> tuple[NDArray[np.float32], GemmaConfig, Weights]:
+    """Read the text with the float model: its hidden states, and the scales of caches that hold integers.
+
+    The states are (n, hidden), of the whole text if the scales come from it, else of as much as is compared.  Config
+    and weights have the scales if the recipe's caches hold integers.
+    """
+    config, ids = model.config, prepared.ids
+    released = released_scales(config, prepared.plan.cache_scales)
+    ranges = Ranges(config, stored.calibrated.values if stored.calibrated else {})
+    beginning = ids[: tokens_to_compare(config.window, len(ids))] if covers(released, config) else ids
+    with Progress("reading in float", len(config.layers)) as progress:
+        hidden = hidden_states(model, beginning[None], ranges.see, progress.advance)[0]
+    cache = prepared.recipe.cache
+    if cache.is_float:
+        return hidden, config, stored.weights
+    scales = ranges.scales() | released
+    return hidden, dataclasses.replace(config, cache_bits=cache.bits), stored.weights.with_vectors(scales)
+
+
+def lower_all(
+    lowerings: Mapping[str, Lower], config: GemmaConfig, weights: Weights, folder: Path
+) -> dict[str, m.Artifact]:
+    """Capture the graph once, and write the artifact of every target."""
+    graph = capture(config)
+    artifacts = {name: lower(graph, weights, folder) for name, lower in lowerings.items()}
+    del graph
+    trim_heap()
+    return artifacts
+
+
+def passage(config: GemmaConfig, bos: int, pieces: Pieces) -> Ids:
     """A text as tokens, as many as verify compares: the caches' scales come from them too."""
     wanted = min(config.context, 2 * config.window + BEYOND + STEPS)
     once = pieces.encode(PASSAGE.read_text(encoding="utf-8"), add_special_tokens=False).ids
     ids = [bos, *(once * (wanted // len(once) + 1))][:wanted]
     return np.array(ids, np.int64) % config.vocab
+
+
+# ---- what the manifest says ----
+
+
+def manifest_of(
+    prepared: Prepared,
+    config: GemmaConfig,
+    files: LanguageFiles,
+    stored: WeightFiles,
+    artifacts: dict[str, m.Artifact],
+    parts: dict[str, m.Part],
+) -> m.Manifest:
+    checkpoint, side = prepared.checkpoint, prepared.side
+    return m.Manifest(
+        format="gemma-edge",
+        version=m.version_of(parts),
+        model=model_facts(config, prepared.plan.rescored),
+        recipe=recipe_facts(prepared.recipe, prepared.plan.rules, stored.losses, stored.calibration),
+        provenance=m.Provenance(
+            checkpoint=checkpoint.folder.resolve().name, tool=f"gemma-edge {version('gemma-edge')}"
+        ),
+        generation=side.generation,
+        tables=stored.tables,
+        artifacts=artifacts,
+        files={},
+        tokenizer=files.tokenizer,
+        vocabulary=files.vocabulary,
+        chat_template=files.template,
+        special_tokens=side.special_tokens,
+        golden="golden.json",
+        parity="parity.json",
+        parts=parts,
+    )
 
 
 def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
@@ -269,9 +356,9 @@ def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
         softcap=config.softcap,
         rescored=min(rescored, config.vocab),
         caches=[
-            m.Cache(layer=one.index, kind=one.kind, kv_heads=one.kv_heads, head_dim=one.head_dim, dtype=dtype)
-            for one in config.layers
-            if one.owns_kv
+            m.Cache(layer=layer.index, kind=layer.kind, kv_heads=layer.kv_heads, head_dim=layer.head_dim, dtype=dtype)
+            for layer in config.layers
+            if layer.owns_kv
         ],
         sources=[layer.source for layer in config.layers],
         rope={
@@ -284,12 +371,13 @@ def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
 
 
 def recipe_facts(
-    recipe: QuantizeRecipe, released: list[list[str]], losses: dict[str, Loss], how: m.Calibration
+    recipe: QuantizeRecipe, kept: list[list[str]], losses: dict[str, Loss], calibration: m.Calibration
 ) -> m.Recipe:
+    """Rules, of which those for tensors that are `kept` as released come first, and the loss by scheme or table."""
     return m.Recipe(
         name=recipe.name,
         summary=recipe.summary,
-        rules=[*released, *([rule.pattern, str(rule.scheme)] for rule in recipe.rules)],
+        rules=[*kept, *([rule.pattern, str(rule.scheme)] for rule in recipe.rules)],
         loss={name: loss.relative for name, loss in losses.items()},
-        calibration=how,
+        calibration=calibration,
     )

@@ -18,13 +18,13 @@ from runtime.engine.head import Head
 from runtime.engine.rotary import rotary_table
 
 from .checkpoint.checkpoint import Checkpoint
+from .model.arrays import Floats, Ids
 from .model.config import GemmaConfig, LayerConfig
 from .model.decoder import KV, Layer, PerLayerInputs, RMSNorm, TextDecoder, softcapped
 from .model.tensors import HEAD
-from .weights.linears import Unit, Weights, gathered, piece_rows, units
+from .weights.linears import Weights, gathered, piece_rows
+from .weights.plan import Placement, placements
 
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
 HEAD_ROWS = 4096
 
 
@@ -51,28 +51,31 @@ class FloatSource:
         return self.checkpoint.config
 
     @cached_property
-    def units(self) -> dict[str, Unit]:
-        """A stored head is read by itself, so that an export that takes the token table for it does not agree."""
-        by_parameter = {unit.parameter: unit for unit in units(self.config)}
+    def placements(self) -> dict[str, Placement]:
+        """Where each parameter comes from.
+
+        A stored head is read by itself, so that an export that takes the token table for it does not agree.
+        """
+        by_parameter = {place.parameter: place for place in placements(self.config) if place.parameter}
         if self.checkpoint.head:
             by_parameter["head.weight"] = replace(by_parameter["head.weight"], tensor=HEAD)
         return by_parameter
 
     def floats(self, parameter: str) -> Floats:
-        unit = self.units[parameter]
-        if not unit.inputs:
-            return self.checkpoint.read(unit.tensor)
-        pieces = self.checkpoint.read_rows(unit.tensor, unit.rows, piece_rows(unit.inputs))
-        return gathered(pieces, (len(unit.rows), unit.inputs))
+        weight = self.placements[parameter]
+        if not weight.inputs:
+            return self.checkpoint.read(weight.tensor)
+        pieces = self.checkpoint.read_rows(weight.tensor, weight.rows, piece_rows(weight.inputs))
+        return gathered(pieces, (len(weight.rows), weight.inputs))
 
     def read_rows(self, parameter: str, step: int) -> Iterator[Floats]:
-        unit = self.units[parameter]
-        return self.checkpoint.read_rows(unit.tensor, unit.rows, step)
+        weight = self.placements[parameter]
+        return self.checkpoint.read_rows(weight.tensor, weight.rows, step)
 
     def stored(self, parameter: str) -> Tensor:
         """A matrix as the checkpoint holds it: 16 bits are left 16."""
-        unit = self.units[parameter]
-        return self.checkpoint.stored(unit.tensor, unit.rows)
+        weight = self.placements[parameter]
+        return self.checkpoint.stored(weight.tensor, weight.rows)
 
     def rows(self, table: str, ids: Ids) -> Floats:
         config = self.checkpoint.config
@@ -158,7 +161,9 @@ def hidden_states(
 
 @torch.no_grad()
 def hidden_states_twice(source: Source, ids: Ids, count: int) -> tuple[Floats, NDArray[np.float64]]:
-    """As `hidden_states`, and those of the first `count` tokens in float64: each layer is loaded once for both.
+    """Hidden states as `hidden_states` gives them, and those of the first `count` tokens in float64.
+
+    Each layer is loaded once for both.
 
     Products in float64 widen a few rows of a weight at a time.
     """
@@ -203,7 +208,7 @@ def tables(rope: Rope, rows: int) -> KV:
 
 
 def per_layer_inputs(source: Source) -> Callable[[Ids, Tensor], list[Tensor]]:
-    """Of ids (B, T) and their embeddings: one (B, T, per_layer_dim) a layer; none for a model without."""
+    """What gives each layer its input (B, T, per_layer_dim), from ids (B, T) and their embeddings; none without."""
     config = source.config
     if not config.per_layer_dim:
         return lambda ids, embeds: []
@@ -219,7 +224,7 @@ def per_layer_inputs(source: Source) -> Callable[[Ids, Tensor], list[Tensor]]:
     def slices(ids: Ids, embeds: Tensor) -> list[Tensor]:
         rows = torch.from_numpy(source.rows("per_layer", ids.ravel())).view(*ids.shape, -1)
         pieces = zip(modules.values(), rows.tensor_split([edge], -1), strict=False)
-        return [one for module, piece in pieces for one in module(embeds, piece, norm)]
+        return [inputs for module, piece in pieces for inputs in module(embeds, piece, norm)]
 
     return slices
 
@@ -227,14 +232,14 @@ def per_layer_inputs(source: Source) -> Callable[[Ids, Tensor], list[Tensor]]:
 def logits(source: Source, hidden: NDArray[Any]) -> Floats:
     """Hidden states (n, hidden) to logits (n, vocab), a piece of the head at a time, in the dtype of the states."""
     x, cap, start = torch.from_numpy(hidden), source.config.softcap, 0
-    found = np.empty((len(hidden), source.config.vocab), np.float32)
+    whole_logits = np.empty((len(hidden), source.config.vocab), np.float32)
     for piece in source.read_rows("head.weight", HEAD_ROWS):
         part = softcapped(x @ torch.from_numpy(np.require(piece, requirements="W")).to(x.dtype).T, cap)
-        found[:, start : start + len(piece)] = part
+        whole_logits[:, start : start + len(piece)] = part
         start += len(piece)
     if isinstance(source, QuantizedSource) and source.head:
-        source.head.rescore(found, hidden)
-    return found
+        source.head.rescore(whole_logits, hidden)
+    return whole_logits
 
 
 def whole(source: Source) -> TextDecoder:

@@ -7,11 +7,27 @@ from typing import TYPE_CHECKING
 
 from quantize.recipe import Recipe
 
+from .calibrate.amounts import TextAmounts
 from .choose_recipe import choose_recipe
+from .prove.runs import ProofSettings
 
 if TYPE_CHECKING:
     from .calibrate.text import Text
     from .checkpoint.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What can be set of an export besides its recipe; the defaults are what ships.
+
+    text: how much text calibrates; proof: how much of a text the artifacts are compared on
+    """
+
+    text: TextAmounts = TextAmounts()
+    proof: ProofSettings = ProofSettings()
+
+
+AS_SHIPPED = ExportSettings()
 
 
 @dataclass(frozen=True)
@@ -22,6 +38,7 @@ class Request:
     targets: tuple[str, ...]
     recipe: str | None
     calibrate: str | None
+    settings: ExportSettings = AS_SHIPPED
 
     def opened(self) -> tuple[Checkpoint, Recipe, Text]:
         """The checkpoint, its recipe, and the text that calibrates.  Imports torch.

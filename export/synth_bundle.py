@@ -10,16 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from quantize.recipe import DEFAULT, RECIPES, RELEASED, Recipe
+from quantize.recipe import Recipe
 from runtime.bundle.bundle import MANIFEST
-from runtime.errors import GemmaError
 from runtime.measure.bench_cache import cache_folder
 
 from .checkpoint.checkpoint import Checkpoint
+from .choose_recipe import default_name, named_recipe, suited
 from .inspect_checkpoint import sizes
 from .pipeline import export_bundle
 from .synth.shapes import NamedShape, named_shape
 from .synth.write import check_space, generated_checkpoint
+from .weights.plan import storage_plan
 
 SEED = 0
 ROOMS = ("export", "quantize", "runtime")
@@ -31,10 +32,8 @@ def cached_bundle(name: str, recipe_name: str | None) -> Path:
     Raises GemmaError for an unknown shape or recipe, or a disk that is too small.
     """
     shape = named_shape(name)
-    recipe_name = recipe_name or (RELEASED if shape.of_integers else DEFAULT)
-    if recipe_name not in RECIPES:
-        raise GemmaError(f"unknown recipe: {recipe_name}", f"choose from {', '.join(RECIPES)}")
-    recipe = RECIPES[recipe_name].uncalibrated()
+    recipe_name = recipe_name or default_name(of_integers=shape.of_integers)
+    recipe = named_recipe(recipe_name).uncalibrated()
     destination = cache_folder() / f"{name}-{recipe_name}-{fingerprint(shape, recipe)}.bundle"
     if not (destination / MANIFEST).is_file():
         make(shape, recipe, destination)
@@ -43,7 +42,7 @@ def cached_bundle(name: str, recipe_name: str | None) -> Path:
 
 def make(shape: NamedShape, recipe: Recipe, destination: Path) -> None:
     with generated(shape) as checkpoint:
-        size = sizes(checkpoint, recipe)
+        size = sizes(checkpoint, storage_plan(checkpoint, suited(recipe, checkpoint.config)))
         check_space(destination, size["disk"] + size["resident"])  # quantized weights wait beside the bundle
         print(f"making {destination} ({size['disk'] / 1e9:.1f} GB): only the first time", file=sys.stderr)
         cache_folder().mkdir(parents=True, exist_ok=True)
@@ -61,7 +60,7 @@ def generated(shape: NamedShape) -> Iterator[Checkpoint]:
 
 
 def fingerprint(shape: NamedShape, recipe: Recipe) -> str:
-    """Of all that a bundle depends on, the exporter's own code among it."""
+    """A hash of all that a bundle depends on, the exporter's own code among it."""
     digest = hashlib.sha256(f"{version('gemma-edge')} {recipe!r} {SEED}".encode() + shape.config_bytes())
     home = Path(__file__).parent.parent
     for path in sorted(path for room in ROOMS for path in (home / room).rglob("*.py")):

@@ -61,6 +61,12 @@ def longest(name: str, context: int) -> int:
     return min(context, getattr(load(name, "lower"), "CONTEXT", context))
 
 
+def load_part_lowerings(names: Sequence[str]) -> dict[str, Lower]:
+    """Return `lower_part` of each of these targets that lowers parts."""
+    able = [name for name in names if (Path(__file__).parent / f"to_{name}" / "part.py").is_file()]
+    return {name: load(name, "part").lower_part for name in able}
+
+
 def load_reader(name: str) -> Any:
     """The module that reads back what `to_NAME` stored: `stored_weights` and `kept_scales`."""
     return load(name, "read")

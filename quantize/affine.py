@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from .pack import Bytes, pack, unpack
-from .scheme import Scheme
+from .scheme import Scales, Scheme
 
 Floats = NDArray[np.float32]
 SMALLEST_SCALE = 2.0**-14
@@ -121,7 +121,7 @@ def least_squares_scales(
 def squared_error(
     groups: torch.Tensor, scale: torch.Tensor, scheme: Scheme, importance: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Of rounding with scale (n, 1): (n,), weighted by importance (n, width)."""
+    """The squared error of rounding with scale (n, 1), (n,), weighted by importance (n, width)."""
     codes = nearest_codes(groups, scale, scheme)
     error = torch.addcmul(groups, codes, scale, value=-1, out=codes).square_()
     return (error if importance is None else error.mul_(importance)).sum(-1)
@@ -145,7 +145,7 @@ def keep_better(
     return torch.where(better[:, None], scale, best), torch.where(better, error, least)
 
 
-SCALES: dict[str, Callable[[torch.Tensor, Scheme, torch.Tensor | None], torch.Tensor]] = {
+SCALES: dict[Scales, Callable[[torch.Tensor, Scheme, torch.Tensor | None], torch.Tensor]] = {
     "absmax": absmax_scales,
     "least-squares": least_squares_scales,
     "positive": partial(least_squares_scales, positive=True),
@@ -153,27 +153,29 @@ SCALES: dict[str, Callable[[torch.Tensor, Scheme, torch.Tensor | None], torch.Te
 
 
 def quantize(
-    matrix: Floats, scheme: Scheme, scales: str = "least-squares", importance: Floats | None = None
+    matrix: Floats, scheme: Scheme, scales: Scales = "least-squares", importance: Floats | None = None
 ) -> tuple[Quantized, Loss]:
     """Round a matrix (rows, inputs) float32 to integers.
 
     `scales` is one of SCALES: "absmax" is plain rounding, to compare with.  `importance` (inputs,) weighs
     the error of each input: its mean square in use.  Raises ValueError for values that are not finite.
     """
+    # 1) cut the rows into groups that share a scale, the last of a row filled up with zeros
     rows, inputs = matrix.shape
     width, count = scheme.width(inputs), scheme.groups(inputs)
     padded = count * width
     weight = None if importance is None else weights_of(importance, count, width)
     chosen = np.empty((rows, count), np.float32)
     packed = np.empty((rows, scheme.packed_bytes(inputs)), np.uint8)
+    # 2) a piece of rows at a time: choose a scale for each group, round, and pack
     loss, step = Loss(), max(1, ROWS_BYTES // (4 * padded))
     for start in range(0, rows, step):
         piece = torch.from_numpy(np.ascontiguousarray(matrix[start : start + step], np.float32))
         if not torch.isfinite(piece).all():
             raise ValueError("NaN or Inf")
         groups = torch.nn.functional.pad(piece, (0, padded - inputs)).view(-1, width)
-        each = None if weight is None else weight.repeat(len(piece), 1)
-        scale = SCALES[scales](groups, scheme, each)
+        importance_of_groups = None if weight is None else weight.repeat(len(piece), 1)
+        scale = SCALES[scales](groups, scheme, importance_of_groups)
         codes = nearest_codes(groups, scale[:, None], scheme)
         loss += loss_of(groups, torch.addcmul(groups, codes, scale[:, None], value=-1))
         codes = codes.view(-1, padded)[:, :inputs]
@@ -190,6 +192,6 @@ def weights_of(importance: Floats, count: int, width: int) -> torch.Tensor:
 
 
 def loss_of(values: torch.Tensor, error: torch.Tensor) -> Loss:
-    """Both of one shape."""
-    squares = [one.square().sum(dtype=torch.float64).item() for one in (error, values)]
+    """Sum up the errors of values, of the same shape."""
+    squares = [tensor.square().sum(dtype=torch.float64).item() for tensor in (error, values)]
     return Loss(squares[0], squares[1], error.abs().amax().item() if error.numel() else 0.0)

@@ -28,12 +28,12 @@ def recover(matrix: Floats, scheme: Scheme) -> tuple[Quantized, np.ndarray]:
     padded = np.pad(matrix, ((0, 0), (0, count * width - inputs)))
     blocks = torch.from_numpy(padded).view(-1, width)
     scales, codes = torch.empty(len(blocks)), torch.empty(blocks.shape, dtype=torch.int8)
-    found = torch.empty(len(blocks), dtype=torch.bool)
+    explained = torch.empty(len(blocks), dtype=torch.bool)
     for start in range(0, len(blocks), PIECE):
         part = slice(start, start + PIECE)
-        scales[part], codes[part], found[part] = of_blocks(blocks[part], scheme)
+        scales[part], codes[part], explained[part] = of_blocks(blocks[part], scheme)
     packed = pack(codes.view(rows, -1)[:, :inputs].numpy(), scheme.bits)
-    return Quantized(packed, scales.view(rows, count).numpy(), scheme, inputs), found.view(rows, count).numpy()
+    return Quantized(packed, scales.view(rows, count).numpy(), scheme, inputs), explained.view(rows, count).numpy()
 
 
 def of_blocks(blocks: torch.Tensor, scheme: Scheme) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -41,19 +41,21 @@ def of_blocks(blocks: torch.Tensor, scheme: Scheme) -> tuple[torch.Tensor, torch
     largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))[:, 0]
     zero = largest == 0
     scales = torch.full_like(largest, SMALLEST_SCALE)
-    codes, found = torch.zeros(blocks.shape, dtype=torch.int8), zero.clone()
+    codes, explained = torch.zeros(blocks.shape, dtype=torch.int8), zero.clone()
     for end in (scheme.lowest, scheme.highest, -scheme.highest):  # the integer of the largest value
         for near in NEAR:
-            left = (~found).nonzero()[:, 0]
+            left = (~explained).nonzero()[:, 0]
             if not len(left):
-                return scales, codes, found
+                return scales, codes, explained
             scale = neighbour((largest[left] / end).half(), near).float()
             tried = blocks[left]
-            made = torch.div(tried, scale[:, None]).nan_to_num_(0).round_().clamp_(scheme.lowest, scheme.highest)
-            equal = ((made * scale[:, None]).bfloat16().float() == tried).all(-1) & scale.isfinite() & (scale != 0)
+            codes_tried = torch.div(tried, scale[:, None]).nan_to_num_(0).round_().clamp_(scheme.lowest, scheme.highest)
+            equal = (
+                ((codes_tried * scale[:, None]).bfloat16().float() == tried).all(-1) & scale.isfinite() & (scale != 0)
+            )
             hit = left[equal]
-            scales[hit], codes[hit], found[hit] = scale[equal], made[equal].to(torch.int8), True
-    return scales, codes, found
+            scales[hit], codes[hit], explained[hit] = scale[equal], codes_tried[equal].to(torch.int8), True
+    return scales, codes, explained
 
 
 def neighbour(value: torch.Tensor, steps: int) -> torch.Tensor:

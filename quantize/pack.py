@@ -23,14 +23,14 @@ def pack(codes: Codes, bits: int) -> Bytes:
     """Codes (rows, n) int8 to bytes (rows, ceil(n * bits / 8)) uint8."""
     if bits == 8:
         return codes.view(np.uint8)
-    each = 8 // bits
-    short = -codes.shape[-1] % each
+    per_byte = 8 // bits
+    short = -codes.shape[-1] % per_byte
     if short:
         codes = np.pad(codes, ((0, 0), (0, short)))
     fields = (codes + np.int8(1 << (bits - 1))).view(np.uint8)
-    packed: Bytes = fields[:, 0::each].copy()
-    for place in range(1, each):
-        packed |= fields[:, place::each] << np.uint8(place * bits)
+    packed: Bytes = fields[:, 0::per_byte].copy()
+    for place in range(1, per_byte):
+        packed |= fields[:, place::per_byte] << np.uint8(place * bits)
     return packed
 
 
@@ -38,9 +38,9 @@ def unpack(packed: Bytes, bits: int, count: int) -> Codes:
     """Bytes (rows, m) uint8 back to `count` codes a row, int8."""
     if bits == 8:
         return packed.view(np.int8)[:, :count]
-    each, mask = 8 // bits, np.uint8((1 << bits) - 1)
-    codes = np.empty((packed.shape[0], packed.shape[1] * each), np.int8)
-    for place in range(each):
-        codes[:, place::each] = (packed >> np.uint8(place * bits)) & mask
+    per_byte, mask = 8 // bits, np.uint8((1 << bits) - 1)
+    codes = np.empty((packed.shape[0], packed.shape[1] * per_byte), np.int8)
+    for place in range(per_byte):
+        codes[:, place::per_byte] = (packed >> np.uint8(place * bits)) & mask
     codes -= np.int8(1 << (bits - 1))
     return codes[:, :count]

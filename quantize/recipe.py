@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from .scheme import FLOAT, INT2_B64, INT4_B32, INT4_B128, INT8, INT8_B32, Scheme
+from .scheme import FLOAT, INT2_B64, INT4_B32, INT4_B128, INT8, INT8_B32, Scales, Scheme
 
 Calibration = Literal["none", "quick", "gptq"]
 
@@ -54,12 +54,12 @@ class Recipe:
     rules: tuple[Rule, ...]
     gate: Gate
     rescored: int = 0  # best logits that the runtime computes again from the token rows
-    scales: str = "least-squares"
-    cache: Scheme = INT8  # keys and values; a scale for each channel
+    scales: Scales = "least-squares"
+    cache: Scheme = INT8  # of keys and values
     calibration: Calibration = "none"
     floor: Gate = Gate(0.15, 1.0)
     uncalibrated_gate: Gate = twice(0.748, 0.328)  # as `int4-head8`
-    released: bool = False  # integers that the checkpoint has are taken as they are
+    keeps_released_integers: bool = False  # integers that the checkpoint has are taken as they are
 
     @property
     def calibrated(self) -> bool:
@@ -81,8 +81,8 @@ class Recipe:
                 return rule.scheme
         raise LookupError(f"recipe {self.name} has no rule for {name}")
 
-    def scales_of(self, name: str) -> str:
-        """How the scales of a tensor are chosen, one of affine.SCALES.
+    def scales_of(self, name: str) -> Scales:
+        """How the scales of a tensor are chosen.
 
         A head that only finds candidates loses nothing by positive ones, which XNNPACK holds without offsets.
         """
@@ -104,7 +104,7 @@ RECIPES = {
                rules(("*", FLOAT)), Gate(0.999, 1e-5), floor=Gate(0.999, 1e-5), cache=FLOAT),
         Recipe("as-released", "the integers a checkpoint was released with",
                rules(("rows.*", INT8), HEAD, ("*", INT8_B32)), twice(0.892, 0.00628),
-               RESCORED, floor=Gate(0.6, 0.05), released=True),
+               RESCORED, floor=Gate(0.6, 0.05), keeps_released_integers=True),
         Recipe("int8", "8 bits in blocks of 32: hardly any loss",
                rules(("rows.*", INT8), ("*", INT8_B32)), twice(0.892, 0.00628), floor=Gate(0.8, 0.05), cache=FLOAT),
         Recipe("int4", "calibrated 4-bit linears in blocks of 128, two-stage head, 8-bit rows",

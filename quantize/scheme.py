@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Scales = Literal["absmax", "least-squares", "positive"]  # how the scales of a matrix are chosen
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from export.checkpoint.checkpoint import Checkpoint
 from export.language.side_files import read_side_files
 from export.language.vocabulary import write_vocabulary
 from export.weights.linears import quantize_weights
-from export.weights.row_files import split_rows
+from export.weights.plan import storage_plan
+from export.weights.row_files import write_row_files
 from quantize.recipe import RECIPES
 
 ROOT = Path(__file__).resolve().parent
@@ -27,8 +28,8 @@ def hashes(recipe: str, folder: Path) -> dict[str, str]:
         path.mkdir()
     read_side_files(checkpoint)[0].copy(bundle)
     write_vocabulary(bundle)
-    quantize_weights(checkpoint, RECIPES[recipe], scratch)
-    split_rows(checkpoint, RECIPES[recipe], bundle)
+    quantize_weights(checkpoint, storage_plan(checkpoint, RECIPES[recipe]), scratch)
+    write_row_files(checkpoint, storage_plan(checkpoint, RECIPES[recipe]), bundle)
     files = {path.relative_to(bundle).as_posix(): digest([path]) for path in bundle.rglob("*") if path.is_file()}
     return dict(sorted((files | {"linears": digest(sorted(scratch.rglob("*.npy")))}).items()))
 

@@ -13,8 +13,10 @@ import tiny
 import torch
 from transformers.utils import logging
 
-from export.calibrate import text as calibration_text
+from export.calibrate.amounts import TextAmounts
 from export.pipeline import export_bundle
+from export.prove.runs import ProofSettings
+from export.request import AS_SHIPPED, ExportSettings
 from export.synth.shapes import named_shape
 from export.synth.write import synthesize
 from quantize.recipe import RECIPES
@@ -23,6 +25,7 @@ torch.set_num_threads(1)  # tiny tensors: handing them out costs twenty times mo
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
+SHORT_TEXT = ExportSettings(TextAmounts(written_for_quick=512, written_for_gptq=512, sequence=16))
 SAMPLE = Path(__file__).parent / "sample" / "checkpoint"
 
 
@@ -82,12 +85,9 @@ def bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
         if (name, recipe) not in made:
             source = SAMPLE if name == "sample" else checkpoint(name)
             made[name, recipe] = tmp_path_factory.mktemp("bundles") / f"{name}-{recipe}.bundle"
-            with pytest.MonkeyPatch.context() as patch:
-                if name != "sample":  # random weights have nothing to say
-                    patch.setattr(calibration_text, "TOKENS", {"quick": 512, "gptq": 512})
-                    patch.setattr(calibration_text, "LENGTH", 16)
-                with contextlib.redirect_stderr(io.StringIO()):  # whoever asks for a bundle reads a stream of its own
-                    export_bundle(source, made[name, recipe], ["onnx"], RECIPES[recipe])
+            settings = AS_SHIPPED if name == "sample" else SHORT_TEXT  # random weights have nothing to say
+            with contextlib.redirect_stderr(io.StringIO()):  # whoever asks for a bundle reads a stream of its own
+                export_bundle(source, made[name, recipe], ["onnx"], RECIPES[recipe], settings=settings)
         return made[name, recipe]
 
     return make
@@ -97,8 +97,6 @@ def bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 def coreml_bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`coreml_bundle("e2b", "int4-datafree")`: Core ML alone, calls of 16 tokens, compared in a few places."""
     pytest.importorskip("coremltools", reason="the extra coreml is not installed")
-    from export.prove import compare as verify
-    from export.prove import seal as prove
     from export.to_coreml import lower as to_coreml
 
     made: dict[tuple[str, str], Path] = {}
@@ -108,10 +106,8 @@ def coreml_bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.Te
             made[name, recipe] = tmp_path_factory.mktemp("coreml") / f"{name}-{recipe}.bundle"
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(to_coreml, "TOKENS", 16)
-                patch.setattr(prove, "MANY", 2)
-                for module in (prove, verify):
-                    patch.setattr(module, "lengths", lambda window, limit: [5, window + 1])
-                export_bundle(checkpoint(name), made[name, recipe], ["coreml"], RECIPES[recipe])
+                settings = ExportSettings(proof=ProofSettings("few", compared_rows=2))
+                export_bundle(checkpoint(name), made[name, recipe], ["coreml"], RECIPES[recipe], settings=settings)
         return made[name, recipe]
 
     return make

@@ -6,14 +6,14 @@ What is no large product is told in the operations of one that would take as lon
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import torch
 
 from quantize.recipe import Recipe
 from quantize.refine import PASSES
 
-from ..model.config import GemmaConfig, LayerConfig
-from ..model.tensors import of_layer
+from ..weights.plan import StoragePlan, StoredTensor
 from .folding import INPUTS
 
 SMALL = 0.7  # of a large product's rate: products of few rows, decompositions
@@ -22,26 +22,28 @@ ROUND, REFINE = 10_000, 10_000  # for each weight: GPTQ, and a pass of refinemen
 OUTER = 1.2  # of half a product with itself: it is computed in bands
 
 
-def projected_seconds(config: GemmaConfig, recipe: Recipe, tokens: int, written: bool) -> float:
-    """Of all layers and the head."""
-    head = config.vocab * config.hidden
-    total = SEARCH * head + 2 * written * tokens * head / SMALL
+def projected_seconds(plan: StoragePlan, layers: int, recipe: Recipe, tokens: int, *, written: bool) -> float:
+    """Seconds for all layers and the head; `written` if the model writes its own text."""
+    matrices = {weight.name: weight for weight in plan.weights if weight.inputs}
+    head = matrices["head"]
+    total = SEARCH * head.values + 2 * written * tokens * head.values / SMALL
     if recipe.gptq:
-        total += ROUND * head + head * config.hidden / SMALL
-    for layer in config.layers:
-        matrices = [shape for shape in of_layer(config, layer).values() if len(shape) == 2]
-        weights = sum(rows * inputs for rows, inputs in matrices)
-        total += 2 * tokens * weights * (1 + written / SMALL) + SEARCH * weights
-        total += gptq(config, layer, tokens) if recipe.gptq else 0
+        total += ROUND * head.values + head.values * head.inputs / SMALL
+    for layer in range(layers):
+        prefix = f"layers.{layer}."
+        own = {name.removeprefix(prefix): weight for name, weight in matrices.items() if name.startswith(prefix)}
+        values = sum(weight.values for weight in own.values())
+        total += 2 * tokens * values * (1 + written / SMALL) + SEARCH * values
+        total += gptq_operations(own, tokens) if recipe.gptq else 0
     return total / matmul_rate()
 
 
-def gptq(config: GemmaConfig, layer: LayerConfig, tokens: int) -> float:
-    """Operations on the linears of one layer."""
-    shapes, total = of_layer(config, layer), 0.0
+def gptq_operations(matrices: Mapping[str, StoredTensor], tokens: int) -> float:
+    """Operations of GPTQ on the linears of one layer, by name."""
+    total = 0.0
     for linears in INPUTS.values():
-        found = [shapes[f"{name}.weight"] for name in linears if f"{name}.weight" in shapes]
-        rows, width = sum(rows for rows, _ in found), found[0][1]
+        readers = [matrices[name] for name in linears if name in matrices]
+        rows, width = sum(len(matrix.rows) for matrix in readers), readers[0].inputs
         total += OUTER * tokens * width**2
         total += (2 / 3 * width**3 + (1 + 2 * PASSES) * rows * width**2) / SMALL
         total += (ROUND + PASSES * REFINE) * rows * width
@@ -49,7 +51,7 @@ def gptq(config: GemmaConfig, layer: LayerConfig, tokens: int) -> float:
 
 
 def matmul_rate(size: int = 1024) -> float:
-    """Operations a second in float32: of the fastest of a few."""
+    """Operations a second in float32 of a product of squares, the fastest of a few."""
     a, seconds = torch.randn(size, size), []
     for _ in range(8):
         begun = time.perf_counter()

@@ -17,23 +17,27 @@ ROWS = 2048  # of the head at a time
 
 
 def draw(hidden: Tensor, head: Tensor, cap: float, chance: torch.Generator) -> list[int]:
-    """A token for each of hidden states (n, hidden); head (vocab, hidden)."""
+    """Draw a token for each of hidden states (n, hidden); head: (vocab, hidden), cap: of the logits, 0 for none."""
+    # 1) a point of the cumulated probabilities, as a share of their sum
     share = torch.rand(len(hidden), generator=chance)
-    highest, sums = (torch.cat(one) for one in zip(*block_sums(hidden, head, cap), strict=True))  # (blocks, n)
+    # 2) the sum of exponentials of each block, all relative to the highest logit of all
+    highest, sums = (torch.cat(parts) for parts in zip(*block_sums(hidden, head, cap), strict=True))  # (blocks, n)
     top = highest.amax(0)
     heights = sums.mul_((highest - top).exp_()).cumsum(0)
+    # 3) the block in which the point lies, and how far into it
     height = share * heights[-1]
     block = search(heights.T, height)
     height -= torch.where(block > 0, heights.gather(0, (block - 1).clamp_min(0)[None])[0], 0)
+    # 4) the logits of that block alone, and the token in it
     rows = (block[:, None] * BLOCK + torch.arange(BLOCK)).clamp_max_(len(head) - 1)  # (n, BLOCK)
-    each = (head[rows].to(hidden.dtype) @ hidden[:, :, None])[:, :, 0]
-    inside = (softcapped(each, cap) - top[:, None]).exp_().cumsum(-1)
+    logits = (head[rows].to(hidden.dtype) @ hidden[:, :, None])[:, :, 0]
+    inside = (softcapped(logits, cap) - top[:, None]).exp_().cumsum(-1)
     return rows.gather(1, search(inside, height)[:, None])[:, 0].tolist()
 
 
 def block_sums(hidden: Tensor, head: Tensor, cap: float) -> list[tuple[Tensor, Tensor]]:
-    """Of parts of the head: the highest logit of each block and the sum of exp(logit - highest), (blocks, n)."""
-    found = []
+    """The highest logit of each block and the sum of exp(logit - highest), (blocks, n) each, for parts of the head."""
+    sums = []
     for piece in torch.split(head, ROWS):
         logits = softcapped(linear(hidden, piece), cap).T  # (rows, n)
         missing = -len(logits) % BLOCK
@@ -41,11 +45,11 @@ def block_sums(hidden: Tensor, head: Tensor, cap: float) -> list[tuple[Tensor, T
             logits = nn.functional.pad(logits, (0, 0, 0, missing), value=float("-inf"))
         blocks = logits.reshape(-1, BLOCK, len(hidden))
         highest = blocks.amax(1)
-        found.append((highest, (blocks - highest[:, None]).exp_().sum(1)))
-    return found
+        sums.append((highest, (blocks - highest[:, None]).exp_().sum(1)))
+    return sums
 
 
 def search(heights: Tensor, height: Tensor) -> Tensor:
-    """The first of growing heights (n, m) above a height (n,)."""
-    found = torch.searchsorted(heights.contiguous(), height[:, None], right=True)
-    return found[:, 0].clamp_max_(heights.shape[1] - 1)
+    """The index of the first of growing heights (n, m) above a height (n,)."""
+    place = torch.searchsorted(heights.contiguous(), height[:, None], right=True)
+    return place[:, 0].clamp_max_(heights.shape[1] - 1)

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quantize.fold import channel_factors
 
+from ..model.arrays import Floats
 from ..model.config import GemmaConfig, LayerConfig
 
-Floats = NDArray[np.float32]
 INPUTS = {  # which linears read the same input, by the name that calibration knows it
     "attention": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "output": ("self_attn.o_proj",),

@@ -6,28 +6,28 @@ keys and values that later layers read, stay on disk between layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from quantize.affine import Floats, Loss, Quantized, quantize
 from quantize.gptq import Factor, factor, round_in_order
 from quantize.recipe import Recipe
 from quantize.refine import refine
-from quantize.scheme import FLOAT, Scheme
+from quantize.scheme import Scales, Scheme
 
+from ..model.arrays import Ids
 from ..model.config import GemmaConfig, LayerConfig
 from ..model.decoder import KV, Layer, Linear, rounded
 from ..reference import FloatSource, embedded, final_norm, load_layer, per_layer_inputs, rotary_tables
 from ..weights.linears import Calibrated, Rounding
+from ..weights.plan import StoragePlan, StoredTensor
 from .folding import INPUTS, fold_layer, folds_values, one_a_key_head
 from .store import Store
 
-Ids = NDArray[np.int64]
 ACTIVATIONS = 16 << 20  # bytes of the widest activation of a part of the text; larger ones cost fresh pages
 BANDS = 8  # of rows of a symmetric matrix; below the diagonal nothing is computed
 
@@ -61,10 +61,15 @@ class Inputs:
 
 @torch.no_grad()
 def calibrate(
-    source: FloatSource, ids: Ids, recipe: Recipe, store: Store, progress: Callable[[float], None] = lambda done: None
+    source: FloatSource,
+    ids: Ids,
+    recipe: Recipe,
+    plan: StoragePlan,
+    store: Store,
+    progress: Callable[[float], None] = lambda done: None,
 ) -> Calibrated:
-    """Quantize all layers into `store.units`, going on where it stopped; ids (n, T)."""
-    config = source.config
+    """Choose the integers of all layers and write them into `store.units`, going on where it stopped; ids (n, T)."""
+    config, weights = source.config, {weight.parameter: weight for weight in plan.weights}
     begin(source, ids, store)
     progress(store.state.layers)
     for layer in config.layers[store.state.layers :]:
@@ -72,13 +77,12 @@ def calibrate(
         inputs = observe(config, layer, module, ids, recipe, store)
         floats = {name: p.numpy().copy() for name, p in module.named_parameters()}
         del module
-        losses = quantize_layer(config, layer, floats, inputs, recipe, store)
+        losses = quantize_layer(config, layer, floats, inputs, recipe, weights, store)
         store.finish(layer.index + 1, losses)
         store.drop(f"hidden.{layer.index}")
         progress(1)
-    return Calibrated(
-        schemes(config, recipe), store.losses, head_rounding(source, recipe, store), values(config, store)
-    )
+    head = head_rounding(source, recipe, weights["head.weight"], store)
+    return Calibrated(layer_parameters(config), store.losses, head, values(config, store))
 
 
 def begin(source: FloatSource, ids: Ids, store: Store) -> None:
@@ -91,15 +95,15 @@ def begin(source: FloatSource, ids: Ids, store: Store) -> None:
         slices = np.lib.format.open_memmap(path, "w+", np.float32, (len(config.layers), *ids.shape, dim))  # type: ignore[no-untyped-call]
         inputs = per_layer_inputs(source)
         for part in parts(config, ids):
-            for index, one in enumerate(inputs(ids[part], embedded(source, ids[part]))):
-                slices[index, part] = one.numpy()
+            for index, inputs_of_layer in enumerate(inputs(ids[part], embedded(source, ids[part]))):
+                slices[index, part] = inputs_of_layer.numpy()
         slices.flush()
     store.save("hidden.0", embedded(source, ids).numpy())
 
 
 def parts(config: GemmaConfig, ids: Ids) -> Iterator[slice]:
     """Sequences that go through a layer together."""
-    widest = max(max(one.intermediate, one.heads * ids.shape[1]) for one in config.layers)
+    widest = max(max(layer.intermediate, layer.heads * ids.shape[1]) for layer in config.layers)
     step = max(1, ACTIVATIONS // (4 * widest * ids.shape[1]))
     return (slice(start, min(start + step, len(ids))) for start in range(0, len(ids), step))
 
@@ -119,7 +123,7 @@ def observe(
         out, kv = module(torch.from_numpy(before[part].copy()), per_layer, positions, rope, kv, (None, None))
         after[part] = out.numpy()
         presents.append(kv)
-    if any(one.source == layer.index != one.index for one in config.layers):
+    if any(reader.source == layer.index != reader.index for reader in config.layers):
         for name, arrays in zip(("key", "value"), zip(*presents, strict=True), strict=True):
             store.save(f"{name}.{layer.index}", torch.cat(arrays).numpy())
     store.save(f"hidden.{layer.index + 1}", after)
@@ -131,9 +135,9 @@ def watched(module: Layer, name: str, outer: bool) -> Inputs:
     linear = module.get_submodule(INPUTS[name][0])
     assert isinstance(linear, Linear)
     width = linear.weight.shape[1]
-    found = Inputs(torch.zeros((width, width) if outer else width))
-    linear.register_forward_pre_hook(lambda _, arguments: found.see(rounded(arguments[0], linear.scales.input)))
-    return found
+    inputs = Inputs(torch.zeros((width, width) if outer else width))
+    linear.register_forward_pre_hook(lambda _, arguments: inputs.see(rounded(arguments[0], linear.scales.input)))
+    return inputs
 
 
 def past(layer: LayerConfig, part: slice, store: Store) -> KV:
@@ -154,6 +158,7 @@ def quantize_layer(
     floats: dict[str, Floats],
     inputs: dict[str, Inputs],
     recipe: Recipe,
+    weights: Mapping[str, StoredTensor],
     store: Store,
 ) -> dict[str, Loss]:
     """Fold, choose integers, and write one layer; all losses so far."""
@@ -165,7 +170,9 @@ def quantize_layer(
     for names in readers(floats):
         read = READ.get(names[0].removesuffix(".weight"), "")
         matrices = {f"{prefix}{name}": floats.pop(name) for name in names}
-        fitted = quantize_input(matrices, recipe, inputs.get(read), moments.get(read), factors.get(read), store)
+        fitted = quantize_input(
+            matrices, recipe, weights, inputs.get(read), moments.get(read), factors.get(read), store
+        )
         for scheme, loss in fitted.items():
             losses[scheme] = losses.get(scheme, Loss()) + loss
     if "output" in factors:
@@ -187,6 +194,7 @@ def readers(names: Iterable[str]) -> list[list[str]]:
 def quantize_input(
     matrices: dict[str, Floats],
     recipe: Recipe,
+    weights: Mapping[str, StoredTensor],
     seen: Inputs | None,
     moments: Floats | None,
     factors: Floats | None,
@@ -195,11 +203,10 @@ def quantize_input(
     """Choose and write the integers of all matrices of one input, those of one scheme together; losses by scheme."""
     together: dict[Scheme, list[str]] = {}
     for name, matrix in matrices.items():
-        scheme = recipe.scheme(name.removesuffix(".weight")) if matrix.ndim == 2 else FLOAT
-        if scheme.is_float:
+        if weights[name].source == "float":
             np.save(store.units / f"{name}.values.npy", matrix)
         else:
-            together.setdefault(scheme, []).append(name)
+            together.setdefault(weights[name].scheme, []).append(name)
     gptq = {scheme for scheme in together if seen and spread_errors(recipe, scheme)}
     shared = factor(folded(seen, factors)) if seen and gptq else None
     losses = {}
@@ -207,11 +214,11 @@ def quantize_input(
         edges = np.cumsum([0, *(len(matrices[name]) for name in names)])
         matrix = np.concatenate([matrices.pop(name) for name in names])
         own = shared if scheme in gptq else None
-        made, losses[str(scheme)] = fit(matrix, scheme, recipe.scales, moments, own)
+        quantized, losses[str(scheme)] = fit(matrix, scheme, weights[names[0]].scales, moments, own)
         if own:
-            made, losses[str(scheme)] = refine(matrix, made, own.hessian)
+            quantized, losses[str(scheme)] = refine(matrix, quantized, own.hessian)
         for name, start, stop in zip(names, edges, edges[1:], strict=False):
-            save(made.part(start, stop), str(store.units / name))
+            save(quantized.part(start, stop), str(store.units / name))
     return losses
 
 
@@ -233,46 +240,39 @@ def mirrored(upper: Tensor) -> Tensor:
     return upper
 
 
-def save(made: Quantized, path: str) -> None:
-    np.save(f"{path}.packed.npy", made.packed)
-    np.save(f"{path}.scales.npy", made.scales)
+def save(quantized: Quantized, path: str) -> None:
+    np.save(f"{path}.packed.npy", quantized.packed)
+    np.save(f"{path}.scales.npy", quantized.scales)
 
 
-def schemes(config: GemmaConfig, recipe: Recipe) -> dict[str, tuple[Scheme, int]]:
-    """Of all parameters of all layers."""
-    found: dict[str, tuple[Scheme, int]] = {}
-    for layer in config.layers:
-        with torch.device("meta"):
-            module = Layer(config, layer)
-        for name, parameter in module.named_parameters():
-            matrix = parameter.dim() == 2
-            full = f"layers.{layer.index}.{name}"
-            scheme = recipe.scheme(full.removesuffix(".weight")) if matrix else FLOAT
-            found[full] = scheme, parameter.shape[1] if matrix else 0
-    return found
+def layer_parameters(config: GemmaConfig) -> tuple[str, ...]:
+    """The names of all parameters of all layers."""
+    with torch.device("meta"):
+        modules = {layer.index: Layer(config, layer) for layer in config.layers}
+    return tuple(f"layers.{index}.{name}" for index, module in modules.items() for name, _ in module.named_parameters())
 
 
-def head_rounding(source: FloatSource, recipe: Recipe, store: Store) -> Rounding:
+def head_rounding(source: FloatSource, recipe: Recipe, head: StoredTensor, store: Store) -> Rounding:
     """How rows (n, hidden) of the head are rounded: to suit the hidden states that it reads."""
-    width, scheme = source.config.hidden, recipe.scheme("head")
+    width, scheme = source.config.hidden, head.scheme
     hidden, norm = store.load(f"hidden.{len(source.config.layers)}"), final_norm(source)
     seen = Inputs(torch.zeros((width, width) if recipe.gptq else width))
-    for one in hidden:
-        seen.see(norm(torch.from_numpy(one.copy())))
+    for sequence in hidden:
+        seen.see(norm(torch.from_numpy(sequence.copy())))
     moments = seen.moments
     shared = factor(folded(seen, None)) if spread_errors(recipe, scheme) else None
-    return lambda rows: fit(rows, scheme, recipe.scales_of("head"), moments, shared)
+    return lambda rows: fit(rows, scheme, head.scales, moments, shared)
 
 
 def fit(
-    matrix: Floats, scheme: Scheme, scales: str, moments: Floats | None, shared: Factor | None
+    matrix: Floats, scheme: Scheme, scales: Scales, moments: Floats | None, shared: Factor | None
 ) -> tuple[Quantized, Loss]:
-    made, loss = quantize(matrix, scheme, scales, moments)
-    return round_in_order(matrix, made, shared) if shared else (made, loss)
+    quantized, loss = quantize(matrix, scheme, scales, moments)
+    return round_in_order(matrix, quantized, shared) if shared else (quantized, loss)
 
 
 def spread_errors(recipe: Recipe, scheme: Scheme) -> bool:
-    """At 8 bits there is little to spread."""
+    """Whether GPTQ spreads errors: at 8 bits there is little to spread."""
     return recipe.gptq and 0 < scheme.bits < 8
 
 

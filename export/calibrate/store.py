@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.atomically import atomically
 from runtime.errors import GateMissed
@@ -18,11 +17,8 @@ from runtime.errors import GateMissed
 if TYPE_CHECKING:
     from quantize.affine import Loss
 
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
 
-
-class Key(msgspec.Struct, frozen=True):
+class CalibrationKey(msgspec.Struct, frozen=True):
     """What the work depends on; work of another key is thrown away."""
 
     tool: str
@@ -32,10 +28,10 @@ class Key(msgspec.Struct, frozen=True):
     seed: int
 
 
-class State(msgspec.Struct, frozen=True):
-    """layers: finished ones; losses: by scheme, as Loss; folded: layers whose values were scaled."""
+class CalibrationState(msgspec.Struct, frozen=True):
+    """What is done.  layers: how many are finished; losses: the fields of a Loss, by scheme."""
 
-    key: Key
+    key: CalibrationKey
     layers: int = 0
     losses: dict[str, tuple[float, float, float]] = {}
 
@@ -43,21 +39,21 @@ class State(msgspec.Struct, frozen=True):
 class Store:
     """A folder beside the destination, with `state.json` written last and renamed."""
 
-    def __init__(self, destination: Path, key: Key) -> None:
+    def __init__(self, destination: Path, key: CalibrationKey) -> None:
         self.folder = folder_of(destination)
         self.units = self.folder / "units"
-        self.state = State(key)
-        if self.folder.exists() and (found := self._read()) and found.key == key:
-            self.state = found
+        self.state = CalibrationState(key)
+        if self.folder.exists() and (state := self._read()) and state.key == key:
+            self.state = state
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.units.mkdir(parents=True)
         self._write()
 
-    def _read(self) -> State | None:
+    def _read(self) -> CalibrationState | None:
         path = self.folder / "state.json"
         try:
-            return msgspec.json.decode(path.read_bytes(), type=State) if path.is_file() else None
+            return msgspec.json.decode(path.read_bytes(), type=CalibrationState) if path.is_file() else None
         except msgspec.DecodeError:
             return None  # cut short by a crash: begin again
 
@@ -98,7 +94,7 @@ def folder_of(destination: Path) -> Path:
 
 
 @contextmanager
-def stored(destination: Path, key: Key | None, *, keep: bool = False) -> Iterator[Store | None]:
+def stored(destination: Path, key: CalibrationKey | None, *, keep: bool = False) -> Iterator[Store | None]:
     """A store that is `removed` when the block ends; `keep`: only with an error."""
     store = Store(destination, key) if key else None
     with removed(store.folder if store else None, well=not keep):

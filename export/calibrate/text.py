@@ -8,20 +8,17 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quantize.recipe import Recipe
 from runtime.errors import GemmaError
 from runtime.language.tokenizer import Tokenizer
 
+from ..model.arrays import Ids
 from ..reference import FloatSource
-from .speak import script, write
+from .amounts import TextAmounts
+from .speak import turn_texts, write
 
-Ids = NDArray[np.int64]
 SEED = 0
-TOKENS = {"quick": 4_096, "gptq": 16_384}  # that the model writes: mean squares need fewer than outer products
-LENGTH = 128  # of a sequence that it writes: many short ones share each reading of the weights
-WINDOW, WINDOWS = 512, {"quick": 32, "gptq": 128}  # of a file that is read
 
 
 @dataclass(frozen=True)
@@ -41,10 +38,9 @@ class Text:
             raise GemmaError(f"{choice}: no such file to calibrate with", "give auto, none, or a UTF-8 text file")
         return cls(f"{path.name} sha256:{sha256(path.read_bytes()).hexdigest()}", path)
 
-    def tokens(self, recipe: Recipe) -> int:
-        """At most this many."""
-        method = recipe.calibration
-        return WINDOW * WINDOWS[method] if self.path else TOKENS[method]
+    def tokens(self, recipe: Recipe, amounts: TextAmounts) -> int:
+        """The most tokens that a recipe calibrates with."""
+        return amounts.read(recipe.calibration) if self.path else amounts.written(recipe.calibration)
 
 
 AUTO = Text("auto")
@@ -53,16 +49,21 @@ AUTO = Text("auto")
 def sequences(
     text: Text,
     tokens: int,
+    amounts: TextAmounts,
     source: FloatSource,
     tokenizer: Tokenizer,
     stop: list[int],
     progress: Callable[[float], None],
 ) -> Ids:
-    """(n, T) ids, about `tokens` of them.  Raises GemmaError for a file that is not UTF-8 or too short."""
-    length = min(WINDOW if text.path else LENGTH, source.config.context)
+    """Write or read ids (n, T), about `tokens` of them.
+
+    Raises GemmaError for a file that is not UTF-8 or too short.
+    """
+    length = min(amounts.window if text.path else amounts.sequence, source.config.context)
     if text.path is None:
-        return write(source, script(tokenizer, stop), tokens // length, length, SEED, progress)
-    return cut(read(text.path, tokenizer), tokenizer.bos, tokens // length, length, text.path)
+        turns = turn_texts(tokenizer, stop)
+        return write(source, turns, tokens // length, length, SEED, amounts.layer_bytes, progress)
+    return windows_of(read(text.path, tokenizer), tokenizer.bos, tokens // length, length, text.path)
 
 
 def read(path: Path, tokenizer: Tokenizer) -> list[int]:
@@ -72,8 +73,8 @@ def read(path: Path, tokenizer: Tokenizer) -> list[int]:
         raise GemmaError(f"{path}: not UTF-8: {error}", "give a text file") from error
 
 
-def cut(ids: list[int], bos: int, wanted: int, length: int, path: Path) -> Ids:
-    """At most `wanted` windows, spread evenly over the text, each beginning with BOS."""
+def windows_of(ids: list[int], bos: int, wanted: int, length: int, path: Path) -> Ids:
+    """Cut at most `wanted` windows, spread evenly over the text, each beginning with BOS."""
     count = len(ids) // length
     if not count:
         raise GemmaError(f"{path}: {len(ids)} tokens, less than one window of {length}", "give a longer text, or auto")

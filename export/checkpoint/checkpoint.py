@@ -6,15 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quantize.affine import Quantized
+from quantize.scheme import Scheme
 from runtime.errors import GemmaError
 
-from ..model.arrays import Shape
+from ..model.arrays import Floats, Shape
 from ..model.config import GemmaConfig, parse_config
 from ..model.tensors import HEAD, TABLE, is_linear, known_unused, needed, our_name
 from ..read_json import read_json
@@ -22,12 +24,11 @@ from .locate import locate
 from .own_head import own_head, with_named_head, with_table
 from .packed import PackedEntry, activation_scales, cache_scales, join
 from .quantized_elsewhere import bits_of
-from .released_grid import PROBED, on_grid
-from .stored import DTYPES, Stored, as_torch, widened
+from .released_grid import GRID_SCHEME, PROBED, on_grid
+from .stored import DTYPES, TensorEntry, as_torch, widened
 from .weight_entries import weight_entries
 from .weight_files import WHOLE, unread_index
 
-Floats = NDArray[np.float32]
 GENERATED = "GENERATED.txt"  # of `synth`: the weights mean nothing
 WRAPPED = {  # by the prefix that a wrapper gives to every name
     "_orig_mod.": "save the model that torch.compile wraps: model._orig_mod.save_pretrained(FOLDER)",
@@ -42,10 +43,10 @@ CHECKED = 8192  # rows at a time
 class Checkpoint:
     folder: Path
     config: GemmaConfig
-    entries: Mapping[str, Stored]  # by our name
+    entries: Mapping[str, TensorEntry]  # by our name
     unused: tuple[str, ...]  # known and skipped, by released name
     cache_scales: Mapping[str, float] = field(default_factory=dict)  # of a quantized release, by parameter
-    head: Stored | None = None  # as it is stored: of its own, or the token table once more
+    head: TensorEntry | None = None  # as it is stored: of its own, or the token table once more
     notes: tuple[str, ...] = ()  # what a person should know of how the folder was read
 
     @classmethod
@@ -62,22 +63,22 @@ class Checkpoint:
         return replace(checkpoint, notes=beside + checkpoint.notes)
 
     @classmethod
-    def of(cls, folder: Path, raw: Mapping[str, Any], found: Mapping[str, Stored]) -> Checkpoint:
-        """Of a config.json and the tensors there are, by released name.  Raises GemmaError as `open`."""
+    def of(cls, folder: Path, raw: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -> Checkpoint:
+        """A checkpoint of a config.json and the tensors there are, by released name.  Raises GemmaError as `open`."""
         config = parse_config(raw, str(folder))
-        bits, notes = bits_of(raw, found, str(folder))
-        found, scales = with_named_head(found, config, str(folder)), {}
+        bits, notes = bits_of(raw, tensors, str(folder))
+        tensors, scales = with_named_head(tensors, config, str(folder)), {}
         if bits:
-            used = {name: one for name, one in found.items() if not known_unused(config, name)}
+            used = {name: entry for name, entry in tensors.items() if not known_unused(config, name)}
             scales = cache_scales(used)
             config = replace(config, activation_scales=activation_scales(used, str(folder)))
-            found = join(found, bits, needed(replace(config, own_head=True)), str(folder))
-        found = with_table(found, raw, str(folder))
-        config = replace(config, own_head=own_head(found))
-        unused = tuple(sorted(name for name in found if known_unused(config, name)))
-        entries = {our_name(name): entry for name, entry in found.items() if name not in unused}
+            tensors = join(tensors, bits, needed(replace(config, own_head=True)), str(folder))
+        tensors = with_table(tensors, raw, str(folder))
+        config = replace(config, own_head=own_head(tensors))
+        unused = tuple(sorted(name for name in tensors if known_unused(config, name)))
+        entries = {our_name(name): entry for name, entry in tensors.items() if name not in unused}
         report_misfits(folder, entries, needed(config))
-        return cls(folder, config, entries, unused, scales, found.get(HEAD), notes)
+        return cls(folder, config, entries, unused, scales, tensors.get(HEAD), notes)
 
     @property
     def is_generated(self) -> bool:
@@ -105,9 +106,38 @@ class Checkpoint:
         entry = self.entries[name]
         return entry if isinstance(entry, PackedEntry) else None
 
+    def read_packed(self, name: str, rows: range, step: int) -> Iterator[Quantized]:
+        """Some rows of a matrix that is released as integers, in pieces of up to `step` rows.
+
+        Raises GemmaError for a scale that is zero, NaN or Inf.
+        """
+        entry = self.packed(name)
+        assert entry is not None  # callers have read the plan
+        with entry.opened() as view:
+            for start in rows[::step]:
+                yield view.quantized(slice(start, min(start + step, rows.stop)))
+
     @property
     def is_packed(self) -> bool:
         return any(isinstance(entry, PackedEntry) for entry in self.entries.values())
+
+    @property
+    def released_as(self) -> Literal["packed", "on_grid", "float"]:
+        """Integers and scales, floats that were made of 4-bit integers, or floats of their own."""
+        if self.is_packed:
+            return "packed"
+        return "on_grid" if self.on_grid else "float"
+
+    @property
+    def of_integers(self) -> bool:
+        """Whether it was trained for few bits, and released as the integers or with values that they explain."""
+        return self.released_as != "float"
+
+    @cached_property
+    def released_schemes(self) -> dict[str, Scheme]:
+        """The schemes of the matrices that were released as integers, or made of them, by our name."""
+        packed = {name: entry.scheme for name, entry in self.entries.items() if isinstance(entry, PackedEntry)}
+        return packed | {name: GRID_SCHEME for name in self.entries if name in self.on_grid}
 
     @cached_property
     def on_grid(self) -> frozenset[str]:
@@ -121,7 +151,7 @@ class Checkpoint:
         rows, width = self.entries[name].shape
         return on_grid(next(self.read_rows(name, range(min(rows, -(-PROBED // width))), rows)))
 
-    def _entry(self, name: str) -> Stored:
+    def _entry(self, name: str) -> TensorEntry:
         """The head's is there even where it is the token table once more, for who wants to read it by itself."""
         return self.head if name == HEAD and self.head else self.entries[name]
 
@@ -150,11 +180,11 @@ class Checkpoint:
         return sum(int(np.prod(entry.shape)) for entry in self.entries.values())
 
 
-def report_misfits(folder: Path, entries: Mapping[str, Stored], shapes: dict[str, Shape]) -> None:
+def report_misfits(folder: Path, entries: Mapping[str, TensorEntry], shapes: dict[str, Shape]) -> None:
     """Raises GemmaError with all missing, unexpected and misshapen tensors, and dtypes that are not floats."""
     groups = {
         "missing": [name for name in shapes if name not in entries],
-        "unexpected": [entry.released for name, entry in entries.items() if name not in shapes],
+        "unexpected": [entry.source_name for name, entry in entries.items() if name not in shapes],
         "misshapen": [
             f"{name} {list(entries[name].shape)} instead of {list(shape)}"
             for name, shape in shapes.items()

@@ -21,7 +21,7 @@ from ..model.arrays import Shape
 from ..model.config import FLOATS, ActivationScales
 from ..model.released_bits import ACTIVATIONS, CACHES, LONGEST_PATTERN, ReleasedBits
 from ..model.tensors import HEAD, our_name
-from .stored import DTYPES, Stored, widened
+from .stored import DTYPES, TensorEntry, widened
 
 SCALES = {"weight": "weight_scale", "embedding_quantized": "embedding_scale"}  # by the name of the integers
 HEAD_MODULE = HEAD.removesuffix(".weight")
@@ -30,14 +30,14 @@ SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32)
 
 @dataclass(frozen=True)
 class PackedEntry:
-    """A matrix (rows, inputs) as integers; its rows read as floats, as stored_tensor.Entry's do.
+    """A matrix (rows, inputs) as integers; its rows read as floats, as those of other entries do.
 
     codes: (rows, bytes), I8 or U8; scales: (rows, groups)
     """
 
-    released: str
-    codes: Stored
-    scales: Stored
+    source_name: str
+    codes: TensorEntry
+    scales: TensorEntry
     bits: int
     inputs: int
     dtype: str = "F32"  # of the values
@@ -62,8 +62,8 @@ class PackedEntry:
 
     def quantized(self, rows: range) -> Quantized:
         """Raises GemmaError for a scale that is zero, NaN or Inf."""
-        with self.opened() as found:
-            return found.quantized(slice(rows.start, rows.stop))
+        with self.opened() as view:
+            return view.quantized(slice(rows.start, rows.stop))
 
 
 @dataclass(frozen=True)
@@ -88,26 +88,28 @@ class PackedRows:
         return Quantized(self.codes[rows].view(np.uint8), scales, self.entry.scheme, self.entry.inputs)
 
 
-def join(found: Mapping[str, Stored], bits: ReleasedBits, shapes: Mapping[str, Shape], where: str) -> dict[str, Stored]:
+def join(
+    tensors: Mapping[str, TensorEntry], bits: ReleasedBits, shapes: Mapping[str, Shape], where: str
+) -> dict[str, TensorEntry]:
     """Integers and scales of a module as one `X.weight`; what is said of activations and caches left out.
 
     `shapes` are those that the model needs, by our name.  Raises GemmaError for integers or scales that can not
     be what the config says, and for a rule of it that is about nothing.
     """
-    longest = max(found, key=len, default="")
+    longest = max(tensors, key=len, default="")
     if len(longest) > LONGEST_PATTERN:
         raise GemmaError(f"{where}: a tensor's name has {len(longest)} characters", "download the checkpoint again")
-    idle = bits.idle(name.rpartition(".")[0] for name in found)
+    idle = bits.idle(name.rpartition(".")[0] for name in tensors)
     if idle:
         raise GemmaError(
             f"{where}: module_quant_configs in config.json has {idle[0]!r}, which fits none of the tensors",
             "check that config.json belongs to these weights",
         )
-    joined: dict[str, Stored] = {}
+    joined: dict[str, TensorEntry] = {}
     taken = {*SCALES.values(), *ACTIVATIONS, *CACHES}
-    for name, entry in found.items():
+    for name, entry in tensors.items():
         module, _, part = name.rpartition(".")
-        scales = found.get(f"{module}.{SCALES.get(part)}")
+        scales = tensors.get(f"{module}.{SCALES.get(part)}")
         if scales is not None:
             shape = shapes.get(f"{our_name(module)}.weight", ())
             joined[f"{module}.weight"] = packed(f"{module}.weight", entry, scales, bits.of(module), shape)
@@ -116,7 +118,7 @@ def join(found: Mapping[str, Stored], bits: ReleasedBits, shapes: Mapping[str, S
     return joined
 
 
-def packed(name: str, codes: Stored, scales: Stored, bits: int, shape: Shape) -> PackedEntry:
+def packed(name: str, codes: TensorEntry, scales: TensorEntry, bits: int, shape: Shape) -> PackedEntry:
     kind = "I8" if bits == 8 else "U8"
     if codes.dtype != kind or len(codes.shape) != 2:
         raise GemmaError(
@@ -135,30 +137,32 @@ def packed(name: str, codes: Stored, scales: Stored, bits: int, shape: Shape) ->
     return PackedEntry(name, codes, scales, bits, inputs)
 
 
-def cache_scales(found: Mapping[str, Stored]) -> dict[str, float]:
-    """Of keys and values in int8, by our parameter name; a scale of zero says that there is none.
+def cache_scales(tensors: Mapping[str, TensorEntry]) -> dict[str, float]:
+    """Scales of keys and values in int8, by our parameter name; a scale of zero says that there is none.
 
     Raises GemmaError for one that is no scale.
     """
     scales = {}
-    for name, entry in found.items():
+    for name, entry in tensors.items():
         module, _, part = name.rpartition(".")
-        if part in CACHES and (scale := one_scale(entry)):
+        if part in CACHES and (scale := single_scale(entry)):
             scales[f"{our_name(module)}.{CACHES[part]}"] = scale
     return scales
 
 
-def activation_scales(found: Mapping[str, Stored], where: str) -> dict[str, ActivationScales]:
+def activation_scales(tensors: Mapping[str, TensorEntry], where: str) -> dict[str, ActivationScales]:
     """Static scales of the inputs and outputs of linears, by our label; linears whose scales are zero are left out.
 
     Raises GemmaError for one that is no scale, for a linear that lacks one where others have them, and for a head
     that has some: its logits would be rounded, which no release does.
     """
-    if not any(name.endswith(ACTIVATIONS) for name in found):
+    if not any(name.endswith(ACTIVATIONS) for name in tensors):
         return {}
-    linears = {name.removesuffix(".weight") for name in found if name.endswith(".weight") and f"{name}_scale" in found}
-    read = {module: scales_of(module, found, where) for module in sorted(linears)}
-    if any(one_scale(found[name]) for part in ACTIVATIONS if (name := f"{HEAD_MODULE}.{part}") in found):
+    linears = {
+        name.removesuffix(".weight") for name in tensors if name.endswith(".weight") and f"{name}_scale" in tensors
+    }
+    read = {module: scales_of(module, tensors, where) for module in sorted(linears)}
+    if any(single_scale(tensors[name]) for part in ACTIVATIONS if (name := f"{HEAD_MODULE}.{part}") in tensors):
         raise GemmaError(
             f"{where}: {HEAD_MODULE} has static ranges of activations, where releases have zeros",
             "a head that rounds its logits is not supported",
@@ -166,17 +170,17 @@ def activation_scales(found: Mapping[str, Stored], where: str) -> dict[str, Acti
     return {our_name(module): scales for module, scales in read.items() if scales != FLOATS}
 
 
-def scales_of(module: str, found: Mapping[str, Stored], where: str) -> ActivationScales:
+def scales_of(module: str, tensors: Mapping[str, TensorEntry], where: str) -> ActivationScales:
     for part in ACTIVATIONS:
-        if f"{module}.{part}" not in found:
+        if f"{module}.{part}" not in tensors:
             raise GemmaError(
                 f"{where}: {module} has no {part}, which other linears have",
                 "the checkpoint is not whole; download it again",
             )
-    return ActivationScales(*(one_scale(found[f"{module}.{part}"]) for part in ACTIVATIONS))
+    return ActivationScales(*(single_scale(tensors[f"{module}.{part}"]) for part in ACTIVATIONS))
 
 
-def one_scale(entry: Stored) -> float:
+def single_scale(entry: TensorEntry) -> float:
     """Raises GemmaError for what is not one number, 0 or one that integers of 8 bits can be multiplied by."""
     if entry.shape not in ((), (1,)) or entry.dtype not in DTYPES:
         raise GemmaError(

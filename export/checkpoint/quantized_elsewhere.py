@@ -9,7 +9,7 @@ from runtime.errors import GemmaError
 
 from ..model.released_bits import ReleasedBits, parse_bits
 from .packed import SCALES
-from .stored import DTYPES, Stored
+from .stored import DTYPES, TensorEntry
 
 # Ends of tensors' names that only one tool writes.
 MARKS = {
@@ -26,7 +26,7 @@ WHOLE = "give the checkpoint in bfloat16; an adapter trained on quantized weight
 
 
 def bits_of(
-    raw: Mapping[str, Any], found: Mapping[str, Stored], where: str
+    raw: Mapping[str, Any], tensors: Mapping[str, TensorEntry], where: str
 ) -> tuple[ReleasedBits | None, tuple[str, ...]]:
     """The widths of a release of integers, None for floats; and what to say.
 
@@ -35,10 +35,10 @@ def bits_of(
     Raises GemmaError for integers of another tool.
     """
     for mark, tool in MARKS.items():
-        if any(name.endswith(mark) for name in found):
+        if any(name.endswith(mark) for name in tensors):
             raise GemmaError(f"{where}: its tensors are quantized by {tool}", WHOLE)
     method = raw.get("quantization_config")
-    if method is not None and are_floats(found):
+    if method is not None and are_floats(tensors):
         name = method.get("quant_method") if isinstance(method, dict) else method
         return None, (f"config.json has a quantization_config ({name}), which is not used: the tensors are floats",)
     try:
@@ -47,6 +47,6 @@ def bits_of(
         raise GemmaError(f"{where}: config.json is not one of a Gemma: {error}", WHOLE) from error
 
 
-def are_floats(found: Mapping[str, Stored]) -> bool:
-    scales = any(name.endswith(tuple(SCALES.values())) for name in found)
-    return not scales and all(entry.dtype in DTYPES for entry in found.values())
+def are_floats(tensors: Mapping[str, TensorEntry]) -> bool:
+    scales = any(name.endswith(tuple(SCALES.values())) for name in tensors)
+    return not scales and all(entry.dtype in DTYPES for entry in tensors.values())

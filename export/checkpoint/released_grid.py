@@ -13,15 +13,15 @@ from quantize.pack import pack
 from quantize.scheme import INT4_B32
 from runtime.errors import GemmaError
 
-SCHEME = INT4_B32
+GRID_SCHEME = INT4_B32
 PROBED = 1 << 17  # values of a tensor that tell whether it is on the grid
 LEAST = 0.999  # of its blocks
 
 
 def on_grid(values: Floats) -> bool:
     """Whether some rows (n, inputs) of a tensor are of such a release."""
-    _, found = recover(values, SCHEME)
-    return bool(found.mean() >= LEAST and values.any())
+    _, explained = recover(values, GRID_SCHEME)
+    return bool(explained.mean() >= LEAST and values.any())
 
 
 @dataclass
@@ -33,14 +33,14 @@ class Recovery:
 
     def __call__(self, rows: Floats) -> tuple[Quantized, Loss]:
         """Rows (n, inputs) to integers."""
-        made, found = recover(rows, SCHEME)
-        self.blocks += found.size
-        self.lost += int((~found).sum())
-        if not found.all():
-            made = merged(made, quantize(rows, SCHEME)[0], found)
-        error = rows - made.dequantize()
-        squares = [float(np.square(one, dtype=np.float64).sum()) for one in (error, rows)]
-        return made, Loss(squares[0], squares[1], float(np.abs(error).max(initial=0)))
+        quantized, explained = recover(rows, GRID_SCHEME)
+        self.blocks += explained.size
+        self.lost += int((~explained).sum())
+        if not explained.all():
+            quantized = merged(quantized, quantize(rows, GRID_SCHEME)[0], explained)
+        error = rows - quantized.dequantize()
+        squares = [float(np.square(values, dtype=np.float64).sum()) for values in (error, rows)]
+        return quantized, Loss(squares[0], squares[1], float(np.abs(error).max(initial=0)))
 
     def check(self, where: str) -> None:
         """Say what was lost.  Raises GemmaError for more than a release would lose."""
@@ -55,11 +55,10 @@ class Recovery:
         print(f"integers found again in {share:.4%} of {self.blocks:,} blocks", file=sys.stderr)
 
 
-def merged(made: Quantized, other: Quantized, found: np.ndarray) -> Quantized:
-    """The blocks (rows, groups) that were found, and the others."""
-    width = made.scheme.width(made.inputs)
-    each = np.repeat(found, width, 1)[:, : made.inputs]
-    codes = np.where(each, made.codes(), other.codes())
-    return Quantized(
-        pack(codes, made.scheme.bits), np.where(found, made.scales, other.scales), made.scheme, made.inputs
-    )
+def merged(recovered: Quantized, rounded: Quantized, explained: np.ndarray) -> Quantized:
+    """Take the blocks that are `explained`, (rows, groups), from the first, and the others from the second."""
+    width = recovered.scheme.width(recovered.inputs)
+    by_value = np.repeat(explained, width, 1)[:, : recovered.inputs]
+    codes = np.where(by_value, recovered.codes(), rounded.codes())
+    scales = np.where(explained, recovered.scales, rounded.scales)
+    return Quantized(pack(codes, recovered.scheme.bits), scales, recovered.scheme, recovered.inputs)

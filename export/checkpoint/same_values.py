@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from .packed import PackedEntry
-from .stored import DTYPES, INTEGERS, Stored, as_torch
+from .stored import DTYPES, INTEGERS, TensorEntry, as_torch
 
 PIECE = 8192  # rows that are compared at a time
 
 
-def same_values(a: Stored, b: Stored) -> bool:
-    """Of one shape, with the same values in dtypes that may differ; integers with the same scales."""
+def same_values(a: TensorEntry, b: TensorEntry) -> bool:
+    """Whether two have one shape and the same values, in dtypes that may differ; integers need the same scales."""
     if isinstance(a, PackedEntry) and isinstance(b, PackedEntry):
         return a.scheme == b.scheme and same_values(a.codes, b.codes) and same_values(a.scales, b.scales)
     readable = DTYPES.keys() | INTEGERS.keys()

@@ -22,26 +22,25 @@ from torch import Tensor
 
 from runtime.errors import GemmaError
 
-from ..model.arrays import Shape
+from ..model.arrays import Floats, Shape
 
-Floats = NDArray[np.float32]
 DTYPES = {"BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
 DTYPES["F64"] = np.dtype(np.float64)
 INTEGERS = {"U8": np.dtype(np.uint8), "I8": np.dtype(np.int8)}
 
 
-class Stored(Protocol):
+class TensorEntry(Protocol):
     """A tensor of a checkpoint, wherever its values come from."""
 
     @property
-    def released(self) -> str: ...
+    def source_name(self) -> str: ...
     @property
     def shape(self) -> Shape: ...
     @property
     def dtype(self) -> str: ...
     @property
     def origin(self) -> str:
-        """For messages."""
+        """Where the tensor is, for messages."""
         ...
 
     def opened(self) -> AbstractContextManager[Any]:
@@ -50,41 +49,41 @@ class Stored(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileEntry:
     """Where a tensor is: its file, its released name, its dtype, and its first byte."""
 
     file: Path
-    released: str
+    source_name: str
     shape: Shape
     dtype: str
     offset: int
 
     @property
     def origin(self) -> str:
-        return f"{self.file}: {self.released}"
+        return f"{self.file}: {self.source_name}"
 
     @contextmanager
     def opened(self) -> Iterator[Any]:
         with self.file.open("rb") as file:
-            yield Rows(file, self)
+            yield OpenTensor(file, self)
 
 
 @dataclass(frozen=True)
-class Rows:
+class OpenTensor:
     """A tensor in an open file; a slice reads its rows."""
 
     file: BinaryIO
-    entry: Entry
+    entry: FileEntry
 
     def __getitem__(self, rows: slice) -> NDArray[np.generic]:
         entry, dtype = self.entry, (DTYPES | INTEGERS)[self.entry.dtype]
         first, last, _ = rows.indices(entry.shape[0] if entry.shape else 1)
         width = math.prod(entry.shape[1:])
         self.file.seek(entry.offset + first * width * dtype.itemsize)
-        found: NDArray[np.generic] = np.fromfile(self.file, dtype, (last - first) * width)
-        if found.size != (last - first) * width:
+        values: NDArray[np.generic] = np.fromfile(self.file, dtype, (last - first) * width)
+        if values.size != (last - first) * width:
             raise GemmaError(f"{entry.origin}: the file was cut short", "download the file again")
-        return found.reshape(last - first, *entry.shape[1:])
+        return values.reshape(last - first, *entry.shape[1:])
 
 
 def check_sound(file: Path) -> None:
@@ -96,15 +95,15 @@ def check_sound(file: Path) -> None:
         raise GemmaError(f"{file}: not a sound safetensors file: {error}", "download the file again") from error
 
 
-def entries_of(file: Path) -> Iterator[tuple[str, Entry]]:
+def entries_of(file: Path) -> Iterator[tuple[str, FileEntry]]:
     check_sound(file)
     with file.open("rb") as raw:
         length = int.from_bytes(raw.read(8), "little")
         header = json.loads(raw.read(length))
-    for released, found in header.items():
-        if released != "__metadata__":
-            offset = 8 + length + found["data_offsets"][0]
-            yield released, Entry(file, released, tuple(found["shape"]), found["dtype"], offset)
+    for source_name, described in header.items():
+        if source_name != "__metadata__":
+            offset = 8 + length + described["data_offsets"][0]
+            yield source_name, FileEntry(file, source_name, tuple(described["shape"]), described["dtype"], offset)
 
 
 def as_torch(array: NDArray[Any]) -> Tensor:
@@ -115,6 +114,6 @@ def as_torch(array: NDArray[Any]) -> Tensor:
 
 
 def widened(array: NDArray[Any]) -> Floats:
-    """As float32; by torch, which takes a quarter of numpy's time for bfloat16."""
+    """Convert to float32; torch takes a quarter of numpy's time for bfloat16."""
     values: Floats = as_torch(array).float().numpy()
     return values

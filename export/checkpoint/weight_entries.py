@@ -9,11 +9,11 @@ from typing import Any
 from runtime.errors import GemmaError
 
 from .same_values import same_values
-from .stored import Entry, entries_of
+from .stored import FileEntry, entries_of
 from .weight_files import weight_files, weight_map
 
 
-def weight_entries(folder: Path, raw: Mapping[str, Any]) -> dict[str, Entry]:
+def weight_entries(folder: Path, raw: Mapping[str, Any]) -> dict[str, FileEntry]:
     """Every tensor by its released name.
 
     Raises GemmaError for files that are not there, and for a tensor that stands in two of them with different
@@ -21,15 +21,15 @@ def weight_entries(folder: Path, raw: Mapping[str, Any]) -> dict[str, Entry]:
     """
     files = weight_files(folder, raw)
     named = weight_map(folder, raw) if len(files) > 1 else {}
-    entries: dict[str, Entry] = {}
+    entries: dict[str, FileEntry] = {}
     for file in files:
         for name, entry in entries_of(file):
             entries[name] = chosen(entries[name], entry, named.get(name, file.name)) if name in entries else entry
     return entries
 
 
-def chosen(earlier: Entry, later: Entry, named: str) -> Entry:
-    """Of two with one name: transformers reads the later, in the order of the files' names."""
+def chosen(earlier: FileEntry, later: FileEntry, named: str) -> FileEntry:
+    """Take one of two with one name: transformers reads the later, in the order of the files' names."""
     if named == earlier.file.name and not same_values(earlier, later):
         raise GemmaError(
             f"{later.origin}: another tensor than that of {named}, where the index says it is",

@@ -53,7 +53,7 @@ def not_taken(folder: Path) -> list[str]:
 
 
 def named_templates(folder: Path) -> dict[str, str]:
-    """By name: files, else the field of tokenizer_config.json, else the old file of processors."""
+    """Read templates by name: files, else the field of tokenizer_config.json, else the old file of processors."""
     files = {DEFAULT: folder / "chat_template.jinja"}
     files |= {path.name.removesuffix(".jinja"): path for path in (folder / "additional_chat_templates").glob("*.jinja")}
     written = {name: read_template(path) for name, path in files.items() if path.is_file()}
@@ -74,7 +74,7 @@ def by_name(templates: Any, path: Path) -> dict[str, str]:
         if isinstance(templates, dict):
             pairs = list(templates.items())
         else:
-            pairs = [(each["name"], each["template"]) for each in templates]
+            pairs = [(template["name"], template["template"]) for template in templates]
         if all(isinstance(part, str) for pair in pairs for part in pair):
             return dict(pairs)
     except (KeyError, TypeError):
@@ -83,7 +83,7 @@ def by_name(templates: Any, path: Path) -> dict[str, str]:
 
 
 def sound(template: str, name: str, folder: Path) -> str:
-    """Without the tags that only training reads.  Raises GemmaError for one that does not parse."""
+    """Remove the tags that only training reads.  Raises GemmaError for one that does not parse."""
     try:
         list(environment().lex(template))
         plain = without_generation(template)

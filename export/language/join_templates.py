@@ -16,7 +16,7 @@ def joined(with_tools: str, without: str) -> str:
 
 
 def part(template: str) -> str:
-    """Without the last line break, which jinja2 does not render; ended by an empty value.
+    """Remove the last line break, which jinja2 does not render, and end with an empty value.
 
     A tag that follows would otherwise take away the blanks before it, or make `{{` of a brace.
     """

@@ -26,7 +26,7 @@ NO_TEMPLATE = "there is no chat template: the bundle goes on with a raw prompt a
 
 @dataclass(frozen=True)
 class SideFiles:
-    """All but the tokenizer, checked; `notes` are lines that a person should read."""
+    """What is read besides the tokenizer, checked; `notes` are lines that a person should read."""
 
     folder: Path
     generation: Generation

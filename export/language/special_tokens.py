@@ -23,7 +23,7 @@ MORE = ("extra_special_tokens", "model_specific_special_tokens")  # objects of m
 
 
 def special_tokens(folder: Path) -> dict[str, str]:
-    """By name: "eos_token", "boi_token"; empty where no file says any and the tokenizer's class has none.
+    """Read texts by name, as "eos_token"; there are none where no file says any and the tokenizer's class has none.
 
     Raises GemmaError for a special token that is no text.
     """
@@ -36,7 +36,7 @@ def special_tokens(folder: Path) -> dict[str, str]:
 
 
 def is_gemma_tokenizer(config: Mapping[str, Any], folder: Path) -> bool:
-    """By the class that is named, or that transformers takes for the model."""
+    """Whether the class that is named, or that transformers takes for the model, is Gemma's."""
     named_class = config.get("tokenizer_class")
     if named_class:
         return str(named_class).removesuffix("Fast") == "GemmaTokenizer"
@@ -56,6 +56,6 @@ def named(config: Mapping[str, Any], file: str, folder: Path) -> dict[str, str |
 
 
 def text_of(value: Any) -> str | None:
-    """Of a text, or of an object that holds it with how it is matched."""
+    """The text of a token, which may stand in an object with how it is matched."""
     content = value.get("content") if isinstance(value, dict) else value
     return content if isinstance(content, str) else None

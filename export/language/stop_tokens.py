@@ -55,7 +55,7 @@ def stop_tokens(
 def listed(ids: Any, where: str, folder: Path) -> list[int]:
     """One id, a list of them, or none."""
     try:
-        tokens = [int(each) for each in (ids if isinstance(ids, list) else [ids]) if each is not None]
+        tokens = [int(token) for token in (ids if isinstance(ids, list) else [ids]) if token is not None]
     except (TypeError, ValueError, OverflowError) as error:
         raise GemmaError(f"{folder / where}: eos_token_id {ids!r}: {error}", "download the file again") from error
     if min(tokens, default=0) < 0:

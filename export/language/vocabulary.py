@@ -27,9 +27,9 @@ from runtime.bundle.vocabulary import (
 )
 from runtime.language.tokenizer import read_pieces
 
+from ..model.arrays import Ids
 from ..read_json import read_json
 
-Ids = NDArray[np.int64]
 NAME = "vocabulary.bin"
 MARKED = {"type": "Replace", "pattern": {"String": SPACE}, "content": MARK}
 PARTS = {"type": "Sequence", "decoders": [
@@ -49,32 +49,32 @@ def write_vocabulary(folder: Path) -> str:
     "", and a line on standard error, if the tokenizer is of another kind: applications refuse such a bundle.
     Raises GemmaError if what was written reads a text in another way than tokenizer.json.
     """
-    found = read_json(folder, "tokenizer.json")
-    if reason := other_kind(found):
+    tokenizer = read_json(folder, "tokenizer.json")
+    if reason := other_kind(tokenizer):
         print(f"warning: no compact vocabulary: {reason}; applications can not read this bundle", file=sys.stderr)
         return ""
     path = folder / NAME
-    path.write_bytes(packed(found))
+    path.write_bytes(packed(tokenizer))
     check_equal(Vocabulary.open(path), read_pieces(folder / "tokenizer.json"), path)
     return NAME
 
 
-def other_kind(found: dict[str, Any]) -> str:
+def other_kind(tokenizer: dict[str, Any]) -> str:
     """What the format can not say of a tokenizer; "" if it can say all."""
-    model = found.get("model") or {}
+    model = tokenizer.get("model") or {}
     other = [name for name, value in BPE.items() if (model.get(name) or None) != (value or None)]
     if other:
         return f"its model has another {other[0]}"
-    if found.get("normalizer") != MARKED or found.get("decoder") != PARTS:
+    if tokenizer.get("normalizer") != MARKED or tokenizer.get("decoder") != PARTS:
         return "its normalizer or its decoder is not Gemma's"
-    if splitting(found.get("pre_tokenizer")) is None:
-        return f"its pre-tokenizer is {found.get('pre_tokenizer')!r:.80}"
-    names = numbered(found)
+    if splitting(tokenizer.get("pre_tokenizer")) is None:
+        return f"its pre-tokenizer is {tokenizer.get('pre_tokenizer')!r:.80}"
+    names = numbered(tokenizer)
     if sorted(names.values()) != list(range(len(names))):
         return "its ids are not 0 to their number"
     if any(byte_name(byte) not in names for byte in range(256)):
         return "it does not have all 256 bytes"
-    if any(one.get(flag) for one in found["added_tokens"] for flag in PLAIN):
+    if any(token.get(flag) for token in tokenizer["added_tokens"] for flag in PLAIN):
         return "an added token strips spaces or is normalized"
     return ""
 
@@ -91,25 +91,25 @@ def splitting(pre_tokenizer: dict[str, Any] | None) -> int | None:
     return WORDS if pattern == {"Regex": WORD} and pre_tokenizer.get("behavior") == "Isolated" else None
 
 
-def numbered(found: dict[str, Any]) -> dict[str, int]:
+def numbered(tokenizer: dict[str, Any]) -> dict[str, int]:
     """Ids of all pieces, the added ones among them."""
-    return {**found["model"]["vocab"], **{one["content"]: one["id"] for one in found["added_tokens"]}}
+    return {**tokenizer["model"]["vocab"], **{token["content"]: token["id"] for token in tokenizer["added_tokens"]}}
 
 
 def byte_name(byte: int) -> str:
     return f"<0x{byte:02X}>"
 
 
-def packed(found: dict[str, Any]) -> bytes:
-    names, merges = numbered(found), found["model"]["merges"]
+def packed(tokenizer: dict[str, Any]) -> bytes:
+    names, merges = numbered(tokenizer), tokenizer["model"]["merges"]
     pieces = [name.encode() for name, _ in sorted(names.items(), key=lambda item: item[1])]
     offsets = np.cumsum([0, *map(len, pieces)])
-    characters = sorted((ord(name), token) for name, token in found["model"]["vocab"].items() if len(name) == 1)
-    added = sorted(one["id"] for one in found["added_tokens"])
-    first, table = merge_table(names, [one.split(" ") if isinstance(one, str) else one for one in merges])
-    types = types_of(names, found["added_tokens"]).tobytes()
+    characters = sorted((ord(name), token) for name, token in tokenizer["model"]["vocab"].items() if len(name) == 1)
+    added = sorted(token["id"] for token in tokenizer["added_tokens"])
+    first, table = merge_table(names, [merge.split(" ") if isinstance(merge, str) else merge for merge in merges])
+    types = types_of(names, tokenizer["added_tokens"]).tobytes()
     counts = (len(pieces), len(characters), len(added), len(merges), int(offsets[-1]))
-    how = splitting(found.get("pre_tokenizer"))
+    how = splitting(tokenizer.get("pre_tokenizer"))
     assert how is not None  # other_kind said so
     arrays = (characters, [names[byte_name(byte)] for byte in range(256)], added, first, table)
     return b"".join(
@@ -126,8 +126,8 @@ def packed(found: dict[str, Any]) -> bytes:
 def types_of(names: dict[str, int], added: Sequence[dict[str, Any]]) -> NDArray[np.uint8]:
     types = np.full(len(names), NORMAL, np.uint8)
     types[[names[byte_name(byte)] for byte in range(256)]] = BYTE
-    for one in added:
-        types[one["id"]] = CONTROL if one["special"] else ADDED
+    for token in added:
+        types[token["id"]] = CONTROL if token["special"] else ADDED
     return types
 
 

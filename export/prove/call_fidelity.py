@@ -24,7 +24,7 @@ from ..reference import FloatSource, hidden_states, logits
 from .call_scripts import MOST_TOKENS, Answer, answered, calls_in, check_scripts, read_scripts
 from .divergence import check_shape
 
-TOGETHER = 4096  # tokens that the float model reads at once
+TOKENS = 4096  # that the float model reads at once
 
 
 def compare_calls(
@@ -32,7 +32,7 @@ def compare_calls(
 ) -> CallReport:
     """The answers of a bundle against those of its checkpoint, which end at the tokens `stop`."""
     differences, calling = [], 0
-    chosen = (tokens for some in together(answers) for tokens in choices(source, some))
+    chosen = (tokens for batch in batches(answers) for tokens in choices(source, batch))
     for line, (answer, tokens) in enumerate(zip(answers, chosen, strict=True), 1):
         expected = calls_in(tokenizer, answer, float_answer(source, answer, tokens, stop))
         called = calls_in(tokenizer, answer, answer.said)
@@ -43,20 +43,20 @@ def compare_calls(
     return CallReport(conversations=len(answers), calling=calling, same=same, differences=differences[:NAMED])
 
 
-def together(answers: Sequence[Answer]) -> Iterator[list[Answer]]:
-    """Answers in their order, as many as the float model reads at once when all are as long as the longest."""
-    some: list[Answer] = []
+def batches(answers: Sequence[Answer], tokens: int = TOKENS) -> Iterator[list[Answer]]:
+    """Answers in their order, as many as have `tokens` tokens when all are as long as the longest of them."""
+    batch: list[Answer] = []
     for answer in answers:
-        longest = max(each.length for each in [*some, answer])
-        if some and longest * (len(some) + 1) > TOGETHER:
-            yield some
-            some = []
-        some.append(answer)
-    yield some
+        width = max(answer.length for answer in [*batch, answer])
+        if batch and width * (len(batch) + 1) > tokens:
+            yield batch
+            batch = []
+        batch.append(answer)
+    yield batch
 
 
 def choices(source: FloatSource, answers: Sequence[Answer]) -> Iterator[list[int]]:
-    """For each answer the tokens that the float model would have said in their places, and what comes behind it."""
+    """The tokens that the float model would have said in place of each answer, and what comes behind it."""
     ids = np.zeros((len(answers), max(answer.length for answer in answers)), np.int64)
     for row, answer in zip(ids, answers, strict=True):
         row[: answer.length] = [*answer.prompt, *answer.said]  # what stands behind changes nothing before it
@@ -68,11 +68,11 @@ def float_answer(source: FloatSource, answer: Answer, chosen: Sequence[int], sto
     """What the checkpoint says: as the bundle as far as it chooses the same tokens, then by itself."""
     for place, (mine, theirs) in enumerate(zip(answer.said, chosen, strict=False)):
         if mine != theirs:
-            return gone_on(source, answer.prompt, answer.said[:place], theirs, stop)
-    return gone_on(source, answer.prompt, answer.said, chosen[-1], stop) if answer.ended else answer.said
+            return continued(source, answer.prompt, answer.said[:place], theirs, stop)
+    return continued(source, answer.prompt, answer.said, chosen[-1], stop) if answer.ended else answer.said
 
 
-def gone_on(source: FloatSource, prompt: list[int], said: list[int], token: int, stop: frozenset[int]) -> list[int]:
+def continued(source: FloatSource, prompt: list[int], said: list[int], token: int, stop: frozenset[int]) -> list[int]:
     """An answer so far, the token that comes next, and those that follow it."""
     length, begun = len(prompt) + MOST_TOKENS, len(prompt) + len(said)
     if token in stop or begun == length:

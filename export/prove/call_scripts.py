@@ -67,10 +67,10 @@ def read_scripts(path: Path) -> list[Script]:
 
 def script(place: str, line: str) -> Script:
     try:
-        given = json.loads(line)
+        parsed = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise GemmaError(f"{place}: not JSON: {error}", HINT) from error
-    messages, tools = (given.get(name) if isinstance(given, dict) else None for name in ("messages", "tools"))
+    messages, tools = (parsed.get(name) if isinstance(parsed, dict) else None for name in ("messages", "tools"))
     if not isinstance(messages, list) or not isinstance(tools, list) or not tools:
         raise GemmaError(f"{place}: no messages and tools in it", HINT)
     with named(place):
@@ -106,12 +106,12 @@ def check_scripts(scripts: Sequence[Script], tokenizer: Tokenizer, context: int,
     """
     if scripts and not knows_calls(tokenizer):
         raise GemmaError(f"{model} knows no tool calls, there is nothing to compare", "leave the conversations out")
-    for each in scripts:
-        with named(each.place):
-            length = len(prompt_of(tokenizer, each.messages, declarations(each.tools)))
+    for asked in scripts:
+        with named(asked.place):
+            length = len(prompt_of(tokenizer, asked.messages, declarations(asked.tools)))
         if length > context:
             raise ContextFull(
-                f"{each.place}: a prompt of {length} tokens: the context is {context}", "shorten the conversation"
+                f"{asked.place}: a prompt of {length} tokens: the context is {context}", "shorten the conversation"
             )
 
 
@@ -124,9 +124,9 @@ def answered(
     session: Session, scripts: Sequence[Script], progress: Callable[[float], None] = lambda done: None
 ) -> Iterator[Answer]:
     """What a bundle says.  Raises GemmaError for messages or tools that can not be used."""
-    for each in scripts:
-        declared = declarations(each.tools)
-        prompt = prompt_of(session.tokenizer, each.messages, declared)
+    for asked in scripts:
+        declared = declarations(asked.tools)
+        prompt = prompt_of(session.tokenizer, asked.messages, declared)
         *tokens, end = session.generate(prompt, GREEDY, MOST_TOKENS)
         said = [token.id for token in tokens if not isinstance(token, End)]
         progress(1)

@@ -15,7 +15,7 @@ from ..targets import load_reader
 from ..weights.linears import Weights
 
 
-def check_weights(folder: Path, weights: Weights, target: str = "onnx", file: str = "onnx/decoder.onnx") -> None:
+def check_weights(folder: Path, weights: Weights, target: str, file: str) -> None:
     """Raises GemmaError unless the artifact's integers and scales are those that were decided."""
     seen: Counter[str] = Counter()  # rows, by parameter
     reader = load_reader(target)
@@ -36,7 +36,7 @@ def check_weights(folder: Path, weights: Weights, target: str = "onnx", file: st
                             f"{folder}: {parameter} in the artifact is not what was quantized", "report this as a bug"
                         )
                 offset += expected.rows
-    integers = {name: one for name, one in weights.items() if isinstance(one, Quantized)}
+    integers = {name: values for name, values in weights.items() if isinstance(values, Quantized)}
     missing = [name for name, expected in integers.items() if seen[name] != expected.rows]
     if missing:
         raise GemmaError(f"{folder}: not in the artifact as integers: {missing[:5]}", "report this as a bug")

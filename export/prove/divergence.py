@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from runtime.bundle.bundle import Bundle
 from runtime.errors import GemmaError
@@ -19,19 +18,32 @@ from runtime.measure.perplexity import Windows, nats, perplexity
 from runtime.progress import Progress
 
 from ..checkpoint.checkpoint import Checkpoint
+from ..model.arrays import Doubles, Floats
 from ..reference import FloatSource, Source, hidden_states, logits
 from .compare import kl, log_softmax
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-TOGETHER = 2048  # tokens that the float model reads at once; then the next pass over its layers
-HEAD_ROWS = 128  # positions for which the head's weights are read once
-ROWS = 16  # positions compared at once: bounds the copies that their logits (n, vocab) need
 LIKELY = 64  # tokens that total variation looks at
 BINS = 16  # parts of the scored half of a window
 
 
-def read(source: str, bundles: list[Bundle], windows: Windows, threads: int) -> Reading:
+@dataclass(frozen=True)
+class PieceSizes:
+    """How much is in memory at once; the figures do not depend on it.
+
+    tokens: that the float model reads before the next pass over its layers
+    head_rows: positions for which the head's weights are read once
+    rows: positions that are compared at once: bounds the copies that their logits (n, vocab) need
+    """
+
+    tokens: int = 2048
+    head_rows: int = 128
+    rows: int = 16
+
+
+IN_PIECES = PieceSizes()
+
+
+def read(source: str, bundles: list[Bundle], windows: Windows, threads: int, pieces: PieceSizes = IN_PIECES) -> Reading:
     """Read windows with a checkpoint in float32.
 
     Raises GemmaError if it is not a sound checkpoint, or the bundles are not of its shape.
@@ -42,7 +54,9 @@ def read(source: str, bundles: list[Bundle], windows: Windows, threads: int) -> 
     if threads:
         torch.set_num_threads(threads)
     model = FloatSource(checkpoint)
-    return Reading(checkpoint.folder.resolve().name, model, windows, scored_states(model, windows))
+    return Reading(
+        checkpoint.folder.resolve().name, model, windows, scored_states(model, windows, pieces.tokens), pieces
+    )
 
 
 def check_shape(checkpoint: Checkpoint, bundle: Bundle) -> None:
@@ -56,9 +70,9 @@ def check_shape(checkpoint: Checkpoint, bundle: Bundle) -> None:
         )
 
 
-def scored_states(source: Source, windows: Windows) -> Floats:
+def scored_states(source: Source, windows: Windows, tokens: int) -> Floats:
     """Hidden states after the final norm, (windows, scored, hidden)."""
-    together = max(1, TOGETHER // windows.tokens)
+    together = max(1, tokens // windows.tokens)
     starts = range(0, windows.count, together)
     parts = []
     with Progress("reading in float", len(starts) * len(source.config.layers)) as progress:
@@ -76,9 +90,10 @@ class Reading:
     source: Source
     windows: Windows
     hidden: Floats
+    pieces: PieceSizes = IN_PIECES
 
     def meter(self) -> Meter:
-        """For the logits of one artifact."""
+        """An empty meter for the logits of one artifact."""
         return Meter(self)
 
 
@@ -91,24 +106,24 @@ class Meter:
         self.kl, self.variation, self.nats = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         self.agreed = np.zeros(shape, bool)
 
-    def see(self, window: int, position: int, found: Floats) -> None:
-        """Logits (n, vocab) of the artifact from a position of a window on."""
-        first = position - self.reading.windows.first
-        for start in range(0, len(found), HEAD_ROWS):
-            states = self.reading.hidden[window, first + start : first + start + HEAD_ROWS]
-            states = states[: len(found) - start]
+    def see(self, window: int, position: int, answered: Floats) -> None:
+        """Compare logits (n, vocab) of the artifact from a position of a window on."""
+        first, pieces = position - self.reading.windows.first, self.reading.pieces
+        for start in range(0, len(answered), pieces.head_rows):
+            states = self.reading.hidden[window, first + start : first + start + pieces.head_rows]
+            states = states[: len(answered) - start]
             expected = logits(self.reading.source, states)
-            for at in range(0, len(expected), ROWS):
-                piece = found[start + at : start + at + ROWS][: len(expected) - at]
-                self.compare(window, first + start + at, expected[at : at + ROWS], piece)
+            for at in range(0, len(expected), pieces.rows):
+                piece = answered[start + at : start + at + pieces.rows][: len(expected) - at]
+                self.compare(window, first + start + at, expected[at : at + pieces.rows], piece)
 
-    def compare(self, window: int, index: int, expected: Floats, found: Floats) -> None:
-        """Logits (n, vocab) of both models; `index` counts scored positions."""
-        windows, at = self.reading.windows, (window, slice(index, index + len(found)))
-        self.kl[at] = kl(expected, found)
-        self.variation[at] = total_variation(expected, found)
-        self.agreed[at] = expected.argmax(-1) == found.argmax(-1)
-        self.nats[at] = nats(expected, windows.following(window, windows.first + index, len(found)))
+    def compare(self, window: int, index: int, expected: Floats, answered: Floats) -> None:
+        """Compare logits (n, vocab) of both models; `index` counts scored positions."""
+        windows, at = self.reading.windows, (window, slice(index, index + len(answered)))
+        self.kl[at] = kl(expected, answered)
+        self.variation[at] = total_variation(expected, answered)
+        self.agreed[at] = expected.argmax(-1) == answered.argmax(-1)
+        self.nats[at] = nats(expected, windows.following(window, windows.first + index, len(answered)))
 
     def divergence(self) -> Divergence:
         return Divergence(
@@ -121,11 +136,11 @@ class Meter:
         )
 
 
-def total_variation(expected: Floats, found: Floats, count: int = LIKELY) -> Doubles:
+def total_variation(expected: Floats, answered: Floats, count: int = LIKELY) -> Doubles:
     """Half the sum of |p − q| over the tokens most likely for `expected`, both normalized on them, (n,)."""
     rest = max(0, expected.shape[-1] - count)
     ids = np.argpartition(expected, rest, -1)[:, rest:]
-    p, q = (np.exp(log_softmax(np.take_along_axis(x, ids, -1))) for x in (expected, found))
+    p, q = (np.exp(log_softmax(np.take_along_axis(x, ids, -1))) for x in (expected, answered))
     variation: Doubles = np.abs(p - q).sum(-1, dtype=np.float64) / 2
     return variation
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle.parity import Greedy
 from runtime.engine.contract import Engine
+from runtime.engine.piece import Piece
 
 from ..reference import Source, hidden_states, logits
 
@@ -22,14 +23,14 @@ def compare_greedy(decoder: Engine, source: Source, ids: NDArray[np.int64], tie:
     steps = min(STEPS, decoder.model.context - LENGTH)
     starts = np.linspace(0, len(ids) - LENGTH, PROMPTS).astype(int)
     answers = np.stack([answer(decoder, ids[start : start + LENGTH], steps) for start in starts])
-    found, expected = answers[:, LENGTH:].reshape(-1), chosen_from(source, answers, torch.float32)
+    chosen, expected = answers[:, LENGTH:].reshape(-1), chosen_from(source, answers, torch.float32)
     best = np.partition(expected, -2)[:, -2:]
-    equal = found == expected.argmax(-1)
+    equal = chosen == expected.argmax(-1)
     near = best[:, 1] - best[:, 0] <= tie * np.abs(expected).max()
     unsure = 0
     if source.config.activation_scales:
         unsure = int((expected.argmax(-1) != chosen_from(source, answers, torch.float64).argmax(-1)).sum())
-    return Greedy(len(found), int(equal.sum()), int((~equal & near).sum()), unsure)
+    return Greedy(len(chosen), int(equal.sum()), int((~equal & near).sum()), unsure)
 
 
 def chosen_from(source: Source, answers: NDArray[np.int64], dtype: torch.dtype) -> NDArray[np.float32]:
@@ -43,5 +44,5 @@ def answer(decoder: Engine, prompt: NDArray[np.int64], steps: int) -> NDArray[np
     decoder.reset()
     ids = [*prompt.tolist(), int(decoder.prefill(prompt).logits[-1].argmax())]
     for _ in range(steps - 1):
-        ids.append(int(decoder.forward(np.array(ids[-1:])).logits[-1].argmax()))
+        ids.append(int(decoder.forward(Piece(np.array(ids[-1:]))).logits[-1].argmax()))
     return np.array(ids, np.int64)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +17,12 @@ from runtime.engine.contract import open_head, open_tables
 from runtime.engine.head import Head
 from runtime.machine.resident_memory import trim_heap
 
+from ..model.arrays import Floats
 from ..model.config import GemmaConfig
 from ..reference import FloatSource, QuantizedSource, Source, hidden_states, hidden_states_twice, logits
 from ..weights.linears import Weights
-from .compare import Floats, Reading, Tally, spans
-from .seal import FLOAT, Key, kept, large, places, ways
+from .compare import ReferenceLogits, Tally
+from .runs import FLOAT, ProofSettings, Reference, compared_spans, is_large, merged, prompt_lengths, runs
 
 NOISY = 32  # tokens of a large model that are read in float64, too
 PIECE = 32  # positions at a time
@@ -31,7 +30,7 @@ PIECE = 32  # positions at a time
 
 @dataclass(frozen=True)
 class QuantizedSources:
-    """What the bundle's integers stand for, by bits of the caches, and without the head's second stage if asked."""
+    """What the bundle's integers stand for, as each reference has them."""
 
     config: GemmaConfig
     weights: Weights
@@ -45,31 +44,37 @@ class QuantizedSources:
     def head(self) -> Head | None:
         return open_head(self.bundle, self.tables)
 
-    def __call__(self, bits: int, first: bool) -> QuantizedSource:
-        config = dataclasses.replace(self.config, cache_bits=bits)
-        return QuantizedSource(config, self.weights, self.tables, None if first else self.head)
+    def __call__(self, reference: Reference) -> QuantizedSource:
+        config = replace(self.config, cache_bits=reference.cache_bits)
+        return QuantizedSource(config, self.weights, self.tables, None if reference.one_stage else self.head)
 
 
 @dataclass(frozen=True)
-class Reader:
-    """Of a text, ids (T,); files go to `folder`."""
+class ReadText:
+    """A text that references read: ids (T,), and the positions of it that some run is compared at.
+
+    window: of the model; folder: where the logits go, in files
+    """
 
     ids: NDArray[np.int64]
     window: int
     folder: Path
     manifest: Manifest
+    settings: ProofSettings
 
-    def readings(self, model: FloatSource, hidden: Floats, sources: QuantizedSources) -> dict[Key, Reading]:
-        """Of the float model, whose hidden states (n, hidden) are there, and of the integers as each way needs them."""
-        found = {FLOAT: self.reading("float", model, hidden)}
-        wanted = {way.key(self.manifest, sources.config.cache_bits) for way in ways(self.manifest)}
-        for bits in sorted({bits for bits, _ in wanted}):
-            hidden, noise = self.hidden(sources(bits, True))
-            for first in sorted(first for other, first in wanted if other == bits):
-                reading = self.reading(f"{bits}.{first}", sources(bits, first), hidden)
-                found[bits, first] = replace(reading, noise=noise)
+    def logits_of_all(
+        self, model: FloatSource, hidden: Floats, sources: QuantizedSources
+    ) -> dict[Reference, ReferenceLogits]:
+        """Logits of the float model, from its hidden states (n, hidden), and of every reference that a run needs."""
+        read = {FLOAT: self.logits("float", model, hidden)}
+        wanted = {run.reference(self.manifest, sources.config.cache_bits) for run in runs(self.manifest)}
+        for bits in sorted({reference.cache_bits for reference in wanted}):
+            hidden, noise = self.hidden(sources(Reference(bits, one_stage=True)))
+            for reference in sorted(reference for reference in wanted if reference.cache_bits == bits):
+                name = f"{reference.cache_bits}.{reference.one_stage}"
+                read[reference] = replace(self.logits(name, sources(reference), hidden), noise=noise)
         trim_heap()
-        return found
+        return read
 
     def hidden(self, source: QuantizedSource) -> tuple[Floats, Parity | None]:
         """Hidden states (n, hidden), and with static ranges how far they lead from those in float64.
@@ -79,37 +84,33 @@ class Reader:
         ids = self.ids[None, : max(stop for _, stop in self.spans(len(self.ids)))]
         if not source.config.activation_scales:
             return hidden_states(source, ids)[0], None
-        narrow, wide = hidden_states_twice(source, ids, NOISY if large(self.manifest) else ids.shape[1])
+        narrow, wide = hidden_states_twice(source, ids, NOISY if is_large(self.manifest) else ids.shape[1])
         return narrow[0], noise_of(source, narrow[0], wide[0])
 
-    def reading(self, name: str, source: Source, hidden: Floats) -> Reading:
+    def logits(self, name: str, source: Source, hidden: Floats) -> ReferenceLogits:
+        """Write the logits of a reference, from its hidden states (n, hidden)."""
         pieces = {}
         for first, stop in self.spans(len(hidden)):
             pieces[first] = self.folder / f"reading.{name}.{first}.npy"
             np.save(pieces[first], logits(source, hidden[first:stop]))
-        return Reading(len(hidden), pieces)
+        return ReferenceLogits(len(hidden), pieces)
 
     def spans(self, length: int) -> list[tuple[int, int]]:
-        """Positions that some way is compared at, of the first `length`."""
-        several = {tuple(places(way.runner, self.manifest, self.window, len(self.ids))) for way in ways(self.manifest)}
-        return merged(span for one in several for span in spans(list(one), kept(self.manifest), length))
+        """Positions that some run is compared at, of the first `length`."""
+        settings = {run.settings(self.manifest, self.settings) for run in runs(self.manifest)}
+        return merged(
+            span
+            for setting in settings
+            for span in compared_spans(
+                prompt_lengths(setting.prompts, self.window, len(self.ids)), setting.compared_rows, length
+            )
+        )
 
 
 def noise_of(source: Source, narrow: Floats, wide: NDArray[np.float64]) -> Parity:
-    """What hidden states in float32 say against those in float64, which may be fewer."""
+    """How far logits of hidden states in float32 are from those of states in float64, which may be fewer."""
     tally = Tally()
     for start in range(0, len(wide), PIECE):
         piece = slice(start, min(start + PIECE, len(wide)))
         tally.add(logits(source, wide[piece]), logits(source, narrow[piece]))
     return tally.parity()
-
-
-def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same positions in spans that do not overlap."""
-    found: list[tuple[int, int]] = []
-    for first, stop in sorted(spans):
-        if found and first <= found[-1][1]:
-            found[-1] = (found[-1][0], max(stop, found[-1][1]))
-        else:
-            found.append((first, stop))
-    return found

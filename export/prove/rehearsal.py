@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
 from runtime.bundle.parity import Rehearsal
-from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.language.events import End, Event, Text, ToolCall
+from runtime.session.options import Options
 from runtime.session.session import Session
 from runtime.session.structured import JsonSchema
 
@@ -23,7 +24,7 @@ from ..language.conversation_forms import check_turn_end, rendered_forms
 from .call_scripts import knows_calls
 
 MOST_TOKENS = 120  # more than any answer that the schemas below allow
-GREEDY = Sampling(temperature=0.0)
+GREEDY = Options(temperature=0.0, max_new_tokens=MOST_TOKENS)
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -53,7 +54,7 @@ def rehearse(session: Session) -> Rehearsal:
 
 def structured(session: Session) -> str:
     """The answer, which is JSON of the schema."""
-    events = session.chat([ASKED], GREEDY, MOST_TOKENS, response_format=JsonSchema(SCHEMA))
+    events = session.chat([ASKED], replace(GREEDY, response_format=JsonSchema(SCHEMA)))
     said = "".join(event.text for event in whole(events))
     try:
         wrong = next(Draft202012Validator(SCHEMA).iter_errors(json.loads(said)), None)
@@ -75,7 +76,7 @@ def whole(events: Iterator[Event]) -> Iterator[Text]:
 
 def called(session: Session) -> str:
     """The first call, which the reader of calls understands and the tool's schema allows."""
-    events = session.chat([ASKED], GREEDY, MOST_TOKENS, tools=[TOOL], tool_choice="required")
+    events = session.chat([ASKED], replace(GREEDY, tools=[TOOL], tool_choice="required"))
     call = next((event for event in events if isinstance(event, ToolCall)), None)
     if call is None:
         raise broken("a tool was to be called, and was not")

@@ -56,14 +56,14 @@ class Block:
     def codes(self, bits: int) -> NDArray[np.int8]:
         """The numbers as integers of some bits, (BLOCK,)."""
         half = 1 << (bits - 1)
-        found: NDArray[np.int8] = np.rint(self.values * np.float32(STEPS[bits])).clip(-half, half - 1).astype(np.int8)
-        return found
+        codes: NDArray[np.int8] = np.rint(self.values * np.float32(STEPS[bits])).clip(-half, half - 1).astype(np.int8)
+        return codes
 
     @cached_property
     def _packed(self) -> dict[int, NDArray[np.uint8]]:
         return {}
 
-    def packed(self, bits: int) -> NDArray[np.uint8]:
+    def bytes_of(self, bits: int) -> NDArray[np.uint8]:
         """Integers, packed: as many bytes as the block has numbers, of which it is read several times."""
         if bits not in self._packed:
             rounds = np.tile(self.codes(bits), 8 // bits)
@@ -75,7 +75,7 @@ class Block:
         return {}
 
     def deviation(self, bits: int) -> float:
-        """Of the integers."""
+        """The deviation of the integers of some bits."""
         if bits not in self._deviations:
             self._deviations[bits] = float(self.codes(bits).std())
         return self._deviations[bits]
@@ -88,7 +88,7 @@ class Block:
 
 def spread(config: GemmaConfig, name: str, shape: Shape) -> Normal:
     """Mean and deviation of a tensor, by its released name; the first pattern that fits."""
-    one = 1.0 - config.norm_offset  # what a norm's weight of one is stored as
+    unit = 1.0 - config.norm_offset  # what a norm's weight of one is stored as
     text = not any(tower in name for tower in ("_tower.", "embed_vision.", "embed_audio."))
     dim = shape[0] if shape else 1
     of_keys = 2 / (config.attention_scale * dim**0.5) - config.norm_offset  # attention scores of deviation 2
@@ -100,7 +100,7 @@ def spread(config: GemmaConfig, name: str, shape: Shape) -> Normal:
         ("*_activation_scale", Normal(4 * LEVEL, 0.0)),
         ("*.self_attn.k_norm.weight", Normal(of_keys if text else 1.0, 0.05 * of_keys if text else 0.05)),
         ("*.post_*norm.weight", Normal(BRANCH - config.norm_offset if text else 1.0, 0.03)),
-        ("*norm*.weight", Normal(one if text else 1.0, 0.1)),
+        ("*norm*.weight", Normal(unit if text else 1.0, 0.1)),
         ("*.conv_norm.weight", Normal(1.0, 0.1)),
         ("*.layer_scalar", Normal(1.0, 0.01)),
         ("*_min", Normal(-8.0, 0.0)),
@@ -114,7 +114,7 @@ def spread(config: GemmaConfig, name: str, shape: Shape) -> Normal:
     ]
     fan_in = math.prod(shape[1:]) if len(shape) > 1 else 0
     rest = Normal(0.0, fan_in**-0.5 if fan_in else 0.02)
-    return next((found for pattern, found in rules if fnmatchcase(name, pattern)), rest)
+    return next((normal for pattern, normal in rules if fnmatchcase(name, pattern)), rest)
 
 
 # Sizes that nine of ten activations do not exceed, of inputs and outputs of linears, each range clipping what follows.
@@ -136,12 +136,12 @@ def range_end(name: str) -> float:
 
 def key_dim(config: GemmaConfig, name: str) -> int:
     """Head dim of the layer of a tensor; of the first for one that is of none."""
-    found = re.search(r"language_model\.layers\.(\d+)\.", name)
-    return config.layers[int(found[1]) if found else 0].head_dim
+    layer = re.search(r"language_model\.layers\.(\d+)\.", name)
+    return config.layers[int(layer[1]) if layer else 0].head_dim
 
 
 def spread_of(config: GemmaConfig, name: str, described: Described, block: Block) -> Normal:
-    """As `spread`; of a scale, so that the matrix has the spread of its floats."""
+    """Mean and deviation as `spread` says; those of a scale give its matrix the spread of its floats."""
     if not described.inputs:
         return spread(config, name, described.shape)
     whole = spread(config, name.replace("_scale", ""), (described.shape[0], described.inputs))
@@ -150,7 +150,7 @@ def spread_of(config: GemmaConfig, name: str, described: Described, block: Block
 
 
 @dataclass(frozen=True)
-class Rows:
+class GeneratedRows:
     """The rows of one tensor, made when asked for; `rows[a:b]` as of a file."""
 
     shape: Shape
@@ -177,9 +177,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class GeneratedEntry:
-    """A tensor of a checkpoint that is nowhere; as checkpoint.Entry."""
+    """A tensor of a checkpoint that is nowhere."""
 
-    released: str
+    source_name: str
     shape: Shape
     normal: Normal
     block: Block
@@ -188,22 +188,22 @@ class GeneratedEntry:
 
     @property
     def nbytes(self) -> int:
-        each: int = (DTYPES | INTEGERS)[self.dtype].itemsize
-        return math.prod(self.shape) * each
+        width: int = (DTYPES | INTEGERS)[self.dtype].itemsize
+        return math.prod(self.shape) * width
 
     @property
     def origin(self) -> str:
-        return f"generated: {self.released}"
+        return f"generated: {self.source_name}"
 
     @contextmanager
-    def opened(self) -> Iterator[Rows]:
+    def opened(self) -> Iterator[GeneratedRows]:
         """Small tensors scale the values they have only."""
-        size, start = math.prod(self.shape), self.block.start(TWINS.get(self.released, self.released))
+        size, start = math.prod(self.shape), self.block.start(TWINS.get(self.source_name, self.source_name))
         if self.dtype in INTEGERS:
-            yield Rows(self.shape, start, self.block.packed(self.bits).view(INTEGERS[self.dtype]))
+            yield GeneratedRows(self.shape, start, self.block.bytes_of(self.bits).view(INTEGERS[self.dtype]))
             return
         values = self.block.values
         if start + size <= BLOCK:
             start, values = 0, values[start : start + size]
         scaled = values * np.float32(self.normal.deviation) + np.float32(self.normal.mean)
-        yield Rows(self.shape, start, scaled.astype(DTYPES[self.dtype]))
+        yield GeneratedRows(self.shape, start, scaled.astype(DTYPES[self.dtype]))

@@ -35,41 +35,41 @@ class Described:
 def quantized(
     config: GemmaConfig, shapes: Mapping[str, Shape], bits: ReleasedBits, kept: Sequence[str]
 ) -> dict[str, Described]:
-    """Of the tensors of the unquantized release; modules that `kept` names stay floats.  In a file's order."""
+    """What the tensors of the unquantized release become, in a file's order; modules that `kept` names stay floats."""
     table = next(name for name in shapes if our_name(name) == "embed_tokens.weight")
     prefix = table.removesuffix("embed_tokens.weight")
-    found: dict[str, Described] = {}
+    tensors: dict[str, Described] = {}
     for name, shape in {**shapes, HEAD: shapes[table]}.items():
         module = name.removesuffix(".weight")
         if dead_norm(config, name):
             continue
         if len(shape) == 2 and module != name and not keeps(module, kept):
             scales = len(config.layers) if "per_layer" in module and "embed" in module else 1
-            found |= packed(module, shape, bits.of(module), scales)
+            tensors |= packed(module, shape, bits.of(module), scales)
         else:
-            found[name] = Described("F32" if FLOATS.match(name) else BFLOAT16, shape)
+            tensors[name] = Described("F32" if FLOATS.match(name) else BFLOAT16, shape)
     for layer in config.layers:
         for part in CACHES:
-            found[f"{prefix}layers.{layer.index}.self_attn.{part}"] = Described("F32", ())
-    return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[1].dtype), item[0])))
+            tensors[f"{prefix}layers.{layer.index}.self_attn.{part}"] = Described("F32", ())
+    return dict(sorted(tensors.items(), key=lambda item: (ORDER.index(item[1].dtype), item[0])))
 
 
 def packed(module: str, shape: Shape, bits: int, scales: int) -> dict[str, Described]:
     (rows, inputs), embedding = shape, ".embed_tokens" in module
     codes, scale = ("embedding_quantized", "embedding_scale") if embedding else ("weight", "weight_scale")
-    made = {
+    tensors = {
         f"{module}.{codes}": Described("I8" if bits == 8 else "U8", (rows, Scheme(bits).packed_bytes(inputs)), bits),
         f"{module}.{scale}": Described("F32", (rows, scales), bits, inputs),
     }
-    return made if embedding else made | {f"{module}.{part}": Described("F32", ()) for part in ACTIVATIONS}
+    return tensors if embedding else tensors | {f"{module}.{part}": Described("F32", ()) for part in ACTIVATIONS}
 
 
 def keeps(module: str, kept: Sequence[str]) -> bool:
-    """As transformers' should_convert_module."""
+    """Whether a module stays floats, as transformers' should_convert_module decides."""
     return any(re.match(rf"(?:{key}){BOUNDARY}", module) or module.endswith(key) for key in kept)
 
 
 def dead_norm(config: GemmaConfig, name: str) -> bool:
     """k_norm of a layer without keys: not in a quantized release, unlike its k_proj and v_proj."""
-    found = re.fullmatch(r"layers\.(\d+)\.self_attn\.k_norm\.weight", our_name(name))
-    return found is not None and not config.layers[int(found[1])].owns_kv
+    layer = re.fullmatch(r"layers\.(\d+)\.self_attn\.k_norm\.weight", our_name(name))
+    return layer is not None and not config.layers[int(layer[1])].owns_kv

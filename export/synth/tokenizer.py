@@ -29,8 +29,10 @@ def synth_tokenizer(vocab: int) -> Tokenizer:
     pieces = list(islice(strings, vocab - len(names)))
     merges = [(piece[:-1], piece[-1]) for piece in pieces if len(piece) > 1]
     numbered = {name: i for i, name in enumerate(names + pieces)}
-    made = Tokenizer(models.BPE(vocab=numbered, merges=merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
-    made.normalizer = normalizers.Replace(" ", "▁")
-    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    made.add_special_tokens(control)
-    return made
+    tokenizer = Tokenizer(
+        models.BPE(vocab=numbered, merges=merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>")
+    )
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens(control)
+    return tokenizer

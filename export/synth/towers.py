@@ -18,12 +18,12 @@ def towers(raw: Mapping[str, Any]) -> dict[str, Shape]:
     """Tensors of both towers and their projections, for a whole config.json; none for a text model."""
     shapes: dict[str, Shape] = {}
     hidden = raw.get("text_config", raw)["hidden_size"]
-    if found := raw.get("vision_config"):
-        shapes |= {f"model.vision_tower.{name}": shape for name, shape in vision(found).items()}
-        shapes["model.embed_vision.embedding_projection.weight"] = (hidden, found["hidden_size"])
-    if found := raw.get("audio_config"):
-        shapes |= {f"model.audio_tower.{name}": shape for name, shape in audio(found).items()}
-        shapes["model.embed_audio.embedding_projection.weight"] = (hidden, found["output_proj_dims"])
+    if config := raw.get("vision_config"):
+        shapes |= {f"model.vision_tower.{name}": shape for name, shape in vision(config).items()}
+        shapes["model.embed_vision.embedding_projection.weight"] = (hidden, config["hidden_size"])
+    if config := raw.get("audio_config"):
+        shapes |= {f"model.audio_tower.{name}": shape for name, shape in audio(config).items()}
+        shapes["model.embed_audio.embedding_projection.weight"] = (hidden, config["output_proj_dims"])
     return shapes
 
 

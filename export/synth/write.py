@@ -41,7 +41,7 @@ class Shard:
         at = 0
         for tensor in self.tensors:
             end = at + tensor.nbytes
-            described[tensor.released] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, end]}
+            described[tensor.source_name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, end]}
             at = end
         raw = json.dumps(described, separators=(",", ":")).encode()
         raw += b" " * (-len(raw) % ALIGNED)
@@ -57,13 +57,15 @@ def generated_entries(shape: NamedShape, seed: int) -> dict[str, GeneratedEntry]
     raw, block = shape.config(), Block(seed)
     config = parse_config(raw, shape.name)
     return {
-        name: GeneratedEntry(name, one.shape, spread_of(config, name, one, block), block, one.dtype, one.bits)
-        for name, one in released_tensors(raw, shape.name).items()
+        name: GeneratedEntry(
+            name, tensor.shape, spread_of(config, name, tensor, block), block, tensor.dtype, tensor.bits
+        )
+        for name, tensor in released_tensors(raw, shape.name).items()
     }
 
 
 def generated_checkpoint(shape: NamedShape, seed: int, folder: Path) -> Checkpoint:
-    """A checkpoint whose weights are made when read; its other files are written to `folder`."""
+    """A checkpoint whose weights are made when they are read; its other files are written to `folder`."""
     write_side_files(shape, seed, folder)
     return Checkpoint.of(folder, shape.config(), generated_entries(shape, seed))
 
@@ -97,14 +99,14 @@ def synthesize(
     Raises GemmaError if the destination is taken or the disk is too small; then nothing is left behind.
     """
     check_place(destination, replace=replace)
-    made = shards(shape, seed)
-    check_space(destination, sum(shard.size for shard in made) + SPARE)
+    files = shards(shape, seed)
+    check_space(destination, sum(shard.size for shard in files) + SPARE)
     with beside(destination) as folder:
-        for shard in made:
+        for shard in files:
             with (folder / shard.name).open("wb") as file:
                 write_shard(shard, file, progress)
-        if len(made) > 1:
-            (folder / "model.safetensors.index.json").write_text(json.dumps(index(made), indent=2) + "\n")
+        if len(files) > 1:
+            (folder / "model.safetensors.index.json").write_text(json.dumps(index(files), indent=2) + "\n")
         write_side_files(shape, seed, folder)
 
 
@@ -117,9 +119,9 @@ def write_shard(shard: Shard, file: BinaryIO, progress: Callable[[float], None])
                 progress(piece.nbytes)
 
 
-def index(made: list[Shard]) -> dict[str, Mapping[str, object]]:
-    where = {tensor.released: shard.name for shard in made for tensor in shard.tensors}
-    size = sum(tensor.nbytes for shard in made for tensor in shard.tensors)
+def index(files: list[Shard]) -> dict[str, Mapping[str, object]]:
+    where = {tensor.source_name: shard.name for shard in files for tensor in shard.tensors}
+    size = sum(tensor.nbytes for shard in files for tensor in shard.tensors)
     return {"metadata": {"total_size": size}, "weight_map": dict(sorted(where.items()))}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event
 
+import msgspec
 import numpy as np
 
 from runtime.bundle.bundle import Bundle
@@ -13,6 +14,7 @@ from runtime.bundle.manifest import Manifest
 from runtime.engine.cache import KVCache, Rows
 from runtime.engine.contract import Cancelled, Step, open_head, open_tables
 from runtime.engine.memory_plan import Plan
+from runtime.engine.piece import Piece, check_piece
 from runtime.engine.rotary import rotary_table
 from runtime.errors import GemmaError
 
@@ -55,12 +57,12 @@ class CoreMLWeights:
                 f"{bundle.folder}: no Core ML artifact, only {artifacts}", "export it again with targets=['coreml']"
             )
         beside()
-        self.model = bundle.manifest.model
         self.tables = open_tables(bundle)
         self.head = open_head(bundle, self.tables)
         self.tokens = artifact.functions["prefill"]
         self.rows = {state.name.split("_")[0]: int(state.shape[2]) for state in artifact.states}
-        self.context = min(self.model.context, self.rows.get("full", self.model.context))
+        model = bundle.manifest.model
+        self.model = msgspec.structs.replace(model, context=min(model.context, self.rows.get("full", model.context)))
         self.program = Program.open(bundle.path(artifact.file), precision)
 
     @staticmethod
@@ -84,8 +86,7 @@ class CoreMLEngine:
     def __init__(self, weights: CoreMLWeights) -> None:
         self.weights, self.program, self.tokens, self.rows = weights, weights.program, weights.tokens, weights.rows
         self.model, self.threads, self.tables, self.head = weights.model, weights.threads, weights.tables, weights.head
-        self.context = weights.context
-        self._rope = {kind: rotary_table(self.model.rope[kind], self.context + self.tokens) for kind in self.rows}
+        self._rope = {kind: rotary_table(self.model.rope[kind], self.model.context + self.tokens) for kind in self.rows}
         self._cancelled = Event()
         self.reset()
 
@@ -140,42 +141,40 @@ class CoreMLEngine:
 
     def prefill(self, ids: Ids, kept: int = 1) -> Step:
         """Read a prompt; logits of its last `kept` positions."""
-        return self.forward(ids, kept)
+        return self.forward(Piece(ids, kept))
 
-    def forward(self, ids: Ids, kept: int = 1) -> Step:
+    def forward(self, piece: Piece) -> Step:
         """Read tokens, many at a time as far as only the last of them is kept; logits of the last `kept`.
 
-        Raises GemmaError at the context limit, or for logits that are not finite.
+        Raises GemmaError at the context limit, for a piece that can not be read, and for logits that are not finite.
         """
-        if self.position + len(ids) > self.context:
-            raise GemmaError(
-                f"{self.position + len(ids)} tokens: the artifact's context is {self.context}",
-                "start a new conversation, or shorten the prompt",
-            )
-        alone = len(ids) - kept + 1  # tokens of which the last is the first that is kept
-        steps = [*self._read(ids[:alone]), *(self._call(ids[i : i + 1]) for i in range(alone, len(ids)))]
+        check_piece(piece, self.position, self.model)
+        tokens, kept = len(piece.ids), piece.kept
+        alone = tokens - kept + 1  # tokens of which the last is the first that is kept
+        steps = self._read(piece.part(0, alone))
+        steps += [self._call(piece.part(at, at + 1)) for at in range(alone, tokens)]
         logits, hidden = (np.concatenate([step[i] for step in steps[-kept:]]) for i in range(2))
         if self.head:
             self.head.rescore(logits, hidden)
         return Step(logits, hidden)
 
-    def _read(self, ids: Ids) -> list[tuple[Floats, Floats]]:
+    def _read(self, piece: Piece) -> list[tuple[Floats, Floats]]:
         """Calls of many tokens, then of one where few are left or the states have no room for a call's padding."""
-        steps, start = [], 0
-        while start < len(ids):
-            many = len(ids) - start > FEW_TOKENS and self._fits()
-            count = min(self.tokens, len(ids) - start) if many else 1
-            steps.append(self._call(ids[start : start + count]))
+        steps, start, tokens = [], 0, len(piece.ids)
+        while start < tokens:
+            many = tokens - start > FEW_TOKENS and self._fits()
+            count = min(self.tokens, tokens - start) if many else 1
+            steps.append(self._call(piece.part(start, start + count)))
             start += count
         return steps
 
     def _fits(self) -> bool:
         return self.position + self.tokens <= self.rows.get("full", self.position + self.tokens)
 
-    def _call(self, ids: Ids) -> tuple[Floats, Floats]:
+    def _call(self, piece: Piece) -> tuple[Floats, Floats]:
         """Logits (1, vocab) and hidden states (1, hidden) after one call."""
-        found = self._run("decode" if len(ids) == 1 else "prefill", self._feeds(ids))
-        self.position += len(ids)
+        found = self._run("decode" if len(piece.ids) == 1 else "prefill", self._feeds(piece))
+        self.position += len(piece.ids)
         logits, hidden = found["logits"][0], found["hidden"][0]
         if not np.isfinite(logits).all():
             raise GemmaError(
@@ -190,12 +189,13 @@ class CoreMLEngine:
             raise Cancelled
         return self.program.run(function, feeds, self.states)
 
-    def _feeds(self, ids: Ids) -> dict[str, Array]:
+    def _feeds(self, piece: Piece) -> dict[str, Array]:
         """Inputs of a call, by name; the rows after the tokens are zeros."""
+        ids = piece.row_ids
         count, own, model = len(ids), self.model.own_kv_layers, self.model
         size = 1 if count == 1 else self.tokens
         feeds: dict[str, Array] = {
-            "inputs_embeds": padded(self.tables["tokens"].rows(ids)[:, 0], size)[None],
+            "inputs_embeds": padded(piece.embeddings(self.tables["tokens"]), size)[None],
             "position": np.array([self.position], np.int32),
         }
         if size > 1:

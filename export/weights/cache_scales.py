@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ..model.arrays import Floats
 from ..model.config import GemmaConfig
 
-Floats = NDArray[np.float32]
 MARGIN = 1.25  # over the largest value seen: other texts go further
 LARGEST = 127
 
@@ -51,7 +50,7 @@ class Ranges:
         self.largest[f"layers.{layer}.self_attn.v_scale"] = largest
 
     def scales(self) -> dict[str, Floats]:
-        """By parameter, (1, K, 1, D) float32, above zero."""
+        """Scales by parameter, (1, K, 1, D) float32, above zero."""
         smallest = torch.finfo(torch.float32).tiny
         return {
             name: (largest * (MARGIN / LARGEST)).clamp_min(smallest).numpy() for name, largest in self.largest.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,46 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from quantize.affine import Floats, Loss, Quantized, quantize
-from quantize.recipe import Recipe
 from quantize.scheme import FLOAT, Scheme
 
 from ..checkpoint import released_grid
 from ..checkpoint.checkpoint import Checkpoint
-from ..model.config import GemmaConfig
-from ..model.tensors import HEAD, TABLE, needed
+from .plan import StoragePlan, StoredTensor
 
 PIECE_BYTES = 32 << 20  # floats of one matrix that are in memory at a time
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A parameter of the graph, and where in the checkpoint it comes from."""
-
-    parameter: str
-    tensor: str
-    rows: range  # of the tensor
-    inputs: int  # 0: a vector, kept as floats
-    label: str  # what a recipe's pattern is matched with
-
-
-def units(config: GemmaConfig) -> list[Unit]:
-    """All parameters of model.TextDecoder, in the checkpoint's terms."""
-    found = []
-    for tensor, shape in needed(config).items():
-        label = tensor.removesuffix(".weight")
-        inputs = shape[1] if len(shape) == 2 else 0
-        if tensor == TABLE and config.own_head:
-            continue  # only row files hold it
-        if tensor in (TABLE, HEAD):
-            found.append(Unit("head.weight", tensor, range(shape[0]), inputs, "head"))
-        elif label == "per_layer_model_projection":
-            edge = config.own_kv_layers * config.per_layer_dim
-            found.append(Unit("per_layer_own.projection.weight", tensor, range(edge), inputs, label))
-            if edge < shape[0]:
-                found.append(Unit("per_layer_shared.projection.weight", tensor, range(edge, shape[0]), inputs, label))
-        elif label != "embed_tokens_per_layer":
-            found.append(Unit(tensor, tensor, range(shape[0]), inputs, label))
-    return found
 
 
 @dataclass(frozen=True)
@@ -93,7 +61,7 @@ class Weights(Mapping[str, "Quantized | Floats"]):
         return gathered(self.read_rows(parameter, piece_rows(stored.inputs)), (stored.rows, stored.inputs))
 
     def read_rows(self, parameter: str, step: int) -> Iterator[Floats]:
-        """As `floats`, in pieces of rows."""
+        """The values of `floats`, in pieces of up to `step` rows."""
         stored = self[parameter]
         if not isinstance(stored, Quantized):
             yield from (np.asarray(stored[i : i + step]) for i in range(0, len(stored), step))
@@ -121,13 +89,13 @@ Rounding = Callable[[Floats], tuple[Quantized, Loss]]
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What calibration has quantized already: all layers.
+    """What calibration has chosen already: the integers of all layers.
 
-    schemes: scheme and inputs, by parameter; losses: by scheme; head: how rows of the head are
-    rounded; values: what a layer's values were divided by, (1, kv_heads, 1, dim), by layer
+    parameters: whose integers, or floats, are written; losses: by scheme; head: how rows of the head are rounded;
+    values: what a layer's values were divided by, (1, kv_heads, 1, dim), by layer
     """
 
-    schemes: dict[str, tuple[Scheme, int]]
+    parameters: tuple[str, ...]
     losses: dict[str, Loss]
     head: Rounding
     values: dict[int, Floats]
@@ -135,91 +103,83 @@ class Calibrated:
 
 def quantize_weights(
     checkpoint: Checkpoint,
-    recipe: Recipe,
+    plan: StoragePlan,
     folder: Path,
     progress: Callable[[float], None] = lambda done: None,
     calibrated: Calibrated | None = None,
 ) -> tuple[Weights, dict[str, Loss]]:
-    """Quantize every unit into `folder`, where calibrated ones are already, a piece at a time; the loss by scheme."""
-    schemes = dict(calibrated.schemes) if calibrated else {}
+    """Write every weight into `folder`, where calibrated ones are already, a piece at a time; the loss by scheme."""
     losses = dict(calibrated.losses) if calibrated else {}
     recovery = released_grid.Recovery()
-    for unit in units(checkpoint.config):
-        if unit.parameter in schemes:
+    for weight in plan.weights:
+        if calibrated and weight.parameter in calibrated.parameters:
             continue
-        scheme = scheme_of(checkpoint, unit, recipe)
-        schemes[unit.parameter] = (scheme, unit.inputs)
-        if recipe.released and checkpoint.packed(unit.tensor):
-            write_packed(checkpoint, unit, folder)
-            progress(len(unit.rows) * unit.inputs)
-        elif unit.inputs:
-            plain = partial(quantize, scheme=scheme, scales=recipe.scales_of(unit.label))
-            rounding = calibrated.head if calibrated and unit.label == "head" else plain
-            if recipe.released and unit.tensor in checkpoint.on_grid:
-                rounding = recovery
-            loss = write_unit(checkpoint, unit, scheme, rounding, folder)
-            losses[str(scheme)] = losses.get(str(scheme), Loss()) + loss
-            progress(len(unit.rows) * unit.inputs)
+        if weight.source == "packed":
+            write_packed(checkpoint, weight, folder)
+        elif not weight.inputs:
+            np.save(folder / f"{weight.parameter}.values.npy", checkpoint.read(weight.tensor))
         else:
-            np.save(folder / f"{unit.parameter}.values.npy", checkpoint.read(unit.tensor))
+            rounding = recovery if weight.source == "on_grid" else rounding_of(weight, calibrated)
+            loss = write_rounded(checkpoint, weight, rounding, folder)
+            losses[str(weight.scheme)] = losses.get(str(weight.scheme), Loss()) + loss
+        progress(weight.values)
     recovery.check(str(checkpoint.folder))
-    return Weights(folder, schemes), losses
+    schemes = {weight.parameter: (weight.scheme, weight.inputs) for weight in plan.weights}
+    order = dict.fromkeys([*calibrated.parameters, *schemes] if calibrated else schemes)
+    return Weights(folder, {parameter: schemes[parameter] for parameter in order}), losses
 
 
-def scheme_of(checkpoint: Checkpoint, unit: Unit, recipe: Recipe) -> Scheme:
-    """How a unit is stored: as it is released, if the recipe says so, else by the recipe's rules."""
-    packed = checkpoint.packed(unit.tensor)
-    if packed and recipe.released:
-        return packed.scheme
-    if recipe.released and unit.tensor in checkpoint.on_grid:
-        return released_grid.SCHEME
-    return recipe.scheme(unit.label) if unit.inputs else FLOAT
+def rounding_of(weight: StoredTensor, calibrated: Calibrated | None) -> Rounding:
+    """How the rows of a weight are rounded; those of a calibrated head suit the hidden states that it reads."""
+    if calibrated and weight.name == "head":
+        return calibrated.head
+    return partial(quantize, scheme=weight.scheme, scales=weight.scales)
 
 
-def write_packed(checkpoint: Checkpoint, unit: Unit, folder: Path) -> None:
+def write_packed(checkpoint: Checkpoint, weight: StoredTensor, folder: Path) -> None:
     """Write `packed` and `scales` of one matrix as they are released."""
-    entry = checkpoint.packed(unit.tensor)
-    assert entry is not None
-    path, rows, scheme = str(folder / unit.parameter), len(unit.rows), entry.scheme
-    step = max(1, PIECE_BYTES // scheme.packed_bytes(unit.inputs))
-    with (
-        ArrayFile(f"{path}.packed.npy", (rows, scheme.packed_bytes(unit.inputs)), np.uint8) as packed,
-        ArrayFile(f"{path}.scales.npy", (rows, scheme.groups(unit.inputs)), np.float32) as scales,
-    ):
-        for start in unit.rows[::step]:
-            made = entry.quantized(range(start, min(start + step, unit.rows.stop)))
-            packed.write(made.packed)
-            scales.write(made.scales)
+    step = max(1, PIECE_BYTES // weight.scheme.packed_bytes(weight.inputs))
+    with integer_files(weight, folder) as (packed, scales):
+        for piece in checkpoint.read_packed(weight.tensor, weight.rows, step):
+            packed.write(piece.packed)
+            scales.write(piece.scales)
 
 
-def write_unit(checkpoint: Checkpoint, unit: Unit, scheme: Scheme, rounding: Rounding, folder: Path) -> Loss:
-    """Write `packed` and `scales`, or `values`, of one matrix."""
-    rows, total = len(unit.rows), Loss()
-    pieces = checkpoint.read_rows(unit.tensor, unit.rows, piece_rows(unit.inputs))
-    path = str(folder / unit.parameter)
-    if scheme.is_float:
-        with ArrayFile(f"{path}.values.npy", (rows, unit.inputs), np.float32) as values:
+def write_rounded(checkpoint: Checkpoint, weight: StoredTensor, rounding: Rounding, folder: Path) -> Loss:
+    """Write `packed` and `scales`, or `values`, of one matrix; what rounding cost."""
+    pieces, loss = checkpoint.read_rows(weight.tensor, weight.rows, piece_rows(weight.inputs)), Loss()
+    if weight.scheme.is_float:
+        shape = len(weight.rows), weight.inputs
+        with ArrayFile(folder / f"{weight.parameter}.values.npy", shape, np.float32) as values:
             for piece in pieces:
                 values.write(piece)
-        return total
-    packed_shape, scales_shape = (rows, scheme.packed_bytes(unit.inputs)), (rows, scheme.groups(unit.inputs))
-    with (
-        ArrayFile(f"{path}.packed.npy", packed_shape, np.uint8) as packed,
-        ArrayFile(f"{path}.scales.npy", scales_shape, np.float32) as chosen,
-    ):
+        return loss
+    with integer_files(weight, folder) as (packed, scales):
         for piece in pieces:
-            made, loss = rounding(piece)
-            packed.write(made.packed)
-            chosen.write(made.scales)
-            total += loss
-    return total
+            quantized, piece_loss = rounding(piece)
+            packed.write(quantized.packed)
+            scales.write(quantized.scales)
+            loss += piece_loss
+    return loss
+
+
+@contextmanager
+def integer_files(weight: StoredTensor, folder: Path) -> Iterator[tuple[ArrayFile, ArrayFile]]:
+    """Open the files of one matrix's integers and of its scales."""
+    rows, scheme = len(weight.rows), weight.scheme
+    path, packed_shape = folder / weight.parameter, (rows, scheme.packed_bytes(weight.inputs))
+    with (
+        ArrayFile(Path(f"{path}.packed.npy"), packed_shape, np.uint8) as packed,
+        ArrayFile(Path(f"{path}.scales.npy"), (rows, scheme.groups(weight.inputs)), np.float32) as scales,
+    ):
+        yield packed, scales
 
 
 class ArrayFile:
     """A .npy file written in pieces: a full disk is an error here, and a crash in a mapped array."""
 
-    def __init__(self, path: str, shape: tuple[int, int], dtype: type) -> None:
-        self._file = open(path, "wb")  # noqa: SIM115  closed by __exit__
+    def __init__(self, path: Path, shape: tuple[int, int], dtype: type) -> None:
+        self._file = path.open("wb")  # noqa: SIM115  closed by __exit__
         header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[no-untyped-call]
 
@@ -233,19 +193,13 @@ class ArrayFile:
         self._file.write(np.ascontiguousarray(piece).data)
 
 
-def bytes_of(checkpoint: Checkpoint, recipe: Recipe) -> int:
-    """Bytes of integers, scales (two each) and floats of the graph's weights under a recipe."""
-    total = 0
-    for unit in units(checkpoint.config):
-        scheme = scheme_of(checkpoint, unit, recipe)
-        count = len(unit.rows)
-        if scheme.is_float:
-            total += 4 * count * max(1, unit.inputs)
-        else:
-            total += count * (scheme.packed_bytes(unit.inputs) + 2 * scheme.groups(unit.inputs))
-    return total
+def weight_bytes(plan: StoragePlan) -> int:
+    """Bytes of the integers, scales (two each) and floats of the graph's weights."""
+    return sum(map(bytes_of, plan.weights))
 
 
-def work(config: GemmaConfig) -> int:
-    """Values to quantize, for progress."""
-    return sum(len(unit.rows) * unit.inputs for unit in units(config))
+def bytes_of(weight: StoredTensor) -> int:
+    rows, scheme = len(weight.rows), weight.scheme
+    if scheme.is_float:
+        return 4 * rows * max(1, weight.inputs)
+    return rows * (scheme.packed_bytes(weight.inputs) + 2 * scheme.groups(weight.inputs))

@@ -111,7 +111,7 @@ final class BundleStore {
         let compiled = try await CompiledModel.of(bundle, caches: .cachesDirectory)
         let made = Task.detached {
           try Session(bundle, context: BundleStore.context) {
-            try CoreMLDecoder($0, compiled: compiled, units: units)
+            try CoreMLEngine($0, compiled: compiled, units: units)
           }
         }
         chat = ChatModel(try await made.value)

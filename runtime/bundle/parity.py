@@ -123,6 +123,26 @@ class AcceptedLoss(msgspec.Struct, frozen=True, kw_only=True):
         return f"loss accepted ({self.accepted_by}): {'; '.join(self.missed)}"
 
 
+class PartReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A part's golden calls against the checkpoint's own module.
+
+    worst_difference: the largest of a value, over the largest value of its output; tolerance: what that may be
+    """
+
+    calls: int
+    worst_difference: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Say whether the difference is within the tolerance; one that is no number is not."""
+        return self.worst_difference <= self.tolerance
+
+    def line(self, name: str) -> str:
+        """Return what `export` and `verify` print of the part."""
+        return f"{name}: largest difference {self.worst_difference:.2g} of {self.tolerance:.2g} allowed"
+
+
 class Reports(msgspec.Struct, frozen=True):
     """parity.json: every way to run every artifact, and what the first was asked besides its logits."""
 
@@ -130,8 +150,9 @@ class Reports(msgspec.Struct, frozen=True):
     rehearsal: Rehearsal | None = None  # none where nothing here runs the first artifact
     calls: CallReport | None = None  # none where no conversations were given
     loss: AcceptedLoss | None = None  # none where every gate of the recipe was met
+    parts: dict[str, PartReport] = {}  # by name; since 1.1
 
     def lines(self) -> list[str]:
         lines = [line for report in self.reports for line in report.lines()]
-        parts = [part.line() for part in (self.calls, self.loss) if part]
-        return lines + parts
+        asked = [report.line() for report in (self.calls, self.loss) if report]
+        return [*lines, *asked, *(f"{'part':15} {part.line(name)}" for name, part in self.parts.items())]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .row_table import Ids, RowTable
+from ..arrays import Ids
+from .row_table import RowTable
 
 ROWS = 4096  # of real text they hold four of five rows that a head asks for (DECISIONS.md)
 

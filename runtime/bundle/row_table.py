@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats, Ids
 from ..errors import BundleError
 
 MAGIC = b"GEMROWS1"
@@ -23,9 +24,6 @@ HEADER = struct.Struct("<8s9I")
 VERSION = 2
 START = 4096  # rows begin on a page
 BLOCKS_A_PAGE = 8  # getrusage counts blocks of 512 bytes
-
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..engine.engine import DEFAULT, ENGINES
-from ..engine.sampler import Sampling
 from ..errors import GemmaError
 from ..language.events import End, Event, Token
 from ..session.model import Model
+from ..session.options import Options
 from ..session.session import Session
 from ..session.structured import JsonSchema
 from .notices import print_notices, print_shortened
@@ -72,23 +72,28 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(session: Session, prompt: str | None, schema: JsonSchema | None, args: argparse.Namespace) -> int:
     """Answer a prompt, or chat if there is none."""
-    sampling = chosen_sampling(session, args)
+    options = options_of(args, schema)
+    sampling = options.sampling(session.manifest.generation)
     if prompt is None:
-        return converse(Chat(session, sampling, args.max_new_tokens, schema, args.system))
+        return converse(Chat(session, options, args.system))
+    if not (args.json or args.raw):
+        stream_text(session.chat(turns(prompt, args), options))
+        return 0
+    ids = prompt_ids(session, prompt, args)
+    tokens = session.generate(ids, sampling, options.max_new_tokens)
     if args.json:
-        speaker, messages = session.tokenizer, turns(prompt, args)
-        ids = (
-            speaker.encode(prompt, bos=True)
-            if args.raw
-            else speaker.chat(messages, trust_control_tokens=session.trust_control_tokens)
-        )
-        print(json.dumps(collected(session, ids, session.generate(ids, sampling, args.max_new_tokens))))
-    elif args.raw:
-        stream_text(session.generate(session.tokenizer.encode(prompt, bos=True), sampling, args.max_new_tokens))
+        print(json.dumps(collected(session, ids, tokens)))
     else:
-        events = session.chat(turns(prompt, args), sampling, args.max_new_tokens, response_format=schema)
-        stream_text(events)
+        stream_text(tokens)
     return 0
+
+
+def prompt_ids(session: Session, prompt: str, args: argparse.Namespace) -> list[int]:
+    """A prompt as it is, or as the turns of a chat."""
+    if args.raw:
+        return session.tokenizer.encode(prompt, bos=True)
+    trust = session.trust_control_tokens
+    return session.tokenizer.chat(turns(prompt, args), trust_control_tokens=trust)
 
 
 def check_words(args: argparse.Namespace) -> None:
@@ -130,13 +135,14 @@ def read_prompt(given: str | None) -> str:
     return prompt
 
 
-def chosen_sampling(session: Session, args: argparse.Namespace) -> Sampling:
-    made = session.model.defaults(args.seed)
-    return Sampling(
-        temperature=made.temperature if args.temperature is None else args.temperature,
-        top_k=made.top_k if args.top_k is None else args.top_k,
-        top_p=made.top_p if args.top_p is None else args.top_p,
+def options_of(args: argparse.Namespace, schema: JsonSchema | None) -> Options:
+    return Options(
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
         seed=args.seed,
+        max_new_tokens=args.max_new_tokens,
+        response_format=schema,
     )
 
 

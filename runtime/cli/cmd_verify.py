@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 
 from ..bundle.bundle import Bundle
+from ..bundle.parity import PartReport
 from ..bundle.vocabulary import Vocabulary, check_equal
 from ..engine.engine import ENGINES, first_engine, open_engine
 from ..errors import GemmaError
 from ..language.tokenizer import read_pieces
 from ..measure.golden import Check, Goldens, check
+from ..parts.golden import check_golden_parts
 from ..progress import Progress
 from .notices import print_notices
 
@@ -39,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     lines = vocabulary_lines(bundle)
     goldens = bundle.json(bundle.manifest.golden, Goldens)
     checks = repeat(bundle, goldens, args.engine or first_engine(bundle.manifest), args.threads)
-    report(args, bundle, goldens, checks, lines)
+    parts = check_golden_parts(bundle, args.threads)
+    report(args, bundle, goldens, checks, lines, parts)
     if not all(one.passes(goldens.tolerance) for one in checks):
         worst = max(one.worst for one in checks)
         raise GemmaError(
@@ -67,7 +70,14 @@ def repeat(bundle: Bundle, goldens: Goldens, engine: str, threads: int) -> list[
     return checks
 
 
-def report(args: argparse.Namespace, bundle: Bundle, goldens: Goldens, checks: list[Check], lines: int) -> None:
+def report(
+    args: argparse.Namespace,
+    bundle: Bundle,
+    goldens: Goldens,
+    checks: list[Check],
+    lines: int,
+    parts: dict[str, PartReport],
+) -> None:
     passed = all(one.passes(goldens.tolerance) for one in checks)
     figures = {
         "files": len(bundle.manifest.files),
@@ -78,6 +88,7 @@ def report(args: argparse.Namespace, bundle: Bundle, goldens: Goldens, checks: l
         "wrong_tokens": sum(one.tokens for one in checks),
         "tolerance": goldens.tolerance,
         "passed": passed,
+        **({"parts": {name: part.worst_difference for name, part in parts.items()}} if parts else {}),
     }
     if args.json:
         print(json.dumps(figures))
@@ -88,4 +99,6 @@ def report(args: argparse.Namespace, bundle: Bundle, goldens: Goldens, checks: l
         f"golden   {figures['golden_steps']} steps: {figures['wrong_tokens']} wrong tokens, "
         f"largest logit difference {figures['worst_logit_difference']:.2g} of {goldens.tolerance:.2g} allowed"
     )
+    for name, part in parts.items():
+        print(f"part     {part.line(name)}")
     print("passed" if passed else "FAILED")

@@ -7,16 +7,15 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..calls.tool_schema import declarations
-from ..engine.sampler import Sampling
 from ..errors import GemmaError
 from ..language.events import End, Event, Text, Thought, ToolCall, assistant_message, tool_message
+from ..session.options import Options
 from ..session.session import Session
-from ..session.structured import ResponseFormat
 from .flags import explained
 
 HELP = """\
@@ -34,29 +33,17 @@ class Chat:
     """What was said so far, and how the next answer is made."""
 
     session: Session
-    sampling: Sampling
-    limit: int | None
-    response_format: ResponseFormat | None = None
+    options: Options = field(default_factory=Options)
     system: str | None = None
     messages: list[dict[str, Any]] = field(default_factory=list)
-    tools: list[dict[str, Any]] = field(default_factory=list)
-    thinking: bool = False
-    budget: int | None = None
 
     def __post_init__(self) -> None:
         if self.system is not None:
             self.messages.append({"role": "system", "content": self.system})
 
-    def answer(self) -> Iterator[Event]:
-        return self.session.chat(
-            self.messages,
-            self.sampling,
-            self.limit,
-            tools=self.tools,
-            thinking=self.thinking,
-            thinking_budget=self.budget,
-            response_format=self.response_format,
-        )
+    def set(self, **options: Any) -> None:
+        """Change some options of the answers to come."""
+        self.options = replace(self.options, **options)
 
 
 def converse(chat: Chat) -> int:
@@ -83,13 +70,14 @@ def converse(chat: Chat) -> int:
 def command(chat: Chat, name: str, argument: str = "") -> None:
     """Raises GemmaError for a command that there is not, or that can not be carried out."""
     if name == "/think":
-        chat.budget = thought_budget(argument) if argument else None
-        chat.thinking = bool(argument) or not chat.thinking
-        print(f"thoughts {'on' if chat.thinking else 'off'}", file=sys.stderr)
+        budget = thought_budget(argument) if argument else None
+        chat.set(thinking=bool(argument) or not chat.options.thinking, thinking_budget=budget)
+        print(f"thoughts {'on' if chat.options.thinking else 'off'}", file=sys.stderr)
     elif name == "/tools":
         if argument:
-            chat.tools = read_tools(Path(argument))
-        print("tools:", ", ".join(tool["function"]["name"] for tool in chat.tools) or "none", file=sys.stderr)
+            chat.set(tools=read_tools(Path(argument)))
+        names = [tool["function"]["name"] for tool in declarations(chat.options.tools)]
+        print("tools:", ", ".join(names) or "none", file=sys.stderr)
     elif name == "/help":
         print(HELP, file=sys.stderr)
     else:
@@ -155,7 +143,7 @@ def shown(chat: Chat) -> list[Event]:
     """The events of an answer, printed as they come."""
     events = []
     with stoppable(chat.session):
-        for event in chat.answer():
+        for event in chat.session.chat(chat.messages, chat.options):
             print_part(event)
             events.append(event)
     print()

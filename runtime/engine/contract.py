@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ..arrays import Floats, Ids
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest, Model
 from ..bundle.row_table import RowTable
@@ -19,9 +17,7 @@ from ..errors import BundleError, GemmaError, RequestError
 from .cache import KVCache, Rows
 from .head import Head
 from .memory_plan import Plan
-
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
+from .piece import Piece
 
 
 class Cancelled(Exception):
@@ -83,7 +79,7 @@ class Engine(Protocol):
     def weights(self) -> Weights: ...
     def reset(self) -> None: ...
     def prefill(self, ids: Ids, kept: int = 1) -> Step: ...
-    def forward(self, ids: Ids, kept: int = 1) -> Step: ...
+    def forward(self, piece: Piece) -> Step: ...
     def save(self) -> State: ...
     def restore(self, state: Any) -> None: ...
     def rewind(self, position: int) -> bool: ...
@@ -92,6 +88,12 @@ class Engine(Protocol):
     def plan(self, context: int) -> Plan | None: ...
     def caches(self) -> Sequence[KVCache] | None: ...
     def fill(self, position: int, arrays: Sequence[tuple[Rows, Rows]]) -> None: ...
+
+
+def prefetch(tables: dict[str, RowTable], ids: Ids) -> None:
+    """Ask the kernel for the rows of a whole prompt, before the first call reads some."""
+    for table in tables.values():
+        table.prefetch(ids)
 
 
 def refuse_negative_threads(threads: int) -> None:

@@ -13,24 +13,26 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Ids
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
-from ..errors import BundleError, ContextFull, GemmaError, RequestError
+from ..errors import BundleError, GemmaError, RequestError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside
 from ..needs import needs
 from .cache import KVCache, Rows
 from .contract import (
     Cancelled,
-    Ids,
     Step,
     check_tables,
     closed,
     open_head,
     open_tables,
+    prefetch,
     refuse_negative_threads,
 )
 from .memory_plan import Plan
+from .piece import Piece, check_piece
 from .rotary import frequencies, rotary_rows
 from .slots import Positions, Slots
 
@@ -240,65 +242,58 @@ class ExecutorchEngine:
     def prefill(self, ids: Ids, kept: int = 1) -> Step:
         """Read a prompt; logits of its last `kept` positions."""
         self.weights.check_open()
-        for table in self.tables.values():
-            table.prefetch(ids)
-        return self.forward(ids, kept)
+        prefetch(self.tables, ids)
+        return self.forward(Piece(ids, kept))
 
-    def forward(self, ids: Ids, kept: int = 1) -> Step:
+    def forward(self, piece: Piece) -> Step:
         """Read tokens; logits and hidden states of the last `kept`, which are read one by one.
 
-        Raises GemmaError at the context limit, and Cancelled after `cancel`.
+        Raises GemmaError at the context limit and for a piece that can not be read, and Cancelled after `cancel`.
         """
         self.weights.check_open()
-        if self.position + len(ids) > self.model.context:
-            raise ContextFull(
-                f"{self.position + len(ids)} tokens: the context of this artifact is {self.model.context}",
-                "start a new conversation, or shorten the prompt",
-            )
-        before = ids[: len(ids) - kept]
-        whole = len(before) // self.tokens * self.tokens
+        check_piece(piece, self.position, self.model)
+        tokens, before = len(piece.ids), len(piece.ids) - piece.kept
+        whole = before // self.tokens * self.tokens
         for start in range(0, whole, self.tokens):
-            self._read(before[start : start + self.tokens])
-        rest = before[whole:]
-        if len(rest) > FEW:
-            self._read(rest)
-            rest = rest[:0]
-        outputs = [self._step(token) for token in np.split(ids[len(before) - len(rest) :], kept + len(rest))]
-        logits = np.concatenate([one[0][0] for one in outputs[-kept:]])
-        hidden = np.concatenate([one[1][0] for one in outputs[-kept:]])
+            self._read(piece.part(start, start + self.tokens))
+        if before - whole > FEW:
+            self._read(piece.part(whole, before))
+            whole = before
+        outputs = [self._step(piece.part(at, at + 1)) for at in range(whole, tokens)][-piece.kept :]
+        logits, hidden = (np.concatenate([output[number][0] for output in outputs]) for number in range(2))
         if self.head:
             self.head.rescore(logits, hidden)
         return Step(logits, hidden)
 
-    def _read(self, ids: Ids) -> None:
+    def _read(self, piece: Piece) -> None:
         """Keys and values of up to `tokens` tokens."""
-        count = len(ids)
+        count = len(piece.ids)
         # The last token stands in for those that are not there: it writes what it has written, once more.
-        padded = np.concatenate([ids, np.repeat(ids[-1:], self.tokens - count)])
-        positions = np.minimum(np.arange(self.tokens), count - 1) + self.position
-        self._execute("prefill", self._fed(padded, positions, whole=False))
+        places = np.minimum(np.arange(self.tokens), count - 1)
+        self._execute("prefill", self._inputs_of(piece, places, whole=False))
         self.position += count
 
-    def _step(self, token: Ids) -> list[NDArray[np.float32]]:
-        """Logits (1, 1, vocab) and hidden state (1, 1, hidden) of a token (1,)."""
-        found = self._execute("decode", self._fed(token, np.array([self.position]), whole=True))
+    def _step(self, piece: Piece) -> list[NDArray[np.float32]]:
+        """Logits (1, 1, vocab) and hidden state (1, 1, hidden) of one token."""
+        outputs = self._execute("decode", self._inputs_of(piece, np.array([0]), whole=True))
         self.position += 1
-        return [one.numpy() for one in found]
+        return [output.numpy() for output in outputs]
 
-    def _fed(self, ids: Ids, positions: Positions, *, whole: bool) -> list[NDArray[Any]]:
-        """Inputs of a method, in order."""
-        own = self.model.own_kv_layers
-        given: dict[str, NDArray[Any]] = {"inputs_embeds": self.tables["tokens"].rows(ids)[None, :, 0]}
+    def _inputs_of(self, piece: Piece, places: Positions, *, whole: bool) -> list[NDArray[Any]]:
+        """Inputs of a method, in order: of the tokens at some places of the piece."""
+        own, positions, count = self.model.own_kv_layers, self.position + places, len(places)
+        arrays: dict[str, NDArray[Any]] = {"inputs_embeds": piece.embeddings(self.tables["tokens"])[None, places]}
         if "per_layer" in self.tables:
-            rows = self.tables["per_layer"].rows(ids, slice(None) if whole else slice(0, own))
-            given["per_layer_inputs"] = rows[:, :own].reshape(1, len(ids), -1)
-            given["per_layer_inputs_kept"] = rows[:, own:].reshape(1, len(ids), -1)
+            layers = slice(None) if whole else slice(0, own)
+            rows = self.tables["per_layer"].rows(piece.row_ids, layers)[places]
+            arrays["per_layer_inputs"] = rows[:, :own].reshape(1, count, -1)
+            arrays["per_layer_inputs_kept"] = rows[:, own:].reshape(1, count, -1)
         for kind, frequency in self._frequencies.items():
             slots, (cos, sin) = self._slots[kind], rotary_rows(frequency, positions)
-            given |= {f"{kind}.slots": slots.take(positions), f"{kind}.mask": slots.mask(positions)}
-            given |= {f"{kind}.cos": cos, f"{kind}.sin": sin}
+            arrays |= {f"{kind}.slots": slots.take(positions), f"{kind}.mask": slots.mask(positions)}
+            arrays |= {f"{kind}.cos": cos, f"{kind}.sin": sin}
         names = [name for name in self._inputs if whole or name != "per_layer_inputs_kept"]
-        return [np.ascontiguousarray(given[name]) for name in names]
+        return [np.ascontiguousarray(arrays[name]) for name in names]
 
     def _execute(self, name: str, inputs: list[NDArray[Any]]) -> Any:
         if self._cancelled.is_set():

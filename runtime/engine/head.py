@@ -10,13 +10,11 @@ from __future__ import annotations
 import threading
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..bundle.row_cache import RowCache
 from ..bundle.row_table import RowTable, products
 from .sampler import best
-
-Floats = NDArray[np.float32]
 
 
 class Head:

@@ -13,27 +13,28 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from ..arrays import Floats, Ids
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
 from ..bundle.row_table import RowTable
-from ..errors import BundleError, ContextFull, GemmaError
+from ..errors import BundleError, GemmaError
 from ..machine.idle_cores import idle_cores
 from ..machine.load_beside import load_beside
 from ..machine.mapped_weights import drop_clean_pages
 from .cache import STEP, CacheState, FullCache, KVCache, Rows, WindowCache
-from .chunk import CHUNK, chunks
+from .chunk import CHUNK
 from .contract import (
     Cancelled,
-    Floats,
-    Ids,
     Step,
     check_tables,
     closed,
     open_head,
     open_tables,
+    prefetch,
     refuse_negative_threads,
 )
 from .memory_plan import Plan, plan
+from .piece import Piece, check_piece, in_calls
 from .rotary import RotaryRows
 
 PLAIN_ARM = "mlas.disable_kleidiai"
@@ -178,28 +179,22 @@ class OnnxEngine:
     def prefill(self, ids: Ids, kept: int = 1) -> Step:
         """Read a prompt in chunks; logits of its last `kept` positions, which must fit the last chunk."""
         self.weights.check_open()
-        for table in self.tables.values():
-            table.prefetch(ids)
-        *pieces, last = chunks(self.position, len(ids), self._chunk)
-        for piece in pieces:
-            self.forward(ids[piece])
-        return self.forward(ids[last], kept)
+        prefetch(self.tables, ids)
+        for piece in in_calls(Piece(ids, kept), self.position, self._chunk):
+            step = self.forward(piece)
+        return step
 
-    def forward(self, ids: Ids, kept: int = 1) -> Step:
+    def forward(self, piece: Piece) -> Step:
         """Read the tokens of one call; logits and hidden states of the last `kept`.
 
-        Raises GemmaError at the context limit, and Cancelled after `cancel`.
+        Raises GemmaError at the context limit and for a piece that can not be read, and Cancelled after `cancel`.
         """
         self.weights.check_open()
-        tokens = len(ids)
-        if self.position + tokens > self.model.context:
-            raise ContextFull(
-                f"{self.position + tokens} tokens: the model's context is {self.model.context}",
-                "start a new conversation, or shorten the prompt",
-            )
+        check_piece(piece, self.position, self.model)
+        tokens, kept = len(piece.ids), piece.kept
         self._make_room(tokens)
         call = self._calls.get((tokens, kept)) or self._bind(tokens, kept)
-        self._fill(call.inputs, ids, kept)
+        self._fill(call.inputs, piece)
         self._run(call)
         self.position += tokens
         for cache in self._caches:
@@ -259,9 +254,10 @@ class OnnxEngine:
             arrays[f"{kind}.last"], arrays[f"{kind}.total"] = np.empty(1, np.int32), np.empty((), np.int32)
         return arrays
 
-    def _fill(self, inputs: dict[str, NDArray[Any]], ids: Ids, kept: int) -> None:
-        tokens, own = len(ids), self.model.own_kv_layers
-        inputs["inputs_embeds"][0] = self.tables["tokens"].rows(ids)[:, 0]
+    def _fill(self, inputs: dict[str, NDArray[Any]], piece: Piece) -> None:
+        ids, kept, own = piece.row_ids, piece.kept, self.model.own_kv_layers
+        tokens = len(ids)
+        inputs["inputs_embeds"][0] = piece.embeddings(self.tables["tokens"])
         if "per_layer" in self.tables:
             table = self.tables["per_layer"]
             inputs["per_layer_inputs"][0] = table.rows(ids, slice(0, own)).reshape(tokens, -1)

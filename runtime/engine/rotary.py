@@ -7,9 +7,8 @@ import mmap
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..bundle.manifest import Rope
-
-Floats = NDArray[np.float32]
 
 
 def frequencies(rope: Rope) -> Floats:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..bundle.splitmix import SplitMix64
 from ..errors import RequestError
 
-Floats = NDArray[np.float32]
 BLOCK = 64
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from ..arrays import Floats
+
 Positions = NDArray[np.int64]
+
 UNSEEN = np.float32(-1e9)  # far below any score
 
 

@@ -15,6 +15,7 @@ from ..bundle.kv_bytes import row_bytes, rows_seen
 from ..bundle.manifest import Manifest
 from ..engine.contract import Engine
 from ..engine.engine import DEFAULT, open_engine
+from ..engine.piece import Piece
 from ..machine.bandwidth import read_bandwidth
 from ..machine.resident_memory import peak_rss
 
@@ -146,7 +147,7 @@ def once(decoder: Engine, settings: Settings, rng: np.random.Generator) -> tuple
     steps = []
     for _ in range(settings.new_tokens):
         begun = time.perf_counter()
-        token = int(decoder.forward(np.array([token])).logits[-1].argmax())
+        token = int(decoder.forward(Piece(np.array([token]))).logits[-1].argmax())
         steps.append(time.perf_counter() - begun)
     return prompt_s, statistics.median(steps)
 

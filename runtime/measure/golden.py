@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.contract import Engine
+from ..engine.piece import Piece
 from ..engine.sampler import best
 from ..errors import BundleError
 
@@ -71,7 +72,7 @@ def record(decoder: Engine, prompt: list[int], steps: int) -> Golden:
         top_ids.append(top.tolist())
         top_logits.append([float(value) for value in logits[top]])
         ids.append(int(top[0]))
-        logits = decoder.forward(np.array(ids[-1:], np.int64)).logits[-1]
+        logits = decoder.forward(Piece(np.array(ids[-1:], np.int64))).logits[-1]
     return Golden(prompt, ids, top_ids, top_logits)
 
 
@@ -91,7 +92,7 @@ def check(decoder: Engine, golden: Golden, tolerance: float) -> Check:
     for token, top, values in zip(golden.ids, golden.top_ids, golden.top_logits, strict=True):
         worst = max(worst, difference(logits[top], values))
         wrong += bool(logits.max() - logits[token] > 2 * tolerance)
-        logits = decoder.forward(np.array([token], np.int64)).logits[-1]
+        logits = decoder.forward(Piece(np.array([token], np.int64))).logits[-1]
     return Check(len(golden.ids), worst, wrong)
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats, Ids
 from ..engine.chunk import CHUNK
 from ..engine.contract import Engine
+from ..engine.piece import Piece
 from ..errors import BundleError
 
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
 See = Callable[[int, int, Floats], None]  # window, position of the first row, logits (n, vocab)
 
 
@@ -81,7 +81,7 @@ def scored_logits(decoder: Engine, windows: Windows, window: int) -> Iterator[tu
     for start in range(0, windows.tokens, CHUNK):
         ids = windows.ids[window, start : start + CHUNK]
         kept = min(len(ids), max(1, start + len(ids) - first))
-        logits, position = decoder.forward(ids, kept).logits, start + len(ids) - kept
+        logits, position = decoder.forward(Piece(ids, kept)).logits, start + len(ids) - kept
         if first <= position < end:
             yield position, logits[: end - position]
 

@@ -13,10 +13,10 @@ from starlette.types import Receive, Scope, Send
 
 from ..language.events import End, Event
 from . import refusal as serve_errors
-from .queue import Job, ServeQueue, Told, Understood
+from .queue import Accepted, Job, ServeQueue, Update
 from .refusal import Refusal, refusal_of
 from .reply import Reply
-from .request import Asked
+from .request import ChatRequest
 
 SILENCE_SECONDS = 10.0  # of a stream, after which a comment says that it lives
 
@@ -24,17 +24,17 @@ SILENCE_SECONDS = 10.0  # of a stream, after which a comment says that it lives
 class ChatResponse(Response):
     """Waits for its turn, then streams; ends the answer when the client hangs up, or its time is over."""
 
-    def __init__(self, queue: ServeQueue, model: str, seconds: float, asked: Asked) -> None:
+    def __init__(self, queue: ServeQueue, model: str, seconds: float, request: ChatRequest) -> None:
         """Raises Refusal where as many wait as may.  `seconds` are for waiting and answer."""
-        self._queue, self._asked, self._seconds = queue, asked, seconds
-        self._reply = Reply(model, asked.include_usage)
-        self._told: asyncio.Queue[Told] = asyncio.Queue()
+        self._queue, self._request, self._seconds = queue, request, seconds
+        self._reply = Reply(model, request.include_usage)
+        self._updates: asyncio.Queue[Update] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        self._job = queue.submit(asked, self._tell)
+        self._job = queue.submit(request, self._tell)
 
-    def _tell(self, told: Told) -> None:
+    def _tell(self, update: Update) -> None:
         """From the threads of the queue."""
-        self._loop.call_soon_threadsafe(self._told.put_nowait, told)
+        self._loop.call_soon_threadsafe(self._updates.put_nowait, update)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         queue, job, seconds = self._queue, self._job, self._seconds
@@ -49,10 +49,10 @@ class ChatResponse(Response):
             queue.cancel(job)
 
     async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
-        first = await self._told.get()
+        first = await self._updates.get()
         if isinstance(first, Exception):
             await serve_errors.response(refusal_of(first))(scope, receive, send)
-        elif self._asked.stream:
+        elif self._request.stream:
             await self._stream(scope, receive, send)
         else:
             await (await self._whole())(scope, receive, send)
@@ -60,11 +60,11 @@ class ChatResponse(Response):
     async def _whole(self) -> Response:
         events: list[Event] = []
         while not (events and isinstance(events[-1], End)):
-            told = await self._told.get()
-            if isinstance(told, Exception):
-                return serve_errors.response(refusal_of(told))
-            if not isinstance(told, Understood):
-                events.append(told)
+            update = await self._updates.get()
+            if isinstance(update, Exception):
+                return serve_errors.response(refusal_of(update))
+            if not isinstance(update, Accepted):
+                events.append(update)
         log(events[-1])
         return JSONResponse(self._reply.whole(events))
 
@@ -80,29 +80,29 @@ class ChatResponse(Response):
             await send({"type": "http.response.body", "body": f"{text}\n\n".encode(), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _next(self) -> Told | None:
-        """What is told next, or None after a silence."""
+    async def _next(self) -> Update | None:
+        """What is update next, or None after a silence."""
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
-                return await self._told.get()
+                return await self._updates.get()
         except TimeoutError:
             return None
 
-    async def _pieces(self, told: Told | None) -> AsyncIterator[str]:
-        while told is None:
+    async def _pieces(self, update: Update | None) -> AsyncIterator[str]:
+        while update is None:
             yield ": waiting"
-            told = await self._next()
+            update = await self._next()
         yield piece(self._reply.first())
-        while not isinstance(told, End):
-            if isinstance(told, Exception):  # too late for a status
-                yield piece(serve_errors.body(refusal_of(told)))
+        while not isinstance(update, End):
+            if isinstance(update, Exception):  # too late for a status
+                yield piece(serve_errors.body(refusal_of(update)))
                 return
-            yield ": waiting" if told is None or isinstance(told, Understood) else piece(self._reply.chunk(told))
-            told = await self._next()
-        yield piece(self._reply.chunk(told))
-        log(told)
-        if self._asked.include_usage:
-            yield piece(self._reply.counts(told))
+            yield ": waiting" if update is None or isinstance(update, Accepted) else piece(self._reply.chunk(update))
+            update = await self._next()
+        yield piece(self._reply.chunk(update))
+        log(update)
+        if self._request.include_usage:
+            yield piece(self._reply.counts(update))
         yield "data: [DONE]"
 
 

@@ -28,7 +28,7 @@ from .answer import ChatResponse
 from .guard import Allowed, Guard
 from .queue import ServeQueue
 from .refusal import Refusal, refusal_of
-from .request import asked
+from .request import chat_request
 
 PAGE = Path(__file__).with_name("chat_page.html")
 BODY_SECONDS = 30.0  # for a body to come in
@@ -84,7 +84,7 @@ class Server:
         if kind != "application/json":
             raise Refusal(415, f"a body of the type {kind!r:.80}", "send application/json")
         raw = await body(request, self.limits.body)
-        wanted = asked(raw, self.model, self.session.model.defaults(), min(self.limits.tokens, self.session.context))
+        wanted = chat_request(raw, self.model, min(self.limits.tokens, self.session.context))
         return ChatResponse(self.queue, self.model, self.limits.seconds, wanted)
 
 

@@ -15,28 +15,27 @@ from time import monotonic
 
 from ..errors import GemmaError
 from ..language.events import Event
-from ..language.stop_text import cut
 from ..session.session import Prepared, Session
 from .refusal import Refusal
-from .request import Asked
+from .request import ChatRequest
 
 LONGEST_RETRY = 60  # seconds
 
 
 @dataclass(frozen=True)
-class Understood:
+class Accepted:
     """The request is in order, and waits for its turn."""
 
 
-Told = Understood | Event | Exception
+Update = Accepted | Event | Exception
 
 
 @dataclass(eq=False)
 class Job:
     """A request on its way; `tell` is called from our threads, last with an End or an error."""
 
-    asked: Asked
-    tell: Callable[[Told], None]
+    request: ChatRequest
+    tell: Callable[[Update], None]
     prepared: Prepared | None = field(default=None)
     cancelled: bool = field(default=False)
 
@@ -65,7 +64,7 @@ class ServeQueue:
     def waiting(self) -> int:
         return len(self._new) + len(self._ready) + (self._reading is not None)
 
-    def submit(self, asked: Asked, tell: Callable[[Told], None]) -> Job:
+    def submit(self, request: ChatRequest, tell: Callable[[Update], None]) -> Job:
         """Raises Refusal where as many wait as may."""
         with self._changed:
             if self._closed:
@@ -78,7 +77,7 @@ class ServeQueue:
                     code="queue_full",
                     retry_after=self.retry_after(),
                 )
-            job = Job(asked, tell)
+            job = Job(request, tell)
             self._new.append(job)
             self._unfinished += 1
             self._changed.notify_all()
@@ -122,17 +121,17 @@ class ServeQueue:
     def _read(self) -> None:
         """Prepare requests as they come."""
         while job := self._next(self._new):
-            told: Told = Understood()
+            update: Update = Accepted()
             try:
-                job.prepared = self._prepared(job.asked)
+                job.prepared = self._session.prepare(job.request.messages, job.request.options)
             except Exception as error:  # of one request; the next may be in order
-                told = error
+                update = error
                 report(error)
             with self._changed:
                 self._reading = None
                 if not job.cancelled:
-                    job.tell(told)
-                if job.cancelled or not isinstance(told, Understood):
+                    job.tell(update)
+                if job.cancelled or not isinstance(update, Accepted):
                     self._unfinished -= 1
                 else:
                     self._ready.append(job)
@@ -146,18 +145,6 @@ class ServeQueue:
             if line is self._new:
                 self._reading = job
             return job
-
-    def _prepared(self, asked: Asked) -> Prepared:
-        return self._session.prepare(
-            asked.messages,
-            asked.sampling,
-            asked.limit,
-            tools=asked.tools,
-            tool_choice=asked.tool_choice,
-            thinking=asked.thinking,
-            thinking_budget=asked.budget,
-            response_format=asked.response_format,
-        )
 
     def _work(self) -> None:
         """Answer what is prepared."""
@@ -184,7 +171,7 @@ class ServeQueue:
             self._running = job
             if job.cancelled:
                 self._session.cancel()
-        yield from cut(events, job.asked.stops, not job.asked.parallel, self._session.cancel)
+        yield from events
 
 
 def report(error: Exception) -> None:

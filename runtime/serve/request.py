@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ..engine.sampler import Sampling
-from ..session.structured import ResponseFormat
+from ..session.options import Options
 from .fields import NOTED, SAID, check_neutral, refuse
 from .format import response_format
 from .refusal import Refusal
@@ -63,45 +62,44 @@ class Body(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One answer that is wanted, in the terms of `Session.chat`."""
+class ChatRequest:
+    """One answer that a client wants."""
 
     messages: Sequence[Mapping[str, Any]]
-    sampling: Sampling
-    limit: int
-    tools: Sequence[Mapping[str, Any]]
-    tool_choice: str
-    parallel: bool
-    thinking: bool
-    budget: int | None
-    response_format: ResponseFormat | None
-    stops: Sequence[str]
+    options: Options
     stream: bool
     include_usage: bool
 
 
-def asked(raw: bytes, model: str, defaults: Sampling, most: int) -> Asked:
+def chat_request(raw: bytes, model: str, most: int) -> ChatRequest:
     """Raises Refusal for a body that is no request for this model.  An answer has `most` tokens at most."""
     body = decoded(raw)
     if body.model != model:
         raise Refusal(
             404, f"there is no model {body.model!r:.80}", f"it is {model!r}", code="model_not_found", param="model"
         )
+    messages = [message(index, fields) for index, fields in enumerate(body.messages)]
+    include_usage = bool(body.stream_options and body.stream_options.include_usage)
+    return ChatRequest(messages, options(body, most), body.stream, include_usage)
+
+
+def options(body: Body, most: int) -> Options:
+    """Raises Refusal for a field that no answer can have."""
     tools = [known_tool(index, tool) for index, tool in enumerate(body.tools)]
     thinks, budget = thinking(body)
-    return Asked(
-        messages=[message(index, one) for index, one in enumerate(body.messages)],
-        sampling=sampling(body, defaults),
-        limit=limit(body, most),
+    return Options(
+        temperature=body.temperature,
+        top_k=None if body.top_k is None else max(body.top_k, 0),  # -1: all, as 0
+        top_p=body.top_p,
+        seed=body.seed,
+        max_new_tokens=limit(body, most),
+        stop=stops(body.stop),
         tools=tools,
         tool_choice=tool_choice(body.tool_choice),
-        parallel=body.parallel_tool_calls,
+        one_call=not body.parallel_tool_calls,
         thinking=thinks,
-        budget=budget,
+        thinking_budget=budget,
         response_format=response_format(body.response_format),
-        stops=stops(body.stop),
-        stream=body.stream,
-        include_usage=bool(body.stream_options and body.stream_options.include_usage),
     )
 
 
@@ -164,15 +162,6 @@ def thinking(body: Body) -> tuple[bool, int | None]:
     wanted = effort not in (None, "none") or (effort is None and asked.max_tokens is not None)
     on = bool(next(iter(switches), wanted))
     return on, budget if on else None
-
-
-def sampling(body: Body, defaults: Sampling) -> Sampling:
-    return Sampling(
-        defaults.temperature if body.temperature is None else body.temperature,
-        defaults.top_k if body.top_k is None else max(body.top_k, 0),  # -1: all, as 0
-        defaults.top_p if body.top_p is None else body.top_p,
-        body.seed,
-    )
 
 
 def limit(body: Body, most: int) -> int:

@@ -7,13 +7,12 @@ from types import TracebackType
 from weakref import WeakSet
 
 from ..bundle.bundle import Bundle
-from ..engine.context_length import check_context, chosen_context
 from ..engine.contract import Weights, closed, refuse_negative_threads
 from ..engine.engine import DEFAULT, check_engine, open_weights
-from ..engine.sampler import Sampling
 from ..language.control_tokens import ControlTokens
 from ..language.tokenizer import Tokenizer
 from ..machine.available_memory import available
+from .context_length import check_context, chosen_context
 from .session import Session
 from .structured import Grammars
 
@@ -82,12 +81,6 @@ class Model:
         session = Session(self, self.weights.engine(), trust_control_tokens=trust_control_tokens)
         self._sessions.add(session)
         return session
-
-    def defaults(self, seed: int | None = None) -> Sampling:
-        """The sampling that the checkpoint's generation_config asks for."""
-        generation = self.manifest.generation
-        temperature = generation.temperature if generation.do_sample else 0.0
-        return Sampling(temperature, generation.top_k, generation.top_p, seed)
 
     def close(self) -> None:
         """Ends the answers that run, and frees the weights.  A session of the model raises GemmaError from here on."""

@@ -11,26 +11,33 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ..calls.tool_schema import Tool, chosen_tools, declarations, read_call, strict_tools
+from ..arrays import Floats
+from ..calls.tool_schema import Declaration, chosen_tools, declarations, read_call, strict_tools
 from ..engine.cache import CacheState, KVCache
-from ..engine.chunk import chunks
-from ..engine.contract import Cancelled, Engine, Floats
+from ..engine.contract import Cancelled, Engine, prefetch
+from ..engine.piece import Piece, in_calls
 from ..engine.sampler import Sampler, Sampling
 from ..errors import ContextFull, RequestError
 from ..language.events import End, Event, Stop, Token
+from ..language.stop_text import cut
 from ..language.tokenizer import Message
 from ..machine.resident_memory import trim_heap
 from ..machine.tune import is_tuned
+from .answer import Answer
 from .answer_reader import AnswerReader
 from .answer_turn import AnswerTurn
+from .constrained_sampler import ConstrainedSampler
+from .options import Options, check_limit
 from .prefix_cache import PrefixCache
 from .prompt import prompt_of
 from .saved import read_session, write_session
-from .steering import Steering
-from .structured import ResponseFormat
+from .structured import Matcher
 
 if TYPE_CHECKING:
     from .model import Model
+
+
+DEFAULTS = Options()
 
 
 @dataclass
@@ -38,9 +45,9 @@ class Prepared:
     """An answer that is checked and ready, for one `Session.answer`."""
 
     prompt: list[int]
-    reader: AnswerReader
-    steering: Steering
-    limit: int | None
+    answer: Answer
+    choose: ConstrainedSampler
+    options: Options
     begun: bool = False
 
 
@@ -81,111 +88,68 @@ class Session:
         with self._turn.taken():
             self.cache.reset()
 
-    def chat(
-        self,
-        messages: Sequence[Message],
-        sampling: Sampling | None = None,
-        max_new_tokens: int | None = None,
-        *,
-        tools: Sequence[Tool] = (),
-        thinking: bool = False,
-        thinking_budget: int | None = None,
-        response_format: ResponseFormat | None = None,
-        constrain_calls: bool = False,
-        tool_choice: str = "auto",
-    ) -> Iterator[Event]:
+    def chat(self, messages: Sequence[Message], options: Options = DEFAULTS) -> Iterator[Event]:
         """Answer messages: text, thoughts and tool calls as they come, then one End.
 
-        tools: JSON schemas or Python functions that the model may call; it stops for their responses,
-        which go into the messages after `assistant_message(events)`.
-        thinking_budget: the thought is closed after so many tokens.
-        response_format: what the text must be; thoughts and calls are free.
-        constrain_calls: only declared names, and arguments by their schemas.  A tool that is declared with
-        "strict": True asks for the same; those beside it are constrained where their schemas can be held.
-        tool_choice: "auto", "none" for no calls, "required" for a call, or the name of the tool to call;
-        calls that are asked for are constrained.
-        Raises GemmaError, before anything runs, for messages, tools or a format that can not be used; and
-        while the answer is read, if another has begun since, or another thread reads one.
+        Raises GemmaError, before anything runs, for messages or options that can not be used; and while the answer is
+        read, if another has begun since, or another thread reads one.
         """
-        prepared = self.prepare(
-            messages,
-            sampling,
-            max_new_tokens,
-            tools=tools,
-            thinking=thinking,
-            thinking_budget=thinking_budget,
-            response_format=response_format,
-            constrain_calls=constrain_calls,
-            tool_choice=tool_choice,
-        )
-        return self.answer(prepared)
+        return self.answer(self.prepare(messages, options))
 
-    def prepare(
-        self,
-        messages: Sequence[Message],
-        sampling: Sampling | None = None,
-        max_new_tokens: int | None = None,
-        *,
-        tools: Sequence[Tool] = (),
-        thinking: bool = False,
-        thinking_budget: int | None = None,
-        response_format: ResponseFormat | None = None,
-        constrain_calls: bool = False,
-        tool_choice: str = "auto",
-    ) -> Prepared:
+    def prepare(self, messages: Sequence[Message], options: Options = DEFAULTS) -> Prepared:
         """What `chat` does before anything runs, also while another answer does; `answer` goes on from there."""
         self._turn.check_open()
-        declared = declarations(tools)
-        self._check_abilities(declared, thinking, thinking_budget)
-        chosen = chosen_tools(declared, tool_choice)
-        must_call = tool_choice not in ("auto", "none")
-        strict = strict_tools(chosen, constrain_calls, must_call)
+        options.check()
+        declared = declarations(options.tools)
+        self._check_abilities(declared, options)
+        chosen = chosen_tools(declared, options.tool_choice)
+        sampler = Sampler(options.sampling(self.manifest.generation))
         trust = self.trust_control_tokens
-        prompt = prompt_of(self.tokenizer, messages, declared, thinking=thinking, trust_control_tokens=trust)
-        self._check(prompt, max_new_tokens)
+        prompt = prompt_of(self.tokenizer, messages, declared, thinking=options.thinking, trust_control_tokens=trust)
+        self._check_length(prompt)
         reader = AnswerReader(self.tokenizer, self.control, prompt, lambda call: read_call(chosen, call))
-        steering = Steering(
-            Sampler(sampling or self.model.defaults()),
+        answer = Answer(
             reader,
             self.tokenizer,
             self.control,
             self.manifest.generation.stop,
-            budget=thinking_budget,
-            thinking=thinking,
+            options,
             calling=bool(chosen),
-            must_call=must_call,
-            response=self.grammars.response(response_format) if response_format else None,
-            calls=self.grammars.calls(chosen, strict, self.control) if strict or must_call else None,
+            response=self.grammars.response(options.response_format) if options.response_format else None,
+            calls=self._grammar_of_calls(chosen, options),
         )
-        return Prepared(prompt, reader, steering, max_new_tokens)
+        return Prepared(prompt, answer, ConstrainedSampler(sampler, answer), options)
 
     def answer(self, prepared: Prepared) -> Iterator[Event]:
         """Raises GemmaError for an answer that was given already, or while another thread reads one."""
         if prepared.begun:
             raise RequestError("this answer was given already", "prepare it once more")
-        tokens = self._generate(prepared.prompt, prepared.steering, prepared.limit)
-        events = self._turn.events(self._events(tokens, prepared.reader, prepared.steering), self._begin())
+        options = prepared.options
+        tokens = self._generate(prepared.prompt, prepared.choose, options.max_new_tokens)
+        events = cut(self._events(tokens, prepared.answer), options.stop, options.one_call, self._cancelled.set)
+        events = self._turn.events(events, self._begin())
         prepared.begun = True
         return events
 
-    def _check_abilities(self, declared: Sequence[object], thinking: bool, budget: int | None) -> None:
+    def _check_abilities(self, declared: Sequence[object], options: Options) -> None:
         if declared and not self.control.can_call:
             raise RequestError(f"{self.bundle.folder}: this model knows no tool calls", "leave the tools out")
-        if thinking and not self.control.can_think:
+        if options.thinking and not self.control.can_think:
             raise RequestError(f"{self.bundle.folder}: this model knows no thoughts", "leave thinking out")
-        if budget is not None and (budget < 0 or not thinking):
-            raise RequestError(f"thinking budget {budget}: not a number from 0 up, with thinking on", "leave it out")
 
-    def _events(self, answer: Iterator[Token | End], reader: AnswerReader, steering: Steering) -> Iterator[Event]:
-        for event in answer:
+    def _grammar_of_calls(self, chosen: Sequence[Declaration], options: Options) -> Callable[[], Matcher] | None:
+        """Makes the matcher of a call, where calls are constrained."""
+        strict = strict_tools(chosen, options.constrain_calls, options.must_call)
+        return self.grammars.calls(chosen, strict, self.control) if strict or options.must_call else None
+
+    def _events(self, tokens: Iterator[Token | End], answer: Answer) -> Iterator[Event]:
+        for event in tokens:
             if isinstance(event, Token):
-                said = reader.push(event.id)
-                steering.follow(event.id)
-                yield from said
+                yield from answer.push(event.id)
                 continue
-            yield from reader.finish()
-            stop: Stop = "tool_calls" if event.stop == "stop" and reader.calls else event.stop
-            yield replace(event, stop=stop, thought_tokens=reader.thought_tokens)
+            yield from answer.finish()
+            stop: Stop = "tool_calls" if event.stop == "stop" and answer.calls else event.stop
+            yield replace(event, stop=stop, thought_tokens=answer.thought_tokens)
 
     def save(self, path: Path) -> None:
         """Write what was read and said so far to a file, for `load` of a session with the same bundle.
@@ -230,8 +194,10 @@ class Session:
         A prompt that begins with what the caches hold is read from there on.  The stop token itself
         is not part of the stream.  Raises GemmaError for an empty prompt, or one over the context.
         """
-        self._check(prompt, max_new_tokens)
-        tokens = self._generate(list(prompt), Sampler(sampling or self.model.defaults()), max_new_tokens)
+        check_limit(max_new_tokens)
+        self._check_length(prompt)
+        sampler = Sampler(sampling or DEFAULTS.sampling(self.manifest.generation))
+        tokens = self._generate(list(prompt), sampler, max_new_tokens)
         return self._turn.events(tokens, self._begin())
 
     def _begin(self) -> int:
@@ -244,13 +210,11 @@ class Session:
             self.engine.resume()
             return number
 
-    def _check(self, prompt: Sequence[int], max_new_tokens: int | None) -> None:
+    def _check_length(self, prompt: Sequence[int]) -> None:
         if not prompt:
             raise RequestError("the prompt is empty", "give at least one token")
         if len(prompt) > self.context:
             raise ContextFull(f"a prompt of {len(prompt)} tokens: the context is {self.context}", "shorten the prompt")
-        if max_new_tokens is not None and max_new_tokens < 1:
-            raise RequestError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")
 
     def _generate(self, prompt: list[int], choose: Callable[[Floats], int], limit: int | None) -> Iterator[Token | End]:
         stream = self.tokenizer.stream()
@@ -295,13 +259,12 @@ class Session:
 
     def _read(self, ids: list[int]) -> Floats:
         """Read tokens, a chunk at a time, and keep `ids` in step with the caches."""
-        array = np.array(ids, np.int64)
-        for table in self.engine.tables.values():
-            table.prefetch(array)
-        for piece in chunks(self.engine.position, len(ids)):
+        whole = Piece(np.array(ids, np.int64))
+        prefetch(self.engine.tables, whole.row_ids)
+        for piece in in_calls(whole, self.engine.position):
             if self._cancelled.is_set():
                 raise Cancelled
-            logits = self.engine.forward(array[piece]).logits
-            self.cache.ids += ids[piece]
+            logits = self.engine.forward(piece).logits
+            self.cache.ids += piece.ids.tolist()
         last: Floats = logits[-1]
         return last

@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer as Pieces
 
+from ..arrays import Ids
 from ..bundle.bundle import Bundle
 from ..calls.grammar import call_grammar
 from ..calls.tool_schema import Declaration
@@ -25,8 +25,6 @@ from ..language.answer_forms import ResponseFormat as ResponseFormat
 from ..language.control_tokens import ControlTokens
 from ..schema.guidance import AS_TEXT, load_llguidance
 from ..schema.json_form import json_grammar
-
-Ids = NDArray[np.int64]  # of the tokens that a mask allows, ascending
 
 
 class Matcher:

@@ -28,6 +28,7 @@ from runtime.bundle.bundle import Bundle
 from runtime.bundle.row_table import RowTable
 from runtime.cli.main import main
 from runtime.engine.onnx import OnnxEngine
+from runtime.engine.piece import Piece
 from runtime.errors import GemmaError
 
 WEIGHTS = "model.safetensors"
@@ -145,7 +146,7 @@ def test_computed_exactly_it_answers_what_transformers_answers(name, generated, 
         token, found = int(step.logits[-1].argmax()), []
         for _ in range(STEPS):
             found.append(token)
-            token = int(decoder.forward(np.array([token])).logits[-1].argmax())
+            token = int(decoder.forward(Piece(np.array([token]))).logits[-1].argmax())
         assert found == said[0, len(ids) :].tolist()
 
 

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from export.checkpoint.checkpoint import Checkpoint
 from export.model.config import parse_config
 from export.model.operators import rotate, rounded
-from export.pipeline import export_bundle, passage_for
+from export.pipeline import export_bundle, prepare
 from export.reference import FloatSource, QuantizedSource, hidden_states, logits
 from export.synth.shapes import named_shape
 from export.to_onnx.builder import every_node
@@ -25,11 +25,13 @@ from export.to_onnx.caches import LEAST
 from export.to_onnx.lower import floats_of_caches
 from export.weights.cache_scales import LARGEST, MARGIN, Ranges
 from export.weights.linears import quantize_weights
+from export.weights.plan import storage_plan
 from quantize.recipe import RECIPES, Gate
 from quantize.scheme import INT8
 from runtime.bundle.bundle import Bundle, describe, seal
 from runtime.bundle.manifest import Manifest
 from runtime.engine.onnx import OnnxEngine
+from runtime.engine.piece import Piece
 
 LENGTH = 100
 RECIPE = dataclasses.replace(RECIPES["float"], cache=INT8, floor=Gate(0.5, 1.0))
@@ -43,16 +45,16 @@ def pair(request, checkpoint, tmp_path_factory):
     export_bundle(found.folder, made / "x.bundle", ["onnx"], RECIPE)
     decoder = OnnxEngine.open(Bundle.open(made / "x.bundle"), threads=1)
     (made / "weights").mkdir()
-    weights, _ = quantize_weights(found, RECIPE, made / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, RECIPE), made / "weights")
     weights = weights.with_vectors(scales_of(found))
     config = dataclasses.replace(found.config, cache_bits=8)
     return decoder, QuantizedSource(config, weights, decoder.tables), FloatSource(found)
 
 
 def scales_of(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """Of the text that the export reads."""
+    """What the text that the export reads asks for."""
     ranges = Ranges(checkpoint.config, {})
-    hidden_states(FloatSource(checkpoint), passage_for(checkpoint, RECIPE)[0][None], ranges.see)
+    hidden_states(FloatSource(checkpoint), prepare(checkpoint, {}, RECIPE).ids[None], ranges.see)
     return ranges.scales()
 
 
@@ -60,9 +62,9 @@ def test_artifact_computes_with_the_rounded_keys_and_values(pair):
     decoder, rounded_source, exact = pair
     ids = np.random.default_rng(0).integers(3, tiny.VOCAB, LENGTH)
     decoder.reset()
-    found = [decoder.forward(ids[:30], kept=30).logits.copy()]
-    found += [decoder.forward(ids[at : at + 1]).logits.copy() for at in range(30, 60)]
-    found = np.concatenate([*found, decoder.forward(ids[60:], kept=LENGTH - 60).logits])
+    found = [decoder.forward(Piece(ids[:30], kept=30)).logits.copy()]
+    found += [decoder.forward(Piece(ids[at : at + 1])).logits.copy() for at in range(30, 60)]
+    found = np.concatenate([*found, decoder.forward(Piece(ids[60:], kept=LENGTH - 60)).logits])
     expected = logits(rounded_source, hidden_states(rounded_source, ids[None])[0])
     model = logits(exact, hidden_states(exact, ids[None])[0])
     away, lost = np.abs(found - expected).max(), np.abs(expected - model).max()
@@ -79,10 +81,10 @@ def test_a_call_that_reads_floats_answers_as_one_that_reads_integers(pair, tmp_p
     decoder.reset()
     different = []
     for piece in np.split(ids, [30, 50, 53, 54]):
-        answers = [one.forward(piece, kept=len(piece)).logits for one in (decoder, integers)]
+        answers = [one.forward(Piece(piece, kept=len(piece))).logits for one in (decoder, integers)]
         different.append(np.abs(answers[0] - answers[1]).max() / np.abs(answers[1]).max())
     assert 0 < max(different) < 1e-2
-    for one, other in zip(decoder.caches, integers.caches, strict=True):
+    for one, other in zip(decoder.caches(), integers.caches(), strict=True):
         moved = np.abs(one.key[:, :, : one.length].astype(int) - other.key[:, :, : other.length])
         assert moved.max() <= 2
         assert (moved > 0).mean() < 0.01
@@ -121,10 +123,10 @@ def test_scales_of_channels_go_into_gains_where_values_have_a_norm(pair):
 
 def test_caches_hold_integers(pair):
     decoder, _, _ = pair
-    assert {cache.key.dtype for cache in decoder.caches} == {np.dtype(np.int8)}
+    assert {cache.key.dtype for cache in decoder.caches()} == {np.dtype(np.int8)}
     decoder.reset()
     decoder.prefill(np.arange(5, 25))
-    assert all(np.abs(cache.value[:, :, : cache.length].astype(int)).max() > 20 for cache in decoder.caches)
+    assert all(np.abs(cache.value[:, :, : cache.length].astype(int)).max() > 20 for cache in decoder.caches())
 
 
 def test_a_scale_covers_its_pair_at_every_position(checkpoint):

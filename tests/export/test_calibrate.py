@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -13,17 +14,17 @@ import msgspec
 import numpy as np
 import pytest
 import tiny
-from conftest import SAMPLE
+from conftest import SAMPLE, SHORT_TEXT
 
-from export.calibrate import text as calibration_text
 from export.calibrate.cost import projected_seconds
-from export.calibrate.layers import schemes
-from export.calibrate.store import Key, Store, stored
-from export.calibrate.text import AUTO, Text
+from export.calibrate.layers import calibrate
+from export.calibrate.store import CalibrationKey, Store, stored
+from export.calibrate.text import AUTO, Text, sequences
 from export.checkpoint.checkpoint import Checkpoint
-from export.pipeline import calibration, export_bundle, key_of
+from export.pipeline import export_bundle, prepare
 from export.reference import FloatSource
-from quantize.recipe import RECIPES, Gate, Recipe
+from export.weights.plan import storage_plan
+from quantize.recipe import RECIPES, Gate
 from runtime.bundle.bundle import Bundle
 from runtime.cli.main import main
 from runtime.errors import GemmaError
@@ -33,77 +34,62 @@ RECIPE = dataclasses.replace(RECIPES["int4-b32"], floor=Gate(0, 100))  # random 
 QUICK = dataclasses.replace(RECIPES["int4-quick"], floor=Gate(0, 100))
 
 
-@pytest.fixture(autouse=True)
-def short_text(monkeypatch):
-    monkeypatch.setattr(calibration_text, "TOKENS", {"quick": 512, "gptq": 512})
-    monkeypatch.setattr(calibration_text, "LENGTH", 16)
-
-
-def speaker(checkpoint: Path) -> Tokenizer:
-    return Tokenizer(checkpoint / "tokenizer.json", 2, checkpoint / "chat_template.jinja")
-
-
-def calibrated(checkpoint: Path, destination: Path, recipe: Recipe = RECIPE) -> dict[str, str]:
+def calibrated(
+    checkpoint: Path, destination: Path, progress: Callable[[float], None] = lambda done: None
+) -> dict[str, str]:
     """The hash of everything that a calibration leaves for the export."""
-    found = Checkpoint.open(checkpoint)
-    store = Store(destination, key_of(found, recipe, AUTO))
-    calibration(FloatSource(found), speaker(checkpoint), [1, 106, 50], recipe, AUTO, store)
+    prepared = prepare(Checkpoint.open(checkpoint), {}, RECIPE, settings=SHORT_TEXT)
+    source, store = FloatSource(prepared.checkpoint), Store(destination, prepared.calibration_key)
+    if not store.has("text"):
+        speaker = Tokenizer(checkpoint / "tokenizer.json", 2, checkpoint / "chat_template.jinja")
+        amounts, stop = SHORT_TEXT.text, [1, 106, 50]
+        store.save("text", sequences(AUTO, 512, amounts, source, speaker, stop, lambda done: None))
+    calibrate(source, np.array(store.load("text")), RECIPE, prepared.plan, store, progress)
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in store.units.iterdir()}
 
 
 @pytest.fixture(scope="module")
 def whole(checkpoint, tmp_path_factory):
     """Calibrated in one go."""
-
-    @cache
-    def make(name: str) -> dict[str, str]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(calibration_text, "TOKENS", {"quick": 512, "gptq": 512})
-            patch.setattr(calibration_text, "LENGTH", 16)
-            return calibrated(checkpoint(name), tmp_path_factory.mktemp("whole") / "x")
-
-    return make
+    return cache(lambda name: calibrated(checkpoint(name), tmp_path_factory.mktemp("whole") / "x"))
 
 
 @pytest.mark.parametrize("name", tiny.CONFIGS)
 def test_every_layer_has_its_integers_and_the_same_seed_makes_the_same_bytes(checkpoint, whole, tmp_path, name):
-    found = calibrated(checkpoint(name), tmp_path / "x")
-    assert found == whole(name)
-    config = Checkpoint.open(checkpoint(name)).config
-    expected = schemes(config, RECIPE)
-    kinds = {
-        name: {suffix for suffix in ("values", "packed", "scales") if f"{name}.{suffix}.npy" in found}
-        for name in expected
+    hashes = calibrated(checkpoint(name), tmp_path / "x")
+    assert hashes == whole(name)
+    weights = storage_plan(Checkpoint.open(checkpoint(name)), RECIPE).weights
+    expected = {
+        f"{weight.parameter}.{suffix}.npy"
+        for weight in weights
+        if weight.parameter.startswith("layers.")
+        for suffix in (("values",) if weight.source == "float" else ("packed", "scales"))
     }
-    assert all(
-        kinds[name] == ({"values"} if scheme.is_float else {"packed", "scales"})
-        for name, (scheme, _) in expected.items()
-    )
+    assert expected == set(hashes)
 
 
 @pytest.mark.parametrize("layers", range(1, 7))
-def test_a_calibration_that_is_stopped_after_a_layer_goes_on_there(checkpoint, whole, tmp_path, monkeypatch, layers):
-    finish, finished = Store.finish, []
+def test_a_calibration_that_is_stopped_after_a_layer_goes_on_there(checkpoint, whole, tmp_path, layers):
+    done = []
 
-    def stop_there(store, index, losses):
-        finish(store, index, losses)
-        finished.append(index)
-        if finished == list(range(1, layers + 1)):
+    def stop_there(advanced):
+        done.append(advanced)
+        if done == [0, *[1] * layers]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Store, "finish", stop_there)
     with pytest.raises(KeyboardInterrupt):
-        calibrated(checkpoint("e2b"), tmp_path / "x")
-    assert calibrated(checkpoint("e2b"), tmp_path / "x") == whole("e2b")
-    assert finished == list(range(1, 8))
+        calibrated(checkpoint("e2b"), tmp_path / "x", stop_there)
+    assert calibrated(checkpoint("e2b"), tmp_path / "x", done.append) == whole("e2b")
+    assert done == [0, *[1] * layers, layers, *[1] * (7 - layers)]
 
 
 KILLED = """
 import dataclasses, os, signal, sys
 from pathlib import Path
-from export.calibrate import text as calibration_text
 from export import pipeline
+from export.calibrate.amounts import TextAmounts
 from export.calibrate.store import Store
+from export.request import ExportSettings
 from quantize.recipe import RECIPES, Gate
 
 finish = Store.finish
@@ -113,9 +99,10 @@ def kill(store, layers, losses):
     if layers == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
-Store.finish, calibration_text.TOKENS, calibration_text.LENGTH = kill, {"quick": 512, "gptq": 512}, 16
+Store.finish = kill
+settings = ExportSettings(TextAmounts(written_for_gptq=512, sequence=16))
 recipe = dataclasses.replace(RECIPES["int4-b32"], floor=Gate(0, 100))
-pipeline.export_bundle(sys.argv[1], Path(sys.argv[2]), ["onnx"], recipe)
+pipeline.export_bundle(sys.argv[1], Path(sys.argv[2]), ["onnx"], recipe, settings=settings)
 """
 
 
@@ -128,13 +115,13 @@ def test_a_killed_export_goes_on_too(checkpoint, tmp_path):
     assert done.returncode == -9, done.stderr
     assert (tmp_path / ".x.bundle.calibration" / "hidden.3.npy").is_file()
     for one in (out, other):
-        export_bundle(source, one, ["onnx"], RECIPE)
+        export_bundle(source, one, ["onnx"], RECIPE, settings=SHORT_TEXT)
     assert hashes(out) == hashes(other)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.bundle", "x.bundle"]
 
 
 def test_an_interrupt_keeps_the_work_and_an_error_does_not(tmp_path):
-    key = Key("tool", [], "recipe", "auto", 0)
+    key = CalibrationKey("tool", [], "recipe", "auto", 0)
     for error, kept in ((KeyboardInterrupt, True), (GemmaError("no"), False)):
         with pytest.raises(type(error) if isinstance(error, Exception) else error), stored(tmp_path / "x", key):
             raise error
@@ -142,7 +129,7 @@ def test_an_interrupt_keeps_the_work_and_an_error_does_not(tmp_path):
 
 
 def test_what_was_done_for_another_text_is_thrown_away(tmp_path):
-    key = Key("tool", [], "recipe", "auto", 0)
+    key = CalibrationKey("tool", [], "recipe", "auto", 0)
     Store(tmp_path / "x", key).save("hidden.0", np.zeros(3))
     assert Store(tmp_path / "x", key).has("hidden.0")
     assert not Store(tmp_path / "x", msgspec.structs.replace(key, text="another")).has("hidden.0")
@@ -153,7 +140,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_the_bundle_says_what_it_was_fitted_to(checkpoint, tmp_path, capsys):
-    export_bundle(checkpoint("gemma3"), tmp_path / "x.bundle", ["onnx"], QUICK)
+    export_bundle(checkpoint("gemma3"), tmp_path / "x.bundle", ["onnx"], QUICK, settings=SHORT_TEXT)
     assert "calibrating on about 512 tokens: about" in capsys.readouterr().err
     found = Bundle.open(tmp_path / "x.bundle").manifest.recipe.calibration
     assert (found.method, found.text, found.seed, found.tokens) == ("quick", "auto", 0, 512)
@@ -202,9 +189,11 @@ def test_a_text_that_can_not_be_used_is_refused(checkpoint, tmp_path, capsys, co
 
 
 def test_gptq_on_more_tokens_is_projected_to_take_longer():
-    config = Checkpoint.open(SAMPLE).config
+    found = Checkpoint.open(SAMPLE)
     gptq, quick, double = (
-        projected_seconds(config, RECIPES[name], tokens, written=True)
+        projected_seconds(
+            storage_plan(found, RECIPES[name]), len(found.config.layers), RECIPES[name], tokens, written=True
+        )
         for name, tokens in (("int4", 10_000), ("int4-quick", 10_000), ("int4", 20_000))
     )
     assert 0 < quick < gptq < double

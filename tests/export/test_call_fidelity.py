@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,21 @@ import torch
 from conftest import SAMPLE
 from transformers import Gemma4ForCausalLM, PreTrainedTokenizerFast
 
-from export import draft_process, pipeline, targets
+from export import targets
 from export.checkpoint.checkpoint import Checkpoint
-from export.pipeline import export_bundle
+from export.draft_process import export_apart
+from export.pipeline import prepare, write_language_files
 from export.prove import call_fidelity
-from export.prove.call_fidelity import compare_calls, gone_on
+from export.prove.call_fidelity import compare_calls, continued
 from export.prove.call_scripts import answered, calls_in, read_scripts
 from export.reference import FloatSource
+from export.request import Request
+from export.targets import load_targets
 from quantize.recipe import RECIPES
 from runtime.bundle.parity import CallReport
 from runtime.bundle.proof_facts import call_facts
 from runtime.cli.main import main
-from runtime.errors import GemmaError
+from runtime.errors import ContextFull, GemmaError
 from runtime.session.model import Model
 
 SCRIPTS = SAMPLE.parent / "calls.jsonl"
@@ -67,7 +71,7 @@ def test_what_the_checkpoint_says_by_itself_is_what_transformers_says(source, an
         expected = model.generate(
             torch.tensor([answer.prompt]), max_new_tokens=40, do_sample=False, eos_token_id=sorted(STOP)
         )[0, len(answer.prompt) :].tolist()
-        mine = gone_on(source, answer.prompt, [], expected[0], STOP)
+        mine = continued(source, answer.prompt, [], expected[0], STOP)
         assert mine == [token for token in expected if token not in STOP]
 
 
@@ -88,14 +92,14 @@ def test_an_answer_that_differs_is_told_with_both_calls(source, session, answers
 
 
 @pytest.mark.slow
-def test_answers_read_together_are_as_answers_read_alone(source, answers, monkeypatch):
+def test_answers_read_together_are_as_answers_read_alone(source, answers):
     some = answers[:5]
     together = list(call_fidelity.choices(source, some))
     alone = [next(call_fidelity.choices(source, [answer])) for answer in some]
     assert together == alone
-    monkeypatch.setattr(call_fidelity, "TOGETHER", 2 * max(answer.length for answer in answers))
-    assert [answer for part in call_fidelity.together(answers) for answer in part] == answers
-    assert max(map(len, call_fidelity.together(answers))) >= 2
+    two = 2 * max(answer.length for answer in answers)
+    assert [answer for batch in call_fidelity.batches(answers, two) for answer in batch] == answers
+    assert max(map(len, call_fidelity.batches(answers, two))) >= 2
 
 
 @pytest.mark.parametrize(
@@ -175,50 +179,40 @@ def longest_text() -> str:
     return text
 
 
-class Begun(Exception):
-    """The long part of an export."""
-
-
-@pytest.fixture
-def not_begun(monkeypatch):
-    def begin(*_: object, **__: object) -> None:
-        raise Begun
-
-    monkeypatch.setattr(pipeline, "calibration", begin)
-    monkeypatch.setattr(pipeline.weights, "quantize_weights", begin)
-
-
-def test_a_prompt_that_fills_the_context_is_taken(longest_text, tmp_path, not_begun):
-    scripts = read_scripts(written(tmp_path / "x.jsonl", said(longest_text)))
-    with pytest.raises(Begun):
-        export_bundle(SAMPLE, tmp_path / "x.bundle", ["onnx"], RECIPES["int8"], scripts=scripts)
+def test_a_prompt_is_checked_before_the_long_part(longest_text, tmp_path):
+    """One that fills the context is taken."""
+    checkpoint, lowerings = Checkpoint.open(SAMPLE), load_targets(["onnx"])
+    for text, refusal in ((longest_text, nullcontext()), (f"{longest_text} 7", pytest.raises(ContextFull))):
+        scripts = read_scripts(written(tmp_path / "x.jsonl", said(text)))
+        prepared = prepare(checkpoint, lowerings, RECIPES["int8"], scripts=scripts)
+        with refusal:
+            write_language_files(prepared, tmp_path)
 
 
 @pytest.mark.parametrize("recipe", ["int8", "int4-quick"])
-def test_a_prompt_over_the_context_is_refused_before_the_long_part(recipe, longest_text, tmp_path, capsys, not_begun):
+def test_a_prompt_over_the_context_is_refused_before_the_long_part(recipe, longest_text, tmp_path, capsys):
     path = written(tmp_path / "x.jsonl", said("short"), said(longest_text), said(f"{longest_text} 7"))
     words = ["export", str(SAMPLE), "-o", str(tmp_path / "x.bundle"), "--recipe", recipe, "--calls", str(path)]
     sentence = f"error: {path}, line 3: a prompt of 4097 tokens: the context is 4096\n"
     for more in ([], ["--dry-run"]):
         assert main([*words, *more]) == 1
-        assert sentence in capsys.readouterr().err
+        errors = capsys.readouterr().err
+        assert sentence in errors
+        assert "calibrating" not in errors
     assert [one.name for one in tmp_path.iterdir()] == ["x.jsonl"]
 
 
 @pytest.mark.slow
-def test_a_prompt_over_the_context_is_refused_by_the_other_process(longest_text, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(draft_process, "LARGE_BYTES", 0)
+def test_a_prompt_over_the_context_is_refused_by_the_other_process(longest_text, tmp_path, capfd):
     path = written(tmp_path / "x.jsonl", said(f"{longest_text} 7"))
-    words = ["export", str(SAMPLE), "-o", str(tmp_path / "x.bundle"), "--recipe", "int4-quick", "--calls", str(path)]
-    assert main(words) == 1
-    errors = capfd.readouterr().err
-    assert f"error: {path}, line 1: a prompt of 4097 tokens: the context is 4096\nhint: " in errors
-    assert "calibrating" not in errors
+    request = Request(str(SAMPLE), ("onnx",), "int4-quick", None)
+    with pytest.raises(ContextFull, match="line 1: a prompt of 4097 tokens: the context is 4096"):
+        export_apart(request, tmp_path / "x.bundle", replace=False, scripts=read_scripts(path))
+    assert "calibrating" not in capfd.readouterr().err
     assert [one.name for one in tmp_path.iterdir()] == ["x.jsonl"]
 
 
-def test_eval_refuses_a_prompt_over_the_context_before_any_answer(longest_text, bundle, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(call_fidelity, "answered", lambda *_: pytest.fail("it was asked"))
+def test_eval_refuses_a_prompt_over_the_context_before_any_answer(longest_text, bundle, tmp_path, capsys):
     path = written(tmp_path / "x.jsonl", said("short"), said(f"{longest_text} 7"))
     assert main(["eval", str(bundle("sample", "int8")), "--against", str(SAMPLE), "--calls", str(path)]) == 1
     assert f"error: {path}, line 2: a prompt of 4097 tokens" in capsys.readouterr().err
@@ -252,19 +246,19 @@ def test_what_the_template_refuses_is_told_by_its_line(tmp_path, capsys):
         ('{"messages": [{"role": "user", "content": "\\ud800"}], "tools": [{"name": "f"}]}', "is half of a character"),
     ],
 )
-def test_a_dry_run_refuses_what_an_export_refuses(text, message, dry, tmp_path, capsys, not_begun):
+def test_a_dry_run_refuses_what_an_export_refuses(text, message, dry, tmp_path, capsys):
     path = tmp_path / "x.jsonl"
     if text is not None:
         path.write_text(text)
     assert main(["export", str(SAMPLE), "-o", str(tmp_path / "x.bundle"), "--calls", str(path), *dry]) == 1
     errors = capsys.readouterr().err
-    assert errors.startswith(f"error: {path}")
+    assert errors.startswith(f"error: {path}")  # before it says how long a calibration takes
     assert message in errors
 
 
 @pytest.mark.parametrize("what", ["no word of tools", "no tokens for calls", "no template"])
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
-def test_a_model_that_knows_no_calls_is_refused_at_the_door(what, dry, tmp_path, capsys, not_begun):
+def test_a_model_that_knows_no_calls_is_refused_at_the_door(what, dry, tmp_path, capsys):
     folder = shutil.copytree(SAMPLE, tmp_path / "checkpoint")
     template, tokens = folder / "chat_template.jinja", folder / "tokenizer.json"
     if what == "no word of tools":
@@ -275,7 +269,9 @@ def test_a_model_that_knows_no_calls_is_refused_at_the_door(what, dry, tmp_path,
         tokens.write_text(tokens.read_text().replace("<|tool_call>", "<unused48>"))
     words = ["export", str(folder), "-o", str(tmp_path / "x.bundle"), "--calls", str(SCRIPTS), *dry]
     assert main(words) == 1
-    assert f"error: {folder} knows no tool calls" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert f"error: {folder} knows no tool calls" in errors
+    assert "calibrating" not in errors
     assert not (tmp_path / "x.bundle").exists()
 
 

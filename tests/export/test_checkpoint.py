@@ -15,7 +15,8 @@ from export.inspect_checkpoint import facts
 from export.model.config import parse_config
 from export.model.tensors import known_unused, needed, our_name
 from export.weights.linears import quantize_weights
-from export.weights.row_files import row_format, row_tables, split_rows
+from export.weights.plan import storage_plan
+from export.weights.row_files import row_format, write_row_files
 from quantize.recipe import RECIPES
 from runtime.errors import GemmaError
 
@@ -75,7 +76,7 @@ def test_half_floats_are_read_exactly(tmp_path, dtype):
     stored = load_file(tmp_path / "model.safetensors")
     for name, values in everything(found).items():
         assert values.dtype == np.float32
-        assert np.array_equal(values, stored[found.entries[name].released].float().numpy())
+        assert np.array_equal(values, stored[found.entries[name].source_name].float().numpy())
 
 
 def test_gemma3_norms_are_read_with_their_offset(checkpoint):
@@ -88,7 +89,7 @@ def test_gemma3_norms_are_read_with_their_offset(checkpoint):
 
 def test_a_float_bundle_of_a_bfloat16_checkpoint_keeps_bfloat16_rows(tmp_path):
     found = Checkpoint.open(tiny.write("e2b", tmp_path, dtype=torch.bfloat16))
-    assert {row_format(found, rows, RECIPES["float"]).bits for rows in row_tables(found.config)} == {16}
+    assert {row_format(found, table).bits for table in storage_plan(found, RECIPES["float"]).tables} == {16}
 
 
 def test_shards_are_read_as_one(checkpoint, tmp_path):
@@ -175,8 +176,8 @@ def test_inspect_tells_the_bytes_that_quantizing_makes(checkpoint, tmp_path, rec
     found = Checkpoint.open(checkpoint("e2b"))
     told = facts(str(checkpoint("e2b")))["recipes"][recipe]
     (tmp_path / "weights").mkdir()
-    weights, _ = quantize_weights(found, RECIPES[recipe], tmp_path / "weights")
-    tables, _ = split_rows(found, RECIPES[recipe], tmp_path)
+    weights, _ = quantize_weights(found, storage_plan(found, RECIPES[recipe]), tmp_path / "weights")
+    tables, _ = write_row_files(found, storage_plan(found, RECIPES[recipe]), tmp_path)
     assert told["resident"] == sum(weights[name].nbytes for name in weights)
     assert told["flash-mapped"] == sum((tmp_path / table.file).stat().st_size for table in tables.values())
     assert told["disk"] == told["resident"] + told["flash-mapped"]

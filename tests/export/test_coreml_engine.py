@@ -16,9 +16,11 @@ from export.prove.compare import kl
 from export.reference import QuantizedSource, hidden_states, logits
 from export.to_coreml.engine import CoreMLEngine, mask
 from export.weights.linears import quantize_weights
+from export.weights.plan import storage_plan
 from quantize.recipe import RECIPES
 from runtime.bundle.bundle import Bundle
 from runtime.engine.contract import open_head, open_tables
+from runtime.engine.piece import Piece
 from runtime.errors import GemmaError
 
 RECIPE = {"e2b": "int4-datafree", "e4b": "int8", "31b": "int4-datafree", "gemma3": "float"}
@@ -31,7 +33,7 @@ def pair(request, checkpoint, coreml_bundle, tmp_path_factory):
     recipe = RECIPES[RECIPE[request.param]]
     bundle = Bundle.open(coreml_bundle(request.param, recipe.name))
     found = Checkpoint.open(checkpoint(request.param))
-    weights, _ = quantize_weights(found, recipe, tmp_path_factory.mktemp("weights"))
+    weights, _ = quantize_weights(found, storage_plan(found, recipe), tmp_path_factory.mktemp("weights"))
     tables = open_tables(bundle)
     return bundle, QuantizedSource(found.config, weights, tables, open_head(bundle, tables))
 
@@ -46,7 +48,7 @@ def greedy(decoder: CoreMLEngine, start: np.ndarray, steps: int) -> tuple[np.nda
     ids, rows = start.tolist(), [decoder.prefill(start).logits[-1]]
     while len(rows) < steps:
         ids.append(int(rows[-1].argmax()))
-        rows.append(decoder.forward(np.array(ids[-1:])).logits[-1])
+        rows.append(decoder.forward(Piece(np.array(ids[-1:]))).logits[-1])
     return np.array(ids), np.stack(rows)
 
 
@@ -70,7 +72,7 @@ def test_float16_stays_close(pair, record_property):
     """Fed with a text; a tiny random model is the harsher case."""
     bundle, source = pair
     decoder, ids = CoreMLEngine.open(bundle, "float16"), prompt(60)
-    found = np.concatenate([decoder.forward(ids[:30]).logits, decoder.forward(ids[30:], 30).logits])
+    found = np.concatenate([decoder.forward(Piece(ids[:30])).logits, decoder.forward(Piece(ids[30:], 30)).logits])
     expected = logits(source, hidden_states(source, ids[None])[0][29:])
     divergence, agreed = kl(expected, found), (found.argmax(-1) == expected.argmax(-1)).mean()
     record_property("top-1", float(agreed))
@@ -85,13 +87,13 @@ def test_calls_of_many_leave_what_calls_of_one_leave(pair, chunks):
     """Past the window's end, past the sliding state's 32 rows, and with padding before another call."""
     bundle, _ = pair
     decoder, ids = CoreMLEngine.open(bundle, "float32"), prompt(49)
-    expected = [decoder.forward(ids[i : i + 1]).logits[0] for i in range(49)]
+    expected = [decoder.forward(Piece(ids[i : i + 1])).logits[0] for i in range(49)]
     alone = decoder.save()
     decoder.reset()
     at = 0
     for count in [*chunks, 1]:
         at += count
-        assert relative(decoder.forward(ids[at - count : at]).logits[0], expected[at - 1]) < 1e-4
+        assert relative(decoder.forward(Piece(ids[at - count : at])).logits[0], expected[at - 1]) < 1e-4
     for name in ("sliding_key", "sliding_value"):
         assert relative(decoder.states[name], alone.states[name]) < 1e-4
 
@@ -106,19 +108,19 @@ def test_kept_positions_are_the_last_ones(coreml_bundle):
     decoder.prefill(ids[:17])
     for row in whole.logits[1:]:
         at = decoder.position
-        assert relative(decoder.forward(ids[at : at + 1]).logits[0], row) < 1e-4
+        assert relative(decoder.forward(Piece(ids[at : at + 1])).logits[0], row) < 1e-4
 
 
 def test_going_back_and_coming_back(coreml_bundle):
     decoder, ids = CoreMLEngine.open(Bundle.open(coreml_bundle("e2b", "int4-datafree"))), prompt(50)
     decoder.prefill(ids[:40])
     saved = decoder.save()
-    expected = decoder.forward(ids[40:41]).logits.copy()
+    expected = decoder.forward(Piece(ids[40:41])).logits.copy()
     decoder.prefill(ids[41:])
     assert decoder.rewind(40)
-    assert relative(decoder.forward(ids[40:41]).logits, expected) < 1e-5
+    assert relative(decoder.forward(Piece(ids[40:41])).logits, expected) < 1e-5
     decoder.restore(saved)
-    assert relative(decoder.forward(ids[40:41]).logits, expected) < 1e-5
+    assert relative(decoder.forward(Piece(ids[40:41])).logits, expected) < 1e-5
     decoder.prefill(ids[41:])
     assert not decoder.rewind(10)  # its window is gone
     assert decoder.position == 50
@@ -129,12 +131,12 @@ def test_going_back_and_coming_back(coreml_bundle):
 def test_the_end_of_the_context_is_read_one_by_one_and_then_refused(coreml_bundle):
     decoder = CoreMLEngine.open(Bundle.open(coreml_bundle("31b", "int4-datafree")))
     ids = np.tile(prompt(64), 4)
-    found = decoder.forward(ids[:250]).logits
+    found = decoder.forward(Piece(ids[:250])).logits
     assert np.isfinite(found).all()
-    decoder.forward(ids[250:])
+    decoder.forward(Piece(ids[250:]))
     assert decoder.position == decoder.context == 256
     with pytest.raises(GemmaError, match="the artifact's context is 256"):
-        decoder.forward(ids[:1])
+        decoder.forward(Piece(ids[:1]))
 
 
 def test_logits_that_are_not_finite_are_refused(coreml_bundle, monkeypatch):
@@ -146,7 +148,7 @@ def test_logits_that_are_not_finite_are_refused(coreml_bundle, monkeypatch):
 
     monkeypatch.setattr(decoder.program, "run", overflown)
     with np.errstate(invalid="ignore"), pytest.raises(GemmaError, match="not finite"):
-        decoder.forward(prompt(1))
+        decoder.forward(Piece(prompt(1)))
 
 
 def test_a_bundle_without_the_artifact_is_refused(bundle):

@@ -10,8 +10,7 @@ import pytest
 import tiny
 
 from export.checkpoint.checkpoint import Checkpoint
-from export.prove import divergence as module
-from export.prove.divergence import Meter, Reading, by_position, read, total_variation
+from export.prove.divergence import IN_PIECES, Meter, PieceSizes, Reading, by_position, read, total_variation
 from export.reference import FloatSource, hidden_states
 from runtime.bundle.bundle import Bundle
 from runtime.engine.onnx import OnnxEngine
@@ -32,14 +31,16 @@ def windows():
 def measured(bundle, checkpoint, windows):
     """Perplexity and divergence of a recipe's bundle from the tiny checkpoint."""
 
-    def make(recipe: str) -> tuple[float, Divergence]:
-        return measure(Bundle.open(bundle("e2b", recipe)), checkpoint("e2b"), windows)
+    def make(recipe: str, pieces: PieceSizes = IN_PIECES) -> tuple[float, Divergence]:
+        return measure(Bundle.open(bundle("e2b", recipe)), checkpoint("e2b"), windows, pieces)
 
     return make
 
 
-def measure(bundle: Bundle, checkpoint: Path, windows: Windows) -> tuple[float, Divergence]:
-    meter = read(str(checkpoint), [bundle], windows, 0).meter()
+def measure(
+    bundle: Bundle, checkpoint: Path, windows: Windows, pieces: PieceSizes = IN_PIECES
+) -> tuple[float, Divergence]:
+    meter = read(str(checkpoint), [bundle], windows, 0, pieces).meter()
     return score(OnnxEngine.open(bundle, threads=1), windows, meter.see), meter.divergence()
 
 
@@ -70,12 +71,9 @@ def test_kl_by_position_covers_the_scored_half(measured, windows):
     assert min(values) <= found.mean_kl <= max(values)
 
 
-def test_figures_do_not_depend_on_the_pieces(measured, monkeypatch):
+def test_figures_do_not_depend_on_the_pieces(measured):
     whole = measured("int4-datafree")[1]
-    monkeypatch.setattr(module, "HEAD_ROWS", 7)
-    monkeypatch.setattr(module, "ROWS", 3)
-    monkeypatch.setattr(module, "TOGETHER", 48)
-    pieces = measured("int4-datafree")[1]
+    pieces = measured("int4-datafree", PieceSizes(tokens=48, head_rows=7, rows=3))[1]
     assert pieces.kl_by_position[0][1] == pytest.approx(whole.kl_by_position[0][1], rel=1e-3)
     assert (pieces.mean_kl, pieces.tv64, pieces.agreement) == pytest.approx(
         (whole.mean_kl, whole.tv64, whole.agreement), rel=1e-3

@@ -10,29 +10,24 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from export import draft_process
 from export.calibrate.store import folder_of
 from export.checkpoint.checkpoint import GENERATED
-from export.draft_process import ended, export_apart, is_large
+from export.draft_process import ended, export_apart, is_large, of_another_process
 from export.request import Request
-from runtime.bundle.bundle import Bundle
+from runtime.bundle.bundle import Bundle, created
 from runtime.cli.main import main
 from runtime.errors import GemmaError
 
 
-@pytest.fixture
-def apart_always(monkeypatch):
-    monkeypatch.setattr(draft_process, "LARGE_BYTES", 0)
-
-
 @pytest.mark.slow
-def test_it_makes_the_bundle_that_one_process_makes(checkpoint, bundle, tmp_path, capfd, apart_always):
+def test_it_makes_the_bundle_that_one_process_makes(checkpoint, bundle, tmp_path):
     out = tmp_path / "x.bundle"
-    assert main(["export", str(checkpoint("e2b")), "-o", str(out), "--recipe", "int4-datafree"]) == 0
+    export_apart(Request(str(checkpoint("e2b")), ("onnx",), "int4-datafree", None), out, replace=False)
     made, whole = Bundle.open(out).manifest, Bundle.open(bundle("e2b", "int4-datafree")).manifest
     differing = {name for name in whole.files if made.files[name].sha256 != whole.files[name].sha256}
     assert differing <= {"parity.json"}  # which has greedy tokens where the references are at hand
@@ -40,26 +35,20 @@ def test_it_makes_the_bundle_that_one_process_makes(checkpoint, bundle, tmp_path
     assert [one["against"] for one in parity[0]["reports"]] == [one["against"] for one in parity[1]["reports"]]
     assert made.provenance.peak_rss_bytes > 100_000_000
     assert [path.name for path in tmp_path.iterdir()] == ["x.bundle"]
-    said = capfd.readouterr()
-    assert said.out == f"{out}\n"
-    assert "peak memory" in said.err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("targets", "recipe", "sentence"),
     [
-        (["--to", "onnx,nowhere"], "unknown target: nowhere"),
-        (["--calibrate", "none", "--recipe", "as-released"], "is for a release of integers"),
+        (("onnx", "nowhere"), None, "unknown target: nowhere"),
+        (("onnx",), "as-released", "is for a release of integers"),
     ],
 )
-def test_it_refuses_as_one_process_does(checkpoint, tmp_path, capfd, apart_always, words, sentence):
-    assert main(["export", str(checkpoint("e2b")), "-o", str(tmp_path / "x.bundle"), *words]) == 1
-    said = capfd.readouterr().err
-    assert said.startswith("error: ")
-    assert sentence in said
-    assert "hint: " in said
-    assert "Traceback" not in said
+def test_it_refuses_as_one_process_does(checkpoint, tmp_path, targets, recipe, sentence):
+    with pytest.raises(GemmaError, match=sentence) as refused:
+        export_apart(Request(str(checkpoint("e2b")), targets, recipe, None), tmp_path / "x.bundle", replace=False)
+    assert refused.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
@@ -97,21 +86,15 @@ def test_a_process_that_ended_by_itself_is_a_bug():
 
 
 @pytest.mark.slow
-def test_a_calibration_is_kept_until_the_draft_is_proved(checkpoint, tmp_path, monkeypatch):
+def test_a_calibration_is_kept_until_the_draft_is_proved(checkpoint, tmp_path):
     out, file = tmp_path / "x.bundle", tmp_path / "text.txt"
     file.write_text("one two three " * 200)
     calibrated = Request(str(checkpoint("e2b")), ("onnx",), "int4-quick", str(file))
-
-    def interrupt(*_: object, **__: object) -> None:
+    with suppress(KeyboardInterrupt), created(out, replace=False) as place:
+        of_another_process(calibrated, place, out)
         raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(draft_process, "prove", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            export_apart(calibrated, out, replace=False)
     assert (folder_of(out) / "state.json").is_file()
     assert not out.exists()
-    monkeypatch.setattr(draft_process, "prove", lambda *_, **__: [])
     export_apart(calibrated, out, replace=False)
     assert not folder_of(out).exists()
 
@@ -169,12 +152,11 @@ def spawned(process: str) -> bool:
         return False
 
 
-def test_what_is_large_is_told_by_its_weights(checkpoint, monkeypatch):
+def test_what_is_large_is_told_by_its_weights(checkpoint):
     folder = str(checkpoint("e2b"))
     assert not is_large(folder)
     assert is_large("google/gemma-4-E2B-it")
-    monkeypatch.setattr(draft_process, "LARGE_BYTES", 100_000)
-    assert is_large(folder)
+    assert is_large(folder, limit=100_000)
 
 
 def test_the_first_process_does_without_torch():

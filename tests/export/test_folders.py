@@ -30,6 +30,7 @@ from export.pipeline import export_bundle
 from quantize.recipe import RECIPES
 from runtime.bundle.bundle import Bundle
 from runtime.engine.onnx import OnnxEngine
+from runtime.engine.piece import Piece
 from runtime.errors import GemmaError
 
 RELATIVE = 1e-4  # of the largest logit
@@ -183,7 +184,7 @@ def test_logits_are_those_of_transformers(case):
     ids = np.random.default_rng(2).integers(3, vocab, LENGTH)
     ids[-1] = vocab - 1
     expected = theirs(torch.from_numpy(ids)[None]).logits[0].numpy()
-    found = OnnxEngine.open(Bundle.open(bundle), threads=1).forward(ids, kept=LENGTH).logits
+    found = OnnxEngine.open(Bundle.open(bundle), threads=1).forward(Piece(ids, kept=LENGTH)).logits
     assert np.abs(found - expected).max() <= RELATIVE * np.abs(expected).max()
 
 

@@ -12,7 +12,8 @@ from conftest import SAMPLE
 
 from export.checkpoint.checkpoint import GENERATED
 from export.pipeline import export_bundle
-from export.prove.compare import FLIPPED, Asked, judge, kl
+from export.prove.compare import kl
+from export.prove.gates import FLIPPED, Terms, judge
 from quantize.recipe import RECIPES, rules
 from quantize.scheme import INT2_B64, INT8
 from runtime.bundle.bundle import Bundle
@@ -21,8 +22,8 @@ from runtime.cli.main import main
 from runtime.errors import GemmaError
 
 GOOD = Parity(100, 1.0, 0.0, 0.0, 0.0, 0.0)
-INT4 = Asked(RECIPES["int4"])
-GENERATED_INT4, ACCEPTED_INT4 = Asked(RECIPES["int4"], generated=True), Asked(RECIPES["int4"], accept_loss=True)
+INT4 = Terms(RECIPES["int4"])
+GENERATED_INT4, ACCEPTED_INT4 = Terms(RECIPES["int4"], generated=True), Terms(RECIPES["int4"], accept_loss=True)
 PLAIN = Parity(111, 0.694, 0.397, 1.43, 16.8, 0.48)  # the real Gemma 3 270M rounded to the nearest, on 2026-12-01
 TWO_BITS = rules(("rows.*", INT8), ("*", INT2_B64))
 
@@ -47,17 +48,17 @@ def test_a_loss_past_the_gate_is_refused_unless_it_is_accepted(figures, message)
     with pytest.raises(GemmaError, match=f"onnx: {message}") as refused:
         judge(report(far(**figures)), INT4)
     assert "accept_loss=True" in refused.value.hint
-    for asked in (ACCEPTED_INT4, GENERATED_INT4):
-        assert judge(report(far(**figures)), asked) == [f"onnx: {message}"]
+    for terms in (ACCEPTED_INT4, GENERATED_INT4):
+        assert judge(report(far(**figures)), terms) == [f"onnx: {message}"]
 
 
 def test_plain_rounding_of_a_real_model_does_not_pass_for_a_calibrated_recipe():
     with pytest.raises(GemmaError, match="divergence from the float model is 0.397"):
         judge(report(PLAIN), INT4)
-    assert judge(report(PLAIN), Asked(RECIPES["int4-absmax"])) == []
+    assert judge(report(PLAIN), Terms(RECIPES["int4-absmax"])) == []
 
 
-@pytest.mark.parametrize("asked", [GENERATED_INT4, ACCEPTED_INT4], ids=["generated", "accepted"])
+@pytest.mark.parametrize("terms", [GENERATED_INT4, ACCEPTED_INT4], ids=["generated", "accepted"])
 @pytest.mark.parametrize(
     ("figures", "message"),
     [
@@ -65,17 +66,17 @@ def test_plain_rounding_of_a_real_model_does_not_pass_for_a_calibrated_recipe():
         ({"mean_divergence": 3.0}, "divergence from the float model is 3, the gate of recipe int4 is 1"),
     ],
 )
-def test_another_model_is_refused_whatever_is_accepted(asked, figures, message):
+def test_another_model_is_refused_whatever_is_accepted(terms, figures, message):
     with pytest.raises(GemmaError, match=message) as refused:
-        judge(report(far(**figures)), asked)
+        judge(report(far(**figures)), terms)
     assert "nobody can accept so great a loss" in refused.value.hint
 
 
-@pytest.mark.parametrize("asked", [INT4, GENERATED_INT4, ACCEPTED_INT4], ids=["trained", "generated", "accepted"])
+@pytest.mark.parametrize("terms", [INT4, GENERATED_INT4, ACCEPTED_INT4], ids=["trained", "generated", "accepted"])
 @pytest.mark.parametrize("figure", [0.2, float("nan")])
-def test_an_artifact_that_leaves_its_own_integers_is_refused_whatever_is_accepted(asked, figure):
+def test_an_artifact_that_leaves_its_own_integers_is_refused_whatever_is_accepted(terms, figure):
     with pytest.raises(GemmaError, match="divergence from its own integers") as refused:
-        judge(report(GOOD, far(mean_divergence=figure)), asked)
+        judge(report(GOOD, far(mean_divergence=figure)), terms)
     assert "report this as a bug" in refused.value.hint
 
 
@@ -89,9 +90,9 @@ def test_what_computes_exactly_is_held_to_rounding_and_to_the_same_tokens():
     exact = Report("onnx exact", [1], 8, {"float": lossy, "quantized": lossy}, Greedy(320, 319, 1))
     judge(exact, INT4, exact=True)
     moved = {"float": lossy, "quantized": msgspec.structs.replace(lossy, worst_relative=0.002)}
-    for asked in (INT4, ACCEPTED_INT4):
+    for terms in (INT4, ACCEPTED_INT4):
         with pytest.raises(GemmaError, match="largest relative difference from its own integers is 0.002"):
-            judge(msgspec.structs.replace(exact, against=moved), asked, exact=True)
+            judge(msgspec.structs.replace(exact, against=moved), terms, exact=True)
     judge(msgspec.structs.replace(exact, against=moved), INT4, exact=True, limit=FLIPPED)
     with pytest.raises(GemmaError, match="greedy tokens that its own integers would not choose is 1"):
         judge(msgspec.structs.replace(exact, greedy=Greedy(320, 318, 1)), INT4, exact=True)
@@ -136,7 +137,7 @@ def test_random_weights_are_waived_by_the_mark_of_synth_and_by_nothing_else(chec
     words[words.index("-o") + 1] = str(tmp_path / "y.bundle")
     assert main(words) == 1
     said = capsys.readouterr().err
-    assert "take a recipe of more bits, or --accept-loss" in said
+    assert "take a recipe of more bits, or pass --accept-loss" in said
     assert not (tmp_path / "y.bundle").exists()
     assert main(["export", "--accept-loss", *words[1:]]) == 0
     assert "loss accepted (--accept-loss)" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from export.prove.check_weights import check_weights
 from export.to_coreml import lower as to_coreml
 from export.to_coreml.read import kept_scales, stored_integers
 from export.weights.linears import quantize_weights
+from export.weights.plan import storage_plan
 from quantize.affine import Quantized
 from quantize.recipe import RECIPES, rules
 from quantize.scheme import Scheme
@@ -36,7 +37,7 @@ def lowered(checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lowered")
     (folder / "weights").mkdir()
     found = Checkpoint.open(checkpoint("e2b"))
-    weights, _ = quantize_weights(found, MIXED, folder / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, MIXED), folder / "weights")
     return folder, to_coreml.lower(capture(found.config), weights, folder), weights
 
 

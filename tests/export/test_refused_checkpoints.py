@@ -90,17 +90,17 @@ def test_a_wrong_path_is_refused(refused, tmp_path):
     refused(tmp_path / "nothing", f"{tmp_path / 'nothing'}: no such folder", "hub id")
 
 
-def test_a_hub_id_that_the_hub_does_not_know_is_refused(refused, monkeypatch):
+def test_a_hub_id_that_the_hub_does_not_know_is_refused(monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
 
     def unknown(*_: object, **__: object) -> str:
         raise OSError("404: Repository Not Found\nmany more lines")
 
     monkeypatch.setattr(hub.HfApi, "snapshot_download", unknown)
-    monkeypatch.setattr(
-        "export.draft_process.is_large", lambda source: False
-    )  # no other process, which has another hub
-    refused("someone/nothing", "someone/nothing: no such folder, and the hub says: 404: Repository Not Found\n")
+    with pytest.raises(
+        GemmaError, match=r"someone/nothing: no such folder, and the hub says: 404: Repository Not Found$"
+    ):
+        Checkpoint.open("someone/nothing")  # here: another process has another hub
 
 
 def test_a_file_instead_of_a_folder_is_refused(refused, source):
@@ -359,22 +359,25 @@ def test_a_full_disk_is_refused(refused, source, out, size):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from export import pipeline
+from export.pipeline import export_bundle
+from export.to_onnx.lower import lower
 from quantize.recipe import RECIPES
 from runtime.bundle import bundle
 
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-setattr({"pipeline": pipeline, "bundle": bundle}[sys.argv[3]], sys.argv[4], kill)
-pipeline.export_bundle(sys.argv[1], Path(sys.argv[2]), ["onnx"], RECIPES["float"])
+if sys.argv[3] == "sealing":
+    bundle.seal_of = kill
+lowerings = {"onnx": kill if sys.argv[3] == "lowering" else lower}
+export_bundle(sys.argv[1], Path(sys.argv[2]), lowerings, RECIPES["float"])
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [("pipeline", "capture"), ("bundle", "seal_of")])  # rows written; manifest too
+@pytest.mark.parametrize("moment", ["lowering", "sealing"])  # rows are written; then the manifest too
 def test_a_killed_export_leaves_no_bundle_and_the_next_one_cleans_up(checkpoint, out, moment):
-    words = [str(checkpoint("e2b")), str(out / "x.bundle"), *moment]
+    words = [str(checkpoint("e2b")), str(out / "x.bundle"), moment]
     environment = {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", KILLED, *words], env=environment, capture_output=True, text=True)
     assert done.returncode == -9, done.stderr

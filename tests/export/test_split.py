@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from export.checkpoint.checkpoint import Checkpoint
-from export.weights.row_files import row_format, row_tables, split_rows
+from export.weights.plan import storage_plan
+from export.weights.row_files import file_of, row_format, write_row_files
 from quantize.affine import quantize
 from quantize.recipe import Gate, Recipe, rules
 from quantize.scheme import FLOAT, INT4_B32, INT8, Scheme
@@ -22,19 +23,20 @@ def recipe(scheme: Scheme) -> Recipe:
 @pytest.mark.parametrize("name", ["e2b", "gemma3"])
 def test_rows_hold_what_was_quantized(checkpoint, tmp_path, name, scheme):
     found = Checkpoint.open(checkpoint(name))
-    tables, losses = split_rows(found, recipe(scheme), tmp_path)
-    assert list(tables) == [rows.name for rows in row_tables(found.config)]
-    for rows in row_tables(found.config):
-        values = found.gather(rows.tensor, np.arange(found.config.vocab)).reshape(-1, rows.dim)
+    plan = storage_plan(found, recipe(scheme))
+    tables, losses = write_row_files(found, plan, tmp_path)
+    assert [f"rows.{name}" for name in tables] == [rows.name for rows in plan.tables]
+    for rows in plan.tables:
+        values = found.gather(rows.tensor, np.arange(found.config.vocab)).reshape(-1, rows.inputs)
         expected = values if scheme.is_float else quantize(values, scheme)[0].dequantize()
-        table = RowTable(tmp_path / tables[rows.name].file, tables[rows.name].multiplier)
-        read = table.rows(np.arange(found.config.vocab)).reshape(-1, rows.dim)
+        table = RowTable(tmp_path / file_of(rows), rows.multiplier)
+        read = table.rows(np.arange(found.config.vocab)).reshape(-1, rows.inputs)
         assert np.allclose(read, expected * np.float32(rows.multiplier), rtol=1e-6, atol=0)
-        assert (losses[f"rows.{rows.name}"].relative == 0) == scheme.is_float
+        assert (losses[rows.name].relative == 0) == scheme.is_float
 
 
 def test_blocks_that_do_not_divide_a_row_are_refused(checkpoint):
     found = Checkpoint.open(checkpoint("gemma3"))
-    tokens = row_tables(found.config)[0]
+    tokens = storage_plan(found, recipe(Scheme(4, 48))).tables[0]
     with pytest.raises(GemmaError, match=r"rows\.tokens: 64 values do not divide into blocks of 48"):
-        row_format(found, tokens, recipe(Scheme(4, 48)))
+        row_format(found, tokens)

@@ -15,8 +15,8 @@ from coremltools.proto import Model_pb2
 
 from export import pipeline
 from export.model.config import ActivationScales
-from export.prove import compare as verify
-from export.prove import seal as prove
+from export.prove.runs import ProofSettings
+from export.request import ExportSettings
 from export.to_coreml import lower as to_coreml
 from export.to_coreml.program import BlobTensor, FunctionBuilder
 from export.weights.linears import Weights
@@ -93,13 +93,11 @@ def test_a_parity_report_has_both_precisions(made):
 
 
 @pytest.mark.slow
-def test_two_targets_make_one_bundle(checkpoint, tmp_path, monkeypatch):
+def test_two_targets_make_one_bundle(checkpoint, tmp_path):
     """Both are compared, with the caches that each has; goldens are those of ONNX, which `verify` repeats."""
-    for module in (prove, verify):
-        monkeypatch.setattr(module, "lengths", lambda window, limit: [5, window + 1])
-    reports = pipeline.export_bundle(
-        checkpoint("e2b"), tmp_path / "x.bundle", ["coreml", "onnx"], RECIPES["int4-datafree"]
-    ).reports
+    few, out = ExportSettings(proof=ProofSettings("few")), tmp_path / "x.bundle"
+    proof = pipeline.export_bundle(checkpoint("e2b"), out, ["coreml", "onnx"], RECIPES["int4-datafree"], settings=few)
+    reports = proof.reports
     assert [report.artifact for report in reports] == ["onnx exact", "onnx", "coreml float32", "coreml float16"]
     assert reports[2].against["quantized"].worst_relative < 1e-4
     assert set(Bundle.open(tmp_path / "x.bundle").manifest.artifacts) == {"onnx", "coreml"}

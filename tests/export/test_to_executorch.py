@@ -29,13 +29,15 @@ from export.to_executorch.methods import Method  # noqa: E402
 from export.to_executorch.read import File, stored_weights  # noqa: E402
 from export.to_executorch.xnnpack_graph import Part  # noqa: E402
 from export.weights.linears import Weights, quantize_weights  # noqa: E402
+from export.weights.plan import storage_plan
 from quantize import affine  # noqa: E402
 from quantize.recipe import Gate, Recipe, rules  # noqa: E402
 from quantize.scheme import Scheme  # noqa: E402
 from runtime.bundle.bundle import Bundle  # noqa: E402
 from runtime.bundle.parity import Reports  # noqa: E402
 from runtime.cli.main import main  # noqa: E402
-from runtime.engine.executorch import ExecutorchEngine  # noqa: E402
+from runtime.engine.executorch import ExecutorchEngine, ExecutorchWeights  # noqa: E402
+from runtime.engine.piece import Piece  # noqa: E402
 from runtime.errors import GemmaError  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -100,11 +102,10 @@ def make_lowered(source: Path, destination: Path) -> Lowered:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(to_executorch, "write_program", write_program)
-        patch.setattr("export.pipeline.load_targets", lambda names: {"executorch": lower})
-        export_bundle(source, destination, ["executorch"], MIXED)
+        export_bundle(source, destination, {"executorch": lower}, MIXED)
     bundle = Bundle.open(destination)
-    eager, program = ExecutorchEngine.open(bundle, threads=1), EagerProgram(destination / "executorch" / "decoder.pte")
-    eager._methods = {name: program.method(name) for name in ("decode", "prefill")}
+    program = EagerProgram(destination / "executorch" / "decoder.pte")
+    eager = ExecutorchEngine(ExecutorchWeights(bundle, threads=1), program)
     return Lowered(destination, kept["config"], kept["weights"], bundle, eager, kept["parts"])
 
 
@@ -135,7 +136,7 @@ def test_every_part_gives_what_its_operators_give_in_torch(lowered, name):
     ids = np.random.default_rng(1).integers(3, tiny.VOCAB, 80)
     made.eager.prefill(ids[: 3 * TOKENS + 5])
     for token in range(70, 74):
-        made.eager.forward(ids[token : token + 1])
+        made.eager.forward(Piece(ids[token : token + 1]))
     differences: list[float] = []
     for name, method in made.eager._methods.items():
         for graph, path in zip(method.graphs, made.parts[name], strict=True):
@@ -165,7 +166,7 @@ def steps(decoder, ids: np.ndarray, prompt: int) -> list[np.ndarray]:
     """Logits after a prompt, and after each of six tokens behind it."""
     return [
         decoder.prefill(ids[:prompt]).logits,
-        *(decoder.forward(ids[token : token + 1]).logits for token in range(prompt, prompt + 6)),
+        *(decoder.forward(Piece(ids[token : token + 1])).logits for token in range(prompt, prompt + 6)),
     ]
 
 
@@ -175,14 +176,14 @@ def test_prefill_and_steps_give_what_steps_alone_give(lowered, name):
     made = lowered(name)
     decoder = ExecutorchEngine.open(made.bundle, threads=1)
     ids = np.random.default_rng(2).integers(3, tiny.VOCAB, 3 * TOKENS + 11)
-    alone = np.concatenate([decoder.forward(ids[i : i + 1]).logits for i in range(len(ids))])
+    alone = np.concatenate([decoder.forward(Piece(ids[i : i + 1])).logits for i in range(len(ids))])
     for cuts in ([len(ids)], [TOKENS + 1, 10, 9, 2], [13, 1, 30]):
         decoder.reset()
         at = 0
         for size in [*cuts, len(ids) - sum(cuts)]:
             if size:
                 at += size
-                assert relative(decoder.forward(ids[at - size : at]).logits[-1], alone[at - 1]) <= FLIPS
+                assert relative(decoder.forward(Piece(ids[at - size : at])).logits[-1], alone[at - 1]) <= FLIPS
         assert at == len(ids)
 
 
@@ -288,20 +289,20 @@ def test_a_state_is_come_back_to(lowered):
     ids = np.random.default_rng(3).integers(3, tiny.VOCAB, 90)
     decoder.prefill(ids[:50])
     state = decoder.save()
-    first = [decoder.forward(ids[i : i + 1]).logits for i in range(50, 80)]
+    first = [decoder.forward(Piece(ids[i : i + 1])).logits for i in range(50, 80)]
     decoder.restore(state)
-    again = [decoder.forward(ids[i : i + 1]).logits for i in range(50, 80)]
+    again = [decoder.forward(Piece(ids[i : i + 1])).logits for i in range(50, 80)]
     assert np.array_equal(first, again)
 
 
 def test_rewinding_ends_where_the_ring_has_forgotten(lowered):
     decoder = ExecutorchEngine.open(lowered("e2b").bundle, threads=1)
     ids = np.random.default_rng(4).integers(3, tiny.VOCAB, 70)
-    expected = [decoder.forward(ids[i : i + 1]).logits for i in range(70)]
+    expected = [decoder.forward(Piece(ids[i : i + 1])).logits for i in range(70)]
     assert not decoder.rewind(40)
     assert decoder.position == 70
     assert decoder.rewind(70 - TOKENS)
-    assert np.array_equal(decoder.forward(ids[70 - TOKENS : 71 - TOKENS]).logits, expected[70 - TOKENS])
+    assert np.array_equal(decoder.forward(Piece(ids[70 - TOKENS : 71 - TOKENS])).logits, expected[70 - TOKENS])
 
 
 def test_the_context_limit_is_said_before_anything_is_read(lowered):
@@ -326,7 +327,7 @@ def test_an_operator_that_lowering_does_not_know_is_named(checkpoint, tmp_path, 
 def lower_alone(source: Path, folder: Path) -> None:
     (folder / "weights").mkdir()
     found = Checkpoint.open(source)
-    weights, _ = quantize_weights(found, MIXED, folder / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, MIXED), folder / "weights")
     to_executorch.lower(capture(found.config), weights, folder)
 
 

@@ -11,19 +11,18 @@ import onnx
 import pytest
 import torch
 
-from export import pipeline
 from export.checkpoint.checkpoint import Checkpoint
 from export.model.capture import capture
 from export.pipeline import export_bundle
-from export.prove import compare as verify
 from export.prove.check_weights import check_weights
-from export.prove.compare import Reading, artifact_logits, few_lengths, kl, lengths, short_lengths, spans
-from export.prove.readings import merged
+from export.prove.compare import Reader, ReferenceLogits, kl
+from export.prove.runs import compared_spans, merged, prompt_lengths
 from export.reference import FloatSource, QuantizedSource
 from export.to_onnx import builder as onnx_lowering
 from export.to_onnx import lower as to_onnx
 from export.to_onnx.read import mapped, stored_weights
 from export.weights.linears import quantize_weights
+from export.weights.plan import storage_plan
 from quantize.recipe import RECIPES
 from runtime.bundle.bundle import Bundle, describe, seal
 from runtime.bundle.parity import Reports
@@ -40,7 +39,7 @@ def lowered(checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lowered")
     (folder / "weights").mkdir()
     found = Checkpoint.open(checkpoint("e2b"))
-    weights, _ = quantize_weights(found, RECIPES["int4"], folder / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, RECIPES["int4"]), folder / "weights")
     to_onnx.lower(capture(found.config), weights, folder)
     return folder, weights
 
@@ -57,7 +56,7 @@ def double_a_scale(folder: Path, parameter: str) -> None:
 
 def test_integers_and_scales_read_back_bit_for_bit(lowered):
     folder, weights = lowered
-    check_weights(folder, weights)
+    check_weights(folder, weights, "onnx", "onnx/decoder.onnx")
     for parameters, pieces in stored_weights(folder / "onnx" / "decoder.onnx"):
         found = np.concatenate([piece for _, piece in pieces])
         assert np.array_equal(found, np.concatenate([weights.floats(parameter) for parameter in parameters]))
@@ -69,7 +68,7 @@ def test_one_doubled_scale_is_found(lowered, tmp_path, parameter):
     shutil.copytree(folder / "onnx", tmp_path / "onnx")
     double_a_scale(tmp_path, parameter)
     with pytest.raises(GemmaError, match="is not what was quantized"):
-        check_weights(tmp_path, weights)
+        check_weights(tmp_path, weights, "onnx", "onnx/decoder.onnx")
 
 
 @pytest.fixture
@@ -78,14 +77,14 @@ def parted(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_lowering, "LARGEST", 4096)
     (tmp_path / "weights").mkdir()
     found = Checkpoint.open(checkpoint("e2b"))
-    weights, _ = quantize_weights(found, RECIPES["int4-datafree"], tmp_path / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, RECIPES["int4-datafree"]), tmp_path / "weights")
     to_onnx.lower(capture(found.config), weights, tmp_path)
     return tmp_path, weights
 
 
 def test_a_table_in_parts_reads_back_bit_for_bit(parted):
     folder, weights = parted
-    check_weights(folder, weights)
+    check_weights(folder, weights, "onnx", "onnx/decoder.onnx")
     parts = [pieces for names, pieces in stored_weights(folder / "onnx" / "decoder.onnx") if names == ["head.weight"]]
     found = [one for pieces in parts for one in pieces]
     assert [start for start, _ in found] == [0, 128, 256]
@@ -96,7 +95,7 @@ def test_a_doubled_scale_in_a_later_part_is_found(parted):
     folder, weights = parted
     double_a_scale(folder, "head.weight@256")
     with pytest.raises(GemmaError, match=r"head\.weight in the artifact is not what was quantized"):
-        check_weights(folder, weights)
+        check_weights(folder, weights, "onnx", "onnx/decoder.onnx")
 
 
 def test_a_missing_part_is_found(parted):
@@ -106,7 +105,7 @@ def test_a_missing_part_is_found(parted):
     model.graph.node.remove(next(node for node in model.graph.node if "head.weight@128.packed" in node.input))
     path.write_bytes(model.SerializeToString())
     with pytest.raises(GemmaError, match=r"not in the artifact as integers: \['head\.weight'\]"):
-        check_weights(folder, weights)
+        check_weights(folder, weights, "onnx", "onnx/decoder.onnx")
 
 
 @pytest.mark.slow
@@ -117,19 +116,18 @@ def test_a_bundle_with_tables_in_parts_passes(checkpoint, tmp_path, monkeypatch)
     assert operators["Concat"] >= 1
 
 
-def test_a_doubled_scale_during_export_seals_nothing(checkpoint, tmp_path, monkeypatch):
+def test_a_doubled_scale_during_export_seals_nothing(checkpoint, tmp_path):
     def lower_badly(graph, weights, folder):
         artifact = to_onnx.lower(graph, weights, folder)
         double_a_scale(folder, "up_proj")
         return artifact
 
-    monkeypatch.setattr(pipeline, "load_targets", lambda names: {"onnx": lower_badly})
     with pytest.raises(GemmaError, match="up_proj"):
-        export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", ["onnx"], RECIPES["int4-datafree"])
+        export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", {"onnx": lower_badly}, RECIPES["int4-datafree"])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_graph_during_export_seals_nothing(checkpoint, tmp_path, monkeypatch):
+def test_a_wrong_graph_during_export_seals_nothing(checkpoint, tmp_path):
     """The weights are right and the attention scale is not: only the logits can tell."""
 
     def lower_badly(graph, weights, folder):
@@ -143,9 +141,8 @@ def test_a_wrong_graph_during_export_seals_nothing(checkpoint, tmp_path, monkeyp
         path.write_bytes(model.SerializeToString())
         return artifact
 
-    monkeypatch.setattr(pipeline, "load_targets", lambda names: {"onnx": lower_badly})
     with pytest.raises(GemmaError, match="the gate of recipe float"):
-        export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", ["onnx"], RECIPES["float"])
+        export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", {"onnx": lower_badly}, RECIPES["float"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -179,7 +176,7 @@ def test_an_operator_that_lowering_does_not_know_is_named(checkpoint, tmp_path):
     node = next(n for n in graph.program.graph.nodes if n.target is torch.ops.aten.add.Tensor)
     node.target = torch.ops.aten.atan2.default
     (tmp_path / "weights").mkdir()
-    weights, _ = quantize_weights(found, RECIPES["int8"], tmp_path / "weights")
+    weights, _ = quantize_weights(found, storage_plan(found, RECIPES["int8"]), tmp_path / "weights")
     with pytest.raises(GemmaError, match="aten.atan2.default"):
         to_onnx.lower(graph, weights, tmp_path)
 
@@ -242,20 +239,20 @@ def test_divergence_is_zero_for_equals_and_known_for_a_pair():
 
 
 def test_prompt_lengths_stand_around_the_window():
-    assert lengths(512, 10_000) == [1, 5, 511, 512, 513, 1024, 1031]
-    assert lengths(512, 600) == short_lengths(512, 10_000) == [1, 5, 511, 512, 513]
-    assert few_lengths(512, 10_000) == [5, 513]
+    assert prompt_lengths("every", 512, 10_000) == [1, 5, 511, 512, 513, 1024, 1031]
+    assert prompt_lengths("every", 512, 600) == prompt_lengths("short", 512, 10_000) == [1, 5, 511, 512, 513]
+    assert prompt_lengths("few", 512, 10_000) == [5, 513]
 
 
 def test_every_compared_position_is_in_one_piece_of_a_reading(tmp_path):
-    kept = 32
-    found = merged(spans(lengths(512, 10_000), kept, 530) + spans(few_lengths(512, 10_000), kept, 530))
-    assert found == [(0, 13), (479, 521)]  # the longer prompts begin after the 530 that were read
-    for first, stop in found:
+    every, few = (prompt_lengths(prompts, 512, 10_000) for prompts in ("every", "few"))
+    spans = merged(compared_spans(every, 32, 530) + compared_spans(few, 32, 530))
+    assert spans == [(0, 13), (479, 521)]  # the longer prompts begin after the 530 that were read
+    for first, stop in spans:
         np.save(tmp_path / f"{first}.npy", np.arange(first, stop, dtype=np.float32)[:, None])
-    reading = Reading(530, {first: tmp_path / f"{first}.npy" for first, _ in found})
-    assert reading.logits(5, 8).ravel().tolist() == [5, 6, 7]
-    assert reading.logits(481, 10_000).ravel().tolist() == list(range(481, 521))
+    reading = ReferenceLogits(530, {first: tmp_path / f"{first}.npy" for first, _ in spans})
+    assert reading.between(5, 8).ravel().tolist() == [5, 6, 7]
+    assert reading.between(481, 10_000).ravel().tolist() == list(range(481, 521))
 
 
 def test_references_take_their_values_from_different_places(checkpoint, lowered):
@@ -268,19 +265,14 @@ def test_references_take_their_values_from_different_places(checkpoint, lowered)
 
 
 @pytest.mark.parametrize("prompt", [17, 32, 41])
-def test_a_prompt_that_begins_where_another_ended_gives_the_same_logits(bundle, monkeypatch, prompt):
-    monkeypatch.setattr(verify, "CHUNK", 16)
+def test_a_prompt_that_begins_where_another_ended_gives_the_same_logits(bundle, prompt):
     ids = np.random.default_rng(0).integers(3, 384, 80)
     shared, alone = (
-        OnnxEngine.open(Bundle.open(bundle("e2b", "float"))),
-        OnnxEngine.open(Bundle.open(bundle("e2b", "float"))),
+        Reader.at_the_beginning(OnnxEngine.open(Bundle.open(bundle("e2b", "float"))), ids, rows=32, chunk=16)
+        for _ in range(2)
     )
-    whole, nothing = {0: shared.save()}, {0: alone.save()}
     for earlier in (16, 15, 32):
-        list(artifact_logits(shared, ids, earlier, whole))
-    assert whole.keys() == {0, 16, 32}
-    found, expected = (
-        np.concatenate(list(artifact_logits(decoder, ids, prompt, states)))
-        for decoder, states in ((shared, whole), (alone, nothing))
-    )
-    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+        shared.logits(earlier)
+    assert shared.states.keys() == {0, 16, 32}
+    logits, expected = shared.logits(prompt), alone.logits(prompt)
+    assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()

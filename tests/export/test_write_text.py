@@ -8,13 +8,14 @@ import tiny
 import torch
 from conftest import SAMPLE
 
-from export.calibrate.speak import KEPT_BYTES, Script, script, steps, write
+from export.calibrate.amounts import TextAmounts
+from export.calibrate.speak import TurnTexts, steps, turn_texts, write
 from export.checkpoint.checkpoint import Checkpoint
 from export.language.side_files import read_side_files
 from export.reference import FloatSource, hidden_states
 from runtime.language.tokenizer import Tokenizer
 
-PLAIN = Script((2,), ((2,),), frozenset((1,)))
+PLAIN = TurnTexts((2,), ((2,),), frozenset((1,)))
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +24,12 @@ def speaker():
 
 
 @pytest.mark.parametrize("name", tiny.CONFIGS)
-@pytest.mark.parametrize("kept", [0, KEPT_BYTES])
-def test_each_step_sees_what_the_float_model_sees(checkpoint, monkeypatch, name, kept):
-    monkeypatch.setattr("export.calibrate.speak.KEPT_BYTES", kept)
+@pytest.mark.parametrize("kept", [0, TextAmounts.layer_bytes])
+def test_each_step_sees_what_the_float_model_sees(checkpoint, name, kept):
     source = FloatSource(Checkpoint.open(checkpoint(name)))
     made = np.random.default_rng(0).integers(3, tiny.VOCAB, (3, 30))
     with torch.no_grad():
-        found = np.stack([one.numpy() for one in steps(source, made, 4, 30)], 1)
+        found = np.stack([one.numpy() for one in steps(source, made, 4, 30, kept)], 1)
     expected = hidden_states(source, made)[:, 3:-1]
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
@@ -45,7 +45,7 @@ def test_the_same_seed_writes_the_same_text(checkpoint):
 def test_a_model_with_a_template_writes_both_sides_of_a_conversation(speaker):
     checkpoint = Checkpoint.open(SAMPLE)
     source, stop = FloatSource(checkpoint), read_side_files(checkpoint)[0].generation.stop
-    made = write(source, script(speaker, stop), 4, 96, 0)
+    made = write(source, turn_texts(speaker, stop), 4, 96, 0)
     for row in made:
         text = speaker.pieces.decode(row.tolist(), skip_special_tokens=False)
         assert text.startswith("<bos><|turn>user\n")
@@ -55,4 +55,4 @@ def test_a_model_with_a_template_writes_both_sides_of_a_conversation(speaker):
 
 def test_a_model_without_a_template_writes_documents(speaker):
     plain = Tokenizer(SAMPLE / "tokenizer.json", speaker.bos, None)
-    assert script(plain, [1, 106]) == Script((speaker.bos,), ((speaker.bos,),), frozenset((1, 106)))
+    assert turn_texts(plain, [1, 106]) == TurnTexts((speaker.bos,), ((speaker.bos,),), frozenset((1, 106)))

@@ -24,6 +24,7 @@ import tiny  # noqa: E402
 from export.pipeline import export_bundle  # noqa: E402
 from export.to_executorch import lower as to_executorch  # noqa: E402
 from quantize.recipe import RECIPES  # noqa: E402
+from runtime.engine.piece import Piece  # noqa: E402
 from runtime.engine.sampler import Sampling  # noqa: E402
 from runtime.session.model import Model  # noqa: E402
 
@@ -46,7 +47,7 @@ def answers(folder: Path) -> Iterator[dict[str, Any]]:
     session = Model.open(folder, threads=1, engine="executorch").session()
     for prompt in prompts(session.manifest.model.vocab_size, session.engine.model.window):
         *said, end = session.generate(prompt, Sampling(0.0), TOKENS)
-        last = session.engine.forward(np.array([7])).logits[-1]
+        last = session.engine.forward(Piece(np.array([7]))).logits[-1]
         session.reset()
         yield {
             "prompt": prompt, "ids": [token.id for token in said], "stop": end.stop,

@@ -6,8 +6,7 @@ import pytest
 import tiny
 
 from export.model.config import parse_config
-from export.weights.linears import units
-from export.weights.row_files import row_tables
+from export.weights.plan import placements
 from quantize.recipe import DEFAULT, RECIPES, Gate, Recipe, rules
 from quantize.scheme import FLOAT, INT4_B32, INT4_B128, INT8, INT8_B32
 
@@ -28,8 +27,7 @@ def test_a_tensor_without_a_rule_is_named():
 @pytest.mark.parametrize("config", tiny.CONFIGS)
 def test_every_tensor_of_every_shape_has_a_rule(name, config):
     parsed = parse_config(tiny.CONFIGS[config], config)
-    labels = [unit.label for unit in units(parsed) if unit.inputs]
-    labels += [f"rows.{rows.name}" for rows in row_tables(parsed)]
+    labels = [placement.name for placement in placements(parsed) if placement.inputs]
     schemes = [RECIPES[name].scheme(label) for label in labels]
     assert all(scheme.is_float == (name == "float") for scheme in schemes)
 

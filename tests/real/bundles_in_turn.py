@@ -19,6 +19,7 @@ import numpy as np
 
 from runtime.bundle.bundle import Bundle
 from runtime.engine.onnx import OnnxEngine
+from runtime.engine.piece import Piece
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -32,13 +33,15 @@ def prompt(decoder: OnnxEngine, ids: np.ndarray) -> float:
     return seconds(lambda: decoder.prefill(ids))
 
 
+def step(decoder: OnnxEngine, token: np.ndarray) -> float:
+    return seconds(lambda: decoder.forward(Piece(token)))
+
+
 def in_turn(decoders: list[OnnxEngine], ids: np.ndarray, prompts: int, steps: int) -> dict[str, np.ndarray]:
     """Seconds (n, 2) of prompts and of steps."""
     return {
         "prefill": np.array([[prompt(one, ids) for one in decoders] for _ in range(prompts)]),
-        "decode": np.array(
-            [[seconds(lambda one=one, at=at: one.forward(ids[at : at + 1])) for one in decoders] for at in range(steps)]
-        ),
+        "decode": np.array([[step(one, ids[at : at + 1]) for one in decoders] for at in range(steps)]),
     }
 
 

@@ -13,6 +13,7 @@ from runtime.bundle.bundle import Bundle
 from runtime.cli import cmd_bench
 from runtime.cli import main as cli
 from runtime.engine.onnx import OnnxEngine
+from runtime.engine.piece import Piece
 from runtime.machine import bandwidth
 from runtime.machine.bandwidth import read_bandwidth
 from runtime.machine.resident_memory import peak_rss
@@ -107,10 +108,10 @@ def test_a_decoder_comes_back_to_where_it_was_saved(bundle, tokens):
     decoder = OnnxEngine.open(Bundle.open(bundle("e2b")), 1)
     decoder.prefill(np.arange(tokens) % 300)
     saved = decoder.save()
-    first = [decoder.forward(np.array([token])).logits.copy() for token in range(80)]
+    first = [decoder.forward(Piece(np.array([token]))).logits.copy() for token in range(80)]
     decoder.restore(saved)
     assert decoder.position == tokens
-    again = [decoder.forward(np.array([token])).logits.copy() for token in range(80)]
+    again = [decoder.forward(Piece(np.array([token]))).logits.copy() for token in range(80)]
     assert np.array_equal(first, again)
 
 

@@ -89,7 +89,7 @@ def shot(page, name):
 @pytest.fixture
 def slow_steps(served, monkeypatch):
     forward = served.session.engine.forward
-    monkeypatch.setattr(served.session.engine, "forward", lambda ids, kept=1: time.sleep(0.15) or forward(ids, kept))
+    monkeypatch.setattr(served.session.engine, "forward", lambda piece: time.sleep(0.15) or forward(piece))
 
 
 def test_it_answers_and_shows_rate_and_memory(page):

@@ -13,6 +13,7 @@ from pathlib import Path
 from runtime.language.events import assistant_message
 from runtime.engine.sampler import Sampling
 from runtime.session.model import Model
+from runtime.session.options import Options
 
 def bytes_of(kind):
     return int(Path("/proc/self/status").read_text().split(kind + ":")[1].split()[0]) * 1024
@@ -20,7 +21,7 @@ def bytes_of(kind):
 session, chat, held = Model.open(Path(sys.argv[1]), threads=1).session(), [], []
 for turn in range(100):
     chat.append({"role": "user", "content": f"What is the capital of country {turn}?"})
-    chat.append(assistant_message(session.chat(chat, Sampling(0.0), 8)))
+    chat.append(assistant_message(session.chat(chat, Options(temperature=0.0, max_new_tokens=8))))
     caches = sum(cache.key.nbytes + cache.value.nbytes for cache in session.engine.caches())
     held.append((bytes_of("VmRSS"), bytes_of("RssAnon") - caches))
 print(json.dumps(held))

@@ -18,11 +18,11 @@ from runtime.cli import main as cli
 from runtime.cli.notices import print_shortened
 from runtime.engine.cache import STEP
 from runtime.engine.chunk import CHUNK
-from runtime.engine.context_length import chosen_context
 from runtime.engine.memory_plan import check_room, longest_context, plan, scores
 from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 from runtime.machine.available_memory import available, group_rooms
+from runtime.session.context_length import chosen_context
 from runtime.session.model import Model
 
 HEADS = 4  # of the sample

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from runtime.bundle.bundle import Bundle
 from runtime.engine import onnx as decoder_module
 from runtime.engine.onnx import OnnxEngine
+from runtime.engine.piece import Piece
 from runtime.errors import GemmaError
 
 RELATIVE = 1e-3
@@ -41,7 +42,7 @@ def read(decoder: OnnxEngine, ids: np.ndarray, chunks: list[int]) -> list[tuple[
     found, at = [], 0
     for size in chunks:
         piece = ids[at : at + size]
-        logits = decoder.forward(piece, kept=len(piece)).logits.copy()
+        logits = decoder.forward(Piece(piece, kept=len(piece))).logits.copy()
         found += [(at + i, logits[i]) for i in range(len(piece))]
         at += len(piece)
     return found
@@ -54,7 +55,7 @@ def test_greedy_tokens_equal_transformers_for_64_steps(pair):
     decoder.reset()
     said = [int(decoder.prefill(prompt).logits[-1].argmax())]
     while len(said) < 64:
-        said.append(int(decoder.forward(np.array(said[-1:])).logits[-1].argmax()))
+        said.append(int(decoder.forward(Piece(np.array(said[-1:]))).logits[-1].argmax()))
     assert said == expected[0, 12:].tolist()
 
 
@@ -96,7 +97,7 @@ def test_rewind_goes_back_as_far_as_the_window_remembers(pair):
     assert decoder.rewind(50)
     assert decoder.position == 50
     joined = np.concatenate([ids[:50], other[50:]])
-    found = decoder.forward(other[50:]).logits[-1]
+    found = decoder.forward(Piece(other[50:])).logits[-1]
     assert relative(found, expected_logits(model, joined)[-1]) <= RELATIVE
 
 
@@ -105,10 +106,10 @@ def test_rewind_past_the_window_changes_nothing(pair):
     ids = np.random.default_rng(9).integers(3, tiny.VOCAB, 200)
     decoder.reset()
     for token in ids:
-        decoder.forward(token[None])
+        decoder.forward(Piece(token[None]))
     assert not decoder.rewind(3)
     assert decoder.position == 200
-    found = decoder.forward(np.array([5])).logits[-1]
+    found = decoder.forward(Piece(np.array([5]))).logits[-1]
     assert relative(found, expected_logits(model, np.append(ids, 5))[-1]) <= RELATIVE
 
 
@@ -117,7 +118,7 @@ def test_the_context_limit_is_said_before_anything_is_read(pair):
     decoder.reset()
     decoder.prefill(np.full(250, 7))
     with pytest.raises(GemmaError, match="260 tokens: the model's context is 256"):
-        decoder.forward(np.full(10, 7))
+        decoder.forward(Piece(np.full(10, 7)))
     assert decoder.position == 250
 
 
@@ -125,7 +126,7 @@ def test_hidden_states_are_an_output_beside_the_logits(pair):
     model, decoder = pair
     ids = np.random.default_rng(10).integers(3, tiny.VOCAB, 20)
     decoder.reset()
-    step = decoder.forward(ids, kept=20)
+    step = decoder.forward(Piece(ids, kept=20))
     hidden = model.model(torch.from_numpy(ids)[None]).last_hidden_state[0].numpy()
     assert relative(step.hidden, hidden) <= RELATIVE
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.language.events import End, Text
 from runtime.session.model import Model
+from runtime.session.options import Options
 
-GREEDY = Sampling(temperature=0)
+GREEDY = Options(temperature=0, max_new_tokens=40)
 ROOT = Path(__file__).resolve().parents[2]
 NORWAY, PERU = ([{"role": "user", "content": f"What is the capital of {country}?"}] for country in ("Norway", "Peru"))
 LONG = [{"role": "user", "content": "Tell me of Chad, Kenya, Peru and Norway. " * 12}]
@@ -61,7 +63,7 @@ def test_a_context_that_the_model_does_not_have_is_refused(folder):
 
 
 def said(session, messages, **options):
-    *events, end = session.chat(messages, GREEDY, 40, **options)
+    *events, end = session.chat(messages, replace(GREEDY, **options))
     assert isinstance(end, End)
     return "".join(event.text for event in events if isinstance(event, Text)), end.stop
 
@@ -76,7 +78,10 @@ def turns(session):
 def test_sessions_in_turn_say_what_each_says_alone(model):
     alone = [said(Model(model.bundle, threads=1).session(), messages) for messages in (NORWAY, PERU)]
     first, second = model.session(), model.session()
-    answers = [first.chat(NORWAY, GREEDY, 40), second.chat(PERU, GREEDY, 40)]
+    answers = [
+        first.chat(NORWAY, GREEDY),
+        second.chat(PERU, GREEDY),
+    ]
     texts = ["", ""]
     while answers[0] or answers[1]:  # an event of one, then an event of the other
         for number, events in enumerate(answers):
@@ -107,7 +112,7 @@ def test_sessions_in_two_threads_say_what_each_says_alone(model):
 
 def test_a_cancelled_session_leaves_the_other_alone(model):
     first, second = model.session(), model.session()
-    events = second.chat(PERU, GREEDY, 40)
+    events = second.chat(PERU, GREEDY)
     next(events)
     first.cancel()
     assert list(events)[-1].stop == "stop"
@@ -117,8 +122,10 @@ def test_a_second_session_takes_less_than_five_megabytes(folder):
     code = """
 import json, sys
 from pathlib import Path
-from runtime.engine.sampler import Sampling
 from runtime.session.model import Model
+from runtime.session.options import Options
+
+ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
 
 
 def anonymous():
@@ -127,7 +134,7 @@ def anonymous():
 
 
 def answer(session):
-    return [*session.chat([{"role": "user", "content": "What is the capital of Norway?"}], Sampling(0.0), 20)][:-1]
+    return [*session.chat(ASKED, Options(temperature=0, max_new_tokens=20))][:-1]
 
 
 model = Model.open(sys.argv[1], threads=1)
@@ -151,8 +158,8 @@ print(json.dumps([between - before, anonymous() - between]))
 def test_a_closed_model_is_one_sentence(folder, tmp_path):
     with Model.open(folder, threads=1) as model:
         session, half_read = model.session(), model.session()
-        prepared = session.prepare(NORWAY, GREEDY, 20)
-        events = half_read.chat(PERU, GREEDY, 20)
+        prepared = session.prepare(NORWAY, GREEDY)
+        events = half_read.chat(PERU, GREEDY)
         next(events)
     model.close()
     for ask in (

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from hostile import reseal
 
-from runtime.engine.sampler import Sampling
 from runtime.language.events import Text, ToolCall, assistant_message, tool_message
 from runtime.session.model import Model
+from runtime.session.options import Options
 from runtime.session.structured import Choice, JsonSchema, Regex
 
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
-GREEDY = Sampling(temperature=0)
+DRAWN = {"temperature": 1.5, "top_k": 0, "top_p": 1.0}
 STRINGS = {"type": "object", "properties": {"country": {"type": "string"}, "field": {"type": "string"}}}
 LOOKUP = {
     "name": "lookup",
@@ -93,8 +93,8 @@ def test_a_plain_token_beyond_the_model_is_not_allowed_either(bundle, tmp_path):
     assert text_of(answer(session, response_format=Choice(["Oslo!"]))) == "Oslo!"
 
 
-def answer(session, sampling=GREEDY, limit=60, messages=ASKED, **options):
-    return list(session.chat(messages, sampling, limit, **options))
+def answer(session, limit=60, messages=ASKED, **options):
+    return list(session.chat(messages, Options(**{"temperature": 0, "max_new_tokens": limit} | options)))
 
 
 def text_of(events):
@@ -115,7 +115,7 @@ def test_a_token_that_the_model_has_no_row_for_is_never_allowed(larger, form, se
     assert larger.tokenizer.pieces.token_to_id("<image_soft_token>") == vocab
     matcher = larger.grammars.response(form)
     assert matcher.allowed().max() < vocab
-    *_, end = answer(larger, Sampling(1.5, seed=seed), 30, response_format=form)
+    *_, end = answer(larger, 30, response_format=form, **DRAWN, seed=seed)
     assert end.stop in ("stop", "length")
 
 
@@ -155,6 +155,6 @@ def test_function_gemmas_calls_are_held_to_their_schemas(function_gemma, seed):
         "properties": {"zone": {"enum": ["UTC", '<|"|>']}, "n": {"type": "integer", "maximum": 9}},
     }
     tool = {"name": "get_time", "parameters": {**schema, "required": ["zone"]}, "strict": True}
-    call, _ = answer(function_gemma, Sampling(1.5, seed=seed), tools=[tool], tool_choice="get_time")
+    call, _ = answer(function_gemma, **DRAWN, seed=seed, tools=[tool], tool_choice="get_time")
     assert (call.name, call.problem) == ("get_time", "")
     assert call.arguments["zone"] in ("UTC", '<|"|>')

@@ -77,8 +77,8 @@ def test_logits_that_are_not_numbers_are_refused(bundle, windows, monkeypatch):
     decoder = OnnxEngine.open(Bundle.open(bundle("e2b")), threads=1)
     forward = decoder.forward
 
-    def broken(ids, kept):
-        step = forward(ids, kept)
+    def broken(piece):
+        step = forward(piece)
         step.logits[-2] = np.nan
         return step
 

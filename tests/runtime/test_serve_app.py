@@ -179,10 +179,10 @@ def test_a_client_that_hangs_up_frees_the_engine_within_a_token(bundle):
     with serving(bundle("sample", "int8")) as left:
         made, forward = [], left.session.engine.forward
 
-        def counted(ids, kept=1):
+        def counted(piece):
             made.append(time.monotonic())
             time.sleep(0.05)  # an answer that lasts
-            return forward(ids, kept)
+            return forward(piece)
 
         left.session.engine.forward = counted
         connection = http.client.HTTPConnection(left.url.removeprefix("http://"), timeout=60)
@@ -205,7 +205,7 @@ def test_a_client_that_hangs_up_frees_the_engine_within_a_token(bundle):
 def test_an_answer_that_takes_too_long_is_ended(bundle):
     with serving(bundle("sample", "int8"), Limits(waiting=2, tokens=512, seconds=0.5, body=65536)) as slow:
         forward = slow.session.engine.forward
-        slow.session.engine.forward = lambda ids, kept=1: time.sleep(0.2) or forward(ids, kept)
+        slow.session.engine.forward = lambda piece: time.sleep(0.2) or forward(piece)
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array", "minItems": 500}}}
         body = {"model": slow.model, "messages": QUESTION, "response_format": form}
         begun = time.monotonic()
@@ -219,7 +219,7 @@ def test_an_answer_that_takes_too_long_is_ended(bundle):
 def test_closing_ends_what_runs_and_refuses_what_waits(bundle):
     with serving(bundle("sample", "int8")) as closed:
         forward = closed.session.engine.forward
-        closed.session.engine.forward = lambda ids, kept=1: time.sleep(0.05) or forward(ids, kept)
+        closed.session.engine.forward = lambda piece: time.sleep(0.05) or forward(piece)
         found: list[int] = []
         body = {"model": closed.model, "messages": QUESTION, "temperature": 0}
         threads = [threading.Thread(target=lambda: found.append(ask(closed, body)[0])) for _ in range(3)]

@@ -4,44 +4,49 @@ import json
 
 import pytest
 
+from runtime.bundle.manifest import Generation
 from runtime.engine.sampler import Sampling
 from runtime.serve.refusal import Refusal
-from runtime.serve.request import Asked, asked
+from runtime.serve.request import ChatRequest, chat_request
+from runtime.session.options import Options
 from runtime.session.structured import JsonSchema
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 PATTERN = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^a+$"}}}
-DEFAULTS = Sampling(0.7, 40, 0.9)
 
 
-def read(**fields: object) -> Asked:
-    return asked(json.dumps(BODY | fields).encode(), "m", DEFAULTS, most=100)
+def request(**fields: object) -> ChatRequest:
+    return chat_request(json.dumps(BODY | fields).encode(), "m", most=100)
+
+
+def read(**fields: object) -> Options:
+    return request(**fields).options
 
 
 def test_a_small_request_takes_the_defaults():
-    found = read()
-    assert found.messages == BODY["messages"]
-    assert found.sampling == DEFAULTS
-    assert (found.limit, found.stops, found.stream, found.thinking) == (100, [], False, False)
-    assert found.response_format is None
+    found = request()
+    assert found == ChatRequest(BODY["messages"], Options(max_new_tokens=100, stop=[], tools=[]), False, False)
+    generation = Generation(bos=2, stop=[1], temperature=0.7, top_k=40, top_p=0.9)
+    assert found.options.sampling(generation) == Sampling(0.7, 40, 0.9)
 
 
 def test_fields_are_taken():
-    found = read(
+    found = request(
         temperature=0, top_p=0.5, seed=3, max_completion_tokens=7, stop=["a", "b"], stream=True,
         stream_options={"include_usage": True}, tools=[TOOL],
         tool_choice={"type": "function", "function": {"name": "f"}}, parallel_tool_calls=False, reasoning_effort="low",
     )  # fmt: skip
-    assert found.sampling == Sampling(0, 40, 0.5, 3)
-    assert (found.limit, found.stops, found.stream, found.include_usage) == (7, ["a", "b"], True, True)
-    assert (found.tools, found.tool_choice, found.parallel) == ([TOOL["function"]], "f", False)
-    assert (found.thinking, found.budget) == (True, 256)
+    assert (found.stream, found.include_usage) == (True, True)
+    assert found.options == Options(
+        temperature=0, top_p=0.5, seed=3, max_new_tokens=7, stop=["a", "b"], tools=[TOOL["function"]], tool_choice="f",
+        one_call=True, thinking=True, thinking_budget=256,
+    )  # fmt: skip
 
 
 def test_the_older_name_of_the_limit_is_taken():
-    assert read(max_tokens=5).limit == 5
-    assert read(max_tokens=5, max_completion_tokens=5).limit == 5
+    assert read(max_tokens=5).max_new_tokens == 5
+    assert read(max_tokens=5, max_completion_tokens=5).max_new_tokens == 5
 
 
 @pytest.mark.parametrize(
@@ -67,8 +72,8 @@ def test_fields_that_ask_for_nothing_are_taken(fields):
 
 @pytest.mark.parametrize("given", [True, False])
 def test_a_stream_may_say_what_its_pieces_are_padded_with(given):
-    found = read(stream=True, stream_options={"include_usage": True, "include_obfuscation": given})
-    assert found == read(stream=True, stream_options={"include_usage": True})
+    found = request(stream=True, stream_options={"include_usage": True, "include_obfuscation": given})
+    assert found == request(stream=True, stream_options={"include_usage": True})
 
 
 @pytest.mark.parametrize(
@@ -91,13 +96,13 @@ def test_a_stream_may_say_what_its_pieces_are_padded_with(given):
 )
 def test_a_switch_says_whether_it_thinks_and_an_effort_how_long(fields, thinking, budget):
     found = read(**fields)
-    assert (found.thinking, found.budget) == (thinking, budget)
+    assert (found.thinking, found.thinking_budget) == (thinking, budget)
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize(("given", "limit"), [(101, 100), (32000, 100), (10**30, 100), (-1, 100), (100, 100), (1, 1)])
 def test_a_limit_is_what_this_server_gives_at_most(name, given, limit):
-    assert read(**{name: given}).limit == limit
+    assert read(**{name: given}).max_new_tokens == limit
 
 
 def test_what_clients_replay_of_an_answer_is_ignored():
@@ -108,20 +113,20 @@ def test_what_clients_replay_of_an_answer_is_ignored():
         "some_provider": {"trace": "x"},
     }  # fmt: skip
     said = {"role": "assistant", "content": "Oslo."}
-    assert read(messages=[*BODY["messages"], said | kept]).messages[1] == said
+    assert request(messages=[*BODY["messages"], said | kept]).messages[1] == said
 
 
 def test_what_clients_note_at_any_message_is_ignored():
     noted = {"id": "1", "cache_control": {"type": "ephemeral"}, "createdAt": "2026", "metadata": {"a": 1}}
     turns = [{"role": role, "content": "x"} for role in ("system", "user", "assistant", "tool")]
-    assert read(messages=[turn | noted for turn in turns]).messages == turns
+    assert request(messages=[turn | noted for turn in turns]).messages == turns
 
 
 def test_what_clients_replay_of_a_call_is_ignored():
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     added = {"index": 0, "problem": "none", "extra_content": {"google": {"thought_signature": "x"}}}
     turn = {"role": "assistant", "content": None, "tool_calls": [call | added]}
-    assert read(messages=[*BODY["messages"], turn]).messages[1]["tool_calls"] == [call]
+    assert request(messages=[*BODY["messages"], turn]).messages[1]["tool_calls"] == [call]
 
 
 def test_of_a_tool_what_models_read_is_taken():
@@ -155,7 +160,7 @@ def test_forms():
 
 def test_a_thought_comes_back_under_our_name():
     turns = [*BODY["messages"], {"role": "assistant", "content": "", "reasoning_content": "Hm.", "tool_calls": None}]
-    assert read(messages=turns).messages[1] == {"role": "assistant", "content": "", "reasoning": "Hm."}
+    assert request(messages=turns).messages[1] == {"role": "assistant", "content": "", "reasoning": "Hm."}
 
 
 @pytest.mark.parametrize(
@@ -241,5 +246,5 @@ def test_what_can_not_be_done_is_refused(fields, param, message):
 )
 def test_a_body_that_is_no_request(raw, status, message):
     with pytest.raises(Refusal, match=message) as refused:
-        asked(raw, "m", DEFAULTS, 100)
+        chat_request(raw, "m", 100)
     assert refused.value.status == status

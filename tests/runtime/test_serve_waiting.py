@@ -35,7 +35,7 @@ def slow(bundle):
     """A server whose answers last, 50 ms a token."""
     with serving(bundle("sample", "int8"), Limits(waiting=4, tokens=512, seconds=60, body=65536)) as found:
         forward = found.session.engine.forward
-        found.session.engine.forward = lambda ids, kept=1: time.sleep(0.05) or forward(ids, kept)
+        found.session.engine.forward = lambda piece: time.sleep(0.05) or forward(piece)
         yield found
 
 
@@ -76,7 +76,7 @@ def test_a_stream_that_waits_says_so_and_clients_read_over_it(slow, monkeypatch)
 def test_a_long_prompt_that_is_read_says_so(slow, monkeypatch):
     monkeypatch.setattr(serve_answer, "SILENCE_SECONDS", 0.1)
     forward = slow.session.engine.forward
-    slow.session.engine.forward = lambda ids, kept=1: time.sleep(0.4 if len(ids) > 1 else 0) or forward(ids, kept)
+    slow.session.engine.forward = lambda piece: time.sleep(0.4 if len(piece.ids) > 1 else 0) or forward(piece)
     status, _, raw = ask(slow, {"model": slow.model, "messages": QUESTION, "temperature": 0, "stream": True})
     assert status == 200
     assert raw.startswith(b": waiting\n\n: waiting\n\n")

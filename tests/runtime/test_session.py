@@ -5,16 +5,20 @@ from __future__ import annotations
 import threading
 import time
 
+import msgspec
 import pytest
 
+from runtime.bundle.bundle import Bundle
 from runtime.engine.cache import TURNS
 from runtime.engine.sampler import Sampling
 from runtime.errors import ContextFull, GemmaError
 from runtime.language.events import End, Token, assistant_message
 from runtime.session.model import Model
+from runtime.session.options import Options
 from runtime.session.session import Session
 
 GREEDY = Sampling(temperature=0)
+BRIEF = Options(temperature=0, max_new_tokens=20)
 PROMPT = [2, 105, 200, 210, 220, 106]
 
 
@@ -47,18 +51,13 @@ def test_limit_is_named_as_the_reason(session):
     assert (len(ids), end.stop, end.new_tokens, end.prompt_tokens) == (7, "length", 7, 6)
 
 
-def test_a_stop_id_ends_and_is_not_streamed(session, monkeypatch):
+def test_a_stop_id_ends_and_is_not_streamed(session):
     ids, _ = answer(session, PROMPT)
-    monkeypatch.setattr("runtime.session.session.Session.manifest", None, raising=False)
-    generation = session.bundle.manifest.generation
-    import msgspec
-
-    changed = msgspec.structs.replace(generation, stop=[ids[4]])
-    session.manifest = msgspec.structs.replace(session.bundle.manifest, generation=changed)
-    session.reset()
-    again, end = answer(session, PROMPT)
-    cut = ids.index(ids[4])
-    assert again == ids[:cut]
+    generation = msgspec.structs.replace(session.manifest.generation, stop=[ids[4]])
+    manifest = msgspec.structs.replace(session.manifest, generation=generation)
+    other = Model(Bundle(session.bundle.folder, manifest), weights=session.model.weights).session()
+    again, end = answer(other, PROMPT)
+    assert again == ids[: ids.index(ids[4])]
     assert end.stop == "stop"
 
 
@@ -130,9 +129,11 @@ def test_a_hundred_turns_answer_as_fresh_sessions_do_and_hold_no_more_memory(bun
         asked = {"role": "user", "content": f"What is the capital of {countries[index % 4]}?"}
         messages = [*messages, asked] if index % 12 else [asked]
         thinking = index % 3 == 0
-        events = list(session.chat(messages, GREEDY, 30, thinking=thinking))
+        events = list(session.chat(messages, Options(temperature=0, max_new_tokens=30, thinking=thinking)))
         fresh.reset()
-        assert events[:-1] == list(fresh.chat(messages, GREEDY, 30, thinking=thinking))[:-1], index
+        assert (
+            events[:-1] == list(fresh.chat(messages, Options(temperature=0, max_new_tokens=30, thinking=thinking)))[:-1]
+        ), index
         messages.append(assistant_message(events))
         held.append(
             sum(state.key.nbytes for one in session.cache.ends for state in one.caches if state.key is not None)
@@ -212,20 +213,20 @@ def test_an_answer_ends_when_another_was_asked_for_and_not_read_yet(session, fol
 
 def test_an_answer_of_a_chat_ends_when_another_begins(session, folder):
     asked, other = ([{"role": "user", "content": text}] for text in ("abc", "xyz"))
-    older = session.chat(asked, GREEDY, 20)
+    older = session.chat(asked, BRIEF)
     next(older)
-    newer = list(session.chat(other, GREEDY, 20))[:-1]
+    newer = list(session.chat(other, BRIEF))[:-1]
     with pytest.raises(GemmaError, match="the answer ended when another began"):
         next(older)
-    assert newer == list(Model.open(folder, threads=1).session().chat(other, GREEDY, 20))[:-1]
+    assert newer == list(Model.open(folder, threads=1).session().chat(other, BRIEF))[:-1]
 
 
 def test_what_is_prepared_while_an_answer_runs_ends_none_and_is_answered_once(session):
     asked, other = ([{"role": "user", "content": text}] for text in ("abc", "xyz"))
-    whole = list(session.chat(asked, GREEDY, 20))[:-1]
-    running = session.chat(asked, GREEDY, 20)
+    whole = list(session.chat(asked, BRIEF))[:-1]
+    running = session.chat(asked, BRIEF)
     first = next(running)
-    prepared = session.prepare(other, GREEDY, 20)
+    prepared = session.prepare(other, BRIEF)
     assert [first, *running][:-1] == whole
     assert list(session.answer(prepared))[-1].prompt_tokens == len(prepared.prompt)
     with pytest.raises(GemmaError, match="this answer was given already"):
@@ -251,10 +252,10 @@ def test_a_second_thread_is_refused_while_one_reads_and_cancel_is_not(session, t
     inside, leave = threading.Event(), threading.Event()
     forward, events = session.engine.forward, []
 
-    def slow(ids, kept=1):
+    def slow(piece):
         inside.set()
         assert leave.wait(10)
-        return forward(ids, kept)
+        return forward(piece)
 
     session.engine.forward = slow
     answering = session.generate(PROMPT, GREEDY, 20)
@@ -278,6 +279,51 @@ def test_a_second_thread_is_refused_while_one_reads_and_cancel_is_not(session, t
 
 
 def test_generation_defaults_are_the_checkpoints(session):
-    made = session.model.defaults(seed=3)
+    made = Options(seed=3).sampling(session.manifest.generation)
     assert (made.temperature, made.top_k, made.top_p, made.seed) == (1.0, 64, 0.95, 3)
     assert session.manifest.generation.stop == [1, 106, 50]
+
+
+@pytest.fixture(scope="module")
+def sample(bundle):
+    return Model.open(bundle("sample", "int4-datafree"), threads=1)
+
+
+NORWAY = [{"role": "user", "content": "What is the capital of Norway?"}]
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"), [(["way"], "The capital of Nor"), (["Peru", " is"], "The capital of Norway"), (["The"], "")]
+)
+def test_an_answer_ends_at_a_stop_text(sample, stop, text):
+    session = sample.session()
+    *events, end = session.chat(NORWAY, Options(temperature=0, max_new_tokens=40, stop=stop))
+    assert "".join(event.text for event in events) == text
+    assert end.stop == "stop"
+    assert end.new_tokens < 12
+    assert list(session.chat(NORWAY, BRIEF))[-1].stop == "stop", "the next answer is whole"
+
+
+def test_what_is_not_asked_for_is_what_the_checkpoint_says(session):
+    generation = session.manifest.generation
+    assert Options().sampling(generation) == Sampling(1.0, 64, 0.95)
+    assert Options(temperature=0, top_k=3).sampling(generation) == Sampling(0, 3, 0.95)
+    greedy = msgspec.structs.replace(generation, do_sample=False)
+    assert Options(top_p=0.5).sampling(greedy) == Sampling(0.0, 64, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(stop=["a", ""]), "stop texts"),
+        (Options(stop="a"), "stop texts 'a'"),
+        (Options(temperature=-1), "temperature -1"),
+        (Options(max_new_tokens=0), "max new tokens 0"),
+        (Options(thinking_budget=3), "thinking budget 3"),
+    ],
+)
+def test_options_that_can_not_be_used_are_refused_before_anything_runs(sample, options, message):
+    session = sample.session()
+    with pytest.raises(GemmaError, match=message):
+        session.chat(NORWAY, options)
+    assert session.ids == []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.language.events import ToolCall
 from runtime.session.model import Model
+from runtime.session.options import Options
 
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
 STRINGS = {"type": "object", "properties": {"country": {"type": "string"}, "field": {"type": "string"}}}
@@ -29,10 +29,9 @@ def session(bundle):
 
 
 def calls(session, tools, seed=None, **options):
-    sampling = Sampling(0) if seed is None else Sampling(1.5, seed=seed)
-    return [
-        event for event in session.chat(ASKED, sampling, 150, tools=tools, **options) if isinstance(event, ToolCall)
-    ]
+    drawn = {"temperature": 0} if seed is None else {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "seed": seed}
+    events = session.chat(ASKED, Options(max_new_tokens=150, tools=tools, **drawn, **options))
+    return [event for event in events if isinstance(event, ToolCall)]
 
 
 def test_a_schema_without_a_grammar_is_checked_afterwards(session):
@@ -54,7 +53,7 @@ def test_a_schema_without_a_grammar_is_checked_afterwards(session):
 def test_it_refuses_where_it_has_to_be_held(session, tools, options):
     before = list(session.ids)
     with pytest.raises(GemmaError, match="calls of lookup can not be held to its schema: the keyword not can not"):
-        session.chat(ASKED, tools=tools, **options)
+        session.chat(ASKED, Options(tools=tools, **options))
     assert session.ids == before
 
 
@@ -69,7 +68,7 @@ def test_beside_a_strict_tool_it_stays_free(session, seed):
 def test_a_grammar_that_llguidance_refuses_is_named_by_its_tool(session):
     step = {"type": "object", "properties": {"n": {"type": "integer", "multipleOf": 2**40}}}
     with pytest.raises(GemmaError, match="calls of count: .*multipleOf"):
-        session.chat(ASKED, tools=[{"name": "count", "parameters": step, "strict": True}])
+        session.chat(ASKED, Options(tools=[{"name": "count", "parameters": step, "strict": True}]))
     assert calls(session, [LOOKUP, {"name": "count", "parameters": step}], tool_choice="required")
 
 

@@ -8,11 +8,11 @@ import re
 
 import pytest
 
-from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.language.events import End, Text
 from runtime.schema.json_schema import violation
 from runtime.session.model import Model
+from runtime.session.options import Options
 from runtime.session.session import Session
 from runtime.session.structured import Choice, JsonSchema, Regex
 
@@ -61,7 +61,10 @@ def session(bundle):
 
 
 def answer(session: Session, form: object, seed: int = 0, limit: int = 200, **options: object) -> tuple[str, End]:
-    *events, end = session.chat(ASKED, Sampling(1.0, seed=seed), limit, response_format=form, **options)
+    drawn = Options(
+        temperature=1.0, top_k=0, top_p=1.0, seed=seed, max_new_tokens=limit, response_format=form, **options
+    )
+    *events, end = session.chat(ASKED, drawn)
     return "".join(event.text for event in events if isinstance(event, Text)), end
 
 
@@ -112,17 +115,17 @@ def test_an_answer_that_is_cut_says_so(session):
 )
 def test_a_form_that_has_no_grammar_is_refused(session, form, message):
     with pytest.raises(GemmaError, match=message):
-        session.chat(ASKED, response_format=form)
+        session.chat(ASKED, Options(response_format=form))
 
 
 def test_a_bundle_without_ends_is_refused(bundle):
     session = Model.open(bundle("sample", "int4-datafree"), threads=1).session()
     session.manifest.generation.stop.clear()
     with pytest.raises(GemmaError, match="tokenizer.json: llguidance refuses it"):
-        session.chat(ASKED, response_format=Choice(["a"]))
+        session.chat(ASKED, Options(response_format=Choice(["a"])))
 
 
 def test_after_a_form_the_next_answer_is_free(session):
     answer(session, Choice(["Lima"]))
-    *events, _ = session.chat(ASKED, Sampling(temperature=0), 20)
+    *events, _ = session.chat(ASKED, Options(temperature=0, max_new_tokens=20))
     assert "".join(event.text for event in events) == "The capital of Norway is Oslo."

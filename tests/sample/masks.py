@@ -15,8 +15,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from runtime.engine.sampler import Sampling  # noqa: E402
 from runtime.session.model import Model  # noqa: E402
+from runtime.session.options import Options  # noqa: E402
 from runtime.session.session import Session  # noqa: E402
 from runtime.session.structured import JsonSchema, Matcher, Regex  # noqa: E402
 
@@ -51,7 +51,9 @@ def timed(spent: list[float]) -> None:
 
 def rate(session: Session, form: object, tokens: int) -> float:
     session.reset()
-    *_, end = session.chat(ASKED, Sampling(1.0, seed=0), tokens, response_format=form)
+    *_, end = session.chat(
+        ASKED, Options(temperature=1.0, top_k=0, top_p=1.0, seed=0, max_new_tokens=tokens, response_format=form)
+    )
     return end.decode_tok_s
 
 

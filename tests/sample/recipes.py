@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from export.calibrate.speak import script, write
+from export.calibrate.speak import turn_texts, write
 from export.calibrate.text import SEED
 from export.checkpoint.checkpoint import Checkpoint
 from export.language.side_files import read_side_files
@@ -33,7 +33,7 @@ def write_talk(path: Path) -> None:
     checkpoint = Checkpoint.open(SAMPLE)
     source, generation = FloatSource(checkpoint), read_side_files(checkpoint)[0].generation
     tokenizer = Tokenizer(SAMPLE / "tokenizer.json", generation.bos, SAMPLE / "chat_template.jinja")
-    made = write(source, script(tokenizer, generation.stop), SEQUENCES, LENGTH, SEED + 1)
+    made = write(source, turn_texts(tokenizer, generation.stop), SEQUENCES, LENGTH, SEED + 1)
     said = (tokenizer.pieces.decode(row.tolist(), skip_special_tokens=False) for row in made)
     path.write_text("\n".join(said), encoding="utf-8")
 
@@ -49,7 +49,7 @@ def evaluated(folders: list[Path], talk: Path) -> list[dict]:
 
 
 def main() -> int:
-    recipes = [recipe for recipe in RECIPES.values() if not recipe.released]
+    recipes = [recipe for recipe in RECIPES.values() if not recipe.keeps_released_integers]
     with tempfile.TemporaryDirectory() as name:
         talk, folders = Path(name) / "talk.txt", [Path(name) / f"{recipe.name}.bundle" for recipe in recipes]
         write_talk(talk)

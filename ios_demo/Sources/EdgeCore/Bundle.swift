@@ -87,7 +87,8 @@ public struct Bundle: Sendable {
       throw GemmaError("\(folder.path): not a bundle, it has no \(manifestName)", notABundleHint(folder))
     }
     let raw = try FileReader.all(path)
-    let fields = try Fields(JSON.parse(raw, path.path), at: "$")
+    let value = try JSON.parse(raw, path.path)
+    let fields = try Fields(value, at: "$")
     do {
       let version = try fields.ints("version")
       if try fields.string("format") == "gemma-edge", let major = version.first, major > Manifest.major {
@@ -97,6 +98,7 @@ public struct Bundle: Sendable {
       guard let found = try? Data(contentsOf: folder.appendingPathComponent(sealName)), found == seal(of: raw) else {
         throw GemmaError("does not match \(sealName)", fetchAgain)
       }
+      try JSON.checkSaidOnce(raw, value)
       return try Manifest(fields)
     } catch let error as GemmaError {
       throw GemmaError("\(path.path): \(error.message)", error.hint)

@@ -53,11 +53,11 @@ public struct Golden: Sendable, Equatable {
   }
 
   /// Repeat it, fed with its own ids, so that one rounding does not hide the rest.
-  public func check(_ decoder: any Decoder, tolerance: Double) throws -> Check {
-    try decoder.reset()
+  public func check(_ engine: any Engine, tolerance: Double) throws -> Check {
+    try engine.reset()
     var logits: [Float] = []
-    for start in stride(from: 0, to: prompt.count, by: decoder.chunk) {
-      logits = try decoder.forward(Array(prompt[start..<min(start + decoder.chunk, prompt.count)])).logits
+    for start in stride(from: 0, to: prompt.count, by: engine.chunk) {
+      logits = try engine.forward(Array(prompt[start..<min(start + engine.chunk, prompt.count)])).logits
     }
     var (worst, wrong) = (0.0, 0)
     for (step, token) in ids.enumerated() {
@@ -66,7 +66,7 @@ public struct Golden: Sendable, Equatable {
         worst = max(worst, gap.isFinite ? gap : .infinity)
       }
       wrong += Double(logits[best(logits, 1)[0]] - logits[token]) > 2 * tolerance ? 1 : 0
-      logits = try decoder.forward([token]).logits
+      logits = try engine.forward([token]).logits
     }
     return Check(steps: ids.count, worst: worst, tokens: wrong)
   }

@@ -38,6 +38,34 @@ public enum JSON: Equatable, Sendable, Decodable {
     }
   }
 
+  /// Throws GemmaError for a text whose objects say a name twice, of which `parse` would take one.
+  ///
+  /// Then there are more colons outside strings than names in what was read of it.
+  static func checkSaidOnce(_ raw: Data, _ value: JSON) throws {
+    var (colons, inside, escaped) = (0, false, false)
+    for byte in raw {
+      if escaped {
+        escaped = false
+      } else if byte == UInt8(ascii: "\"") {
+        inside.toggle()
+      } else if inside {
+        escaped = byte == UInt8(ascii: "\\")
+      } else if byte == UInt8(ascii: ":") {
+        colons += 1
+      }
+    }
+    guard colons == value.names else { throw GemmaError("a name is said twice in one object", Bundle.fetchAgain) }
+  }
+
+  /// Of all objects in it.
+  private var names: Int {
+    switch self {
+    case .list(let values): values.reduce(0) { $0 + $1.names }
+    case .object(let values): values.values.reduce(values.count) { $0 + $1.names }
+    default: 0
+    }
+  }
+
   private static func reason(_ error: any Error) -> String {
     guard case DecodingError.dataCorrupted(let context) = error else { return error.localizedDescription }
     return context.underlyingError.map { "\($0)" } ?? context.debugDescription

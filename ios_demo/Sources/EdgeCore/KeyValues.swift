@@ -96,7 +96,7 @@ public final class KeyValues {
   }
 }
 
-/// The caches of all layers of a decoder that keeps them itself.
+/// The caches of all layers of an engine that keeps them itself.
 public final class AllKeyValues {
   public let layers: [KeyValues]
 

@@ -18,6 +18,7 @@ public struct Manifest: Sendable, Equatable {
   public let specialTokens: [String: String]  // texts that the template reads by these names
   public let golden: String
   public let parity: String
+  public let parts: [String: Part]  // graphs beside the decoder; since 1.1
 
   /// Whether the ranges of a release were dropped, as exporters did that do not say whether there are some.
   ///
@@ -34,6 +35,7 @@ public struct Manifest: Sendable, Equatable {
     var named: Set<String> = [tokenizer, vocabulary, chatTemplate, golden, parity]
     named.formUnion(tables.values.map(\.file))
     named.formUnion(artifacts.values.flatMap { [$0.file, $0.data] })
+    named.formUnion(parts.values.flatMap(\.used))
     return named.subtracting([""])
   }
 }
@@ -64,13 +66,13 @@ public struct Cache: Sendable, Equatable {
 }
 
 public enum DType: String, Sendable {
-  case float32, float16, int8, int32, int64
+  case float32, float16, int8, uint8, int32, int64, bool
 
   public var bytes: Int {
     switch self {
     case .float32, .int32: 4
     case .float16: 2
-    case .int8: 1
+    case .int8, .uint8, .bool: 1
     case .int64: 8
     }
   }
@@ -128,6 +130,7 @@ public struct Memory: Sendable, Equatable {
   public let weights: Int
   public let loading: Int
   public let token: Int
+  public let score: Int  // for each token of a call and each position that it sees
   public let row: Int  // for each position that a call sees, of which no more than `rows` count
   public let rows: Int
 }

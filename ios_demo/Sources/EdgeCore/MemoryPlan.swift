@@ -79,7 +79,7 @@ public struct MemoryPlan: Sendable, Equatable {
 
   private static func stepped(_ rows: Int) -> Int { (rows + KeyValues.step - 1) / KeyValues.step * KeyValues.step }
 
-  /// Sizes in bytes of what a decoder allocates.
+  /// Sizes in bytes of what an engine allocates.
   private struct Sizes {
     let model: Model
     let artifact: Artifact

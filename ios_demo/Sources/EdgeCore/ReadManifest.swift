@@ -19,6 +19,8 @@ extension Manifest {
     specialTokens = try fields.has("special_tokens") ? fields.map("special_tokens", Fields.string) : [:]
     golden = try fields.has("golden") ? fields.string("golden") : ""
     parity = try fields.has("parity") ? fields.string("parity") : ""
+    parts = try fields.has("parts") ? fields.words("parts", most: Part.most) { try Part(Fields($0, at: $1)) } : [:]
+    try checkParts()
   }
 }
 
@@ -125,6 +127,7 @@ extension Memory {
     weights = try fields.has("weights") ? fields.int("weights", in: 0...(1 << 50)) : 0
     loading = try fields.has("loading") ? fields.int("loading", in: 0...(1 << 50)) : 0
     token = try fields.has("token") ? fields.int("token", in: 0...(1 << 30)) : 0
+    score = try fields.has("score") ? fields.int("score", in: 0...(1 << 30)) : 0
     row = try fields.has("row") ? fields.int("row", in: Manifest.count) : 0
     rows = try fields.has("rows") ? fields.int("rows", in: Manifest.count) : 0
   }

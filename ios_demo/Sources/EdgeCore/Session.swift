@@ -9,10 +9,10 @@ public actor Session {
   public nonisolated let context: Int
   private nonisolated let control: ControlTokens
   private nonisolated let template: ChatTemplate?
-  private nonisolated let terminate: @Sendable () -> Void
-  private let decoder: any Decoder
+  private nonisolated let cancel: @Sendable () -> Void
+  private let engine: any Engine
   private var ids: [Int] = []  // what the caches hold
-  private var checkpoints: [SavedState] = []  // at the ends of turns, from the first to the last
+  private var checkpoints: [Mark] = []  // at the ends of turns, from the first to the last
 
   /// `engine` loads the bundle's artifact; `context` limits the tokens of prompt and answer, 0: to what it can.
   ///
@@ -20,7 +20,7 @@ public actor Session {
   /// Throws GemmaError if a part of the bundle can not be loaded.
   public init(
     _ bundle: Bundle, context: Int = 0, trustControlTokens: Bool = false,
-    engine: @Sendable (Bundle) throws -> any Decoder
+    engine: @Sendable (Bundle) throws -> any Engine
   ) throws {
     self.bundle = bundle
     tokenizer = try Tokenizer(bundle)
@@ -28,8 +28,8 @@ public actor Session {
     template = try ChatTemplate(bundle, tokenizer, trustControlTokens: trustControlTokens)
     let opened = try engine(bundle)
     self.context = context > 0 ? min(context, opened.context) : opened.context
-    terminate = opened.terminate
-    decoder = opened
+    cancel = opened.cancel
+    self.engine = opened
   }
 
   /// The sampling that the checkpoint's generation_config asks for.
@@ -44,7 +44,7 @@ public actor Session {
   /// Forget everything read so far.
   public func reset() throws {
     (ids, checkpoints) = ([], [])
-    try decoder.reset()
+    try engine.reset()
   }
 
   /// Answer messages: text and thoughts as they come, then one end.  Cancel the task that reads to end it early.
@@ -107,11 +107,11 @@ public actor Session {
           continuation.finish(throwing: error)
         }
       }
-      let terminate = terminate
+      let cancel = cancel
       continuation.onTermination = { reason in
         guard case .cancelled = reason else { return }
         task.cancel()
-        terminate()
+        cancel()
       }
     }
   }
@@ -168,7 +168,7 @@ public actor Session {
   private func generate(
     _ run: inout Run, choose: ([Float]) throws -> Int, said: (Int) -> Void
   ) async throws {
-    decoder.resume()
+    engine.resume()
     do {
       var logits = try await read(Array(run.prompt[run.reused...]))
       try markTurn()
@@ -182,7 +182,7 @@ public actor Session {
         run.made += 1
         said(token)
         if run.made == run.limit { return }
-        if decoder.position >= context {
+        if engine.position >= context {
           run.stop = .context
           return
         }
@@ -202,13 +202,13 @@ public actor Session {
 
   /// Read tokens, a chunk at a time, and keep `ids` in step with the caches; the last logits.
   private func read(_ tokens: [Int]) async throws -> [Float] {
-    decoder.prefetch(tokens)
+    engine.prefetch(tokens)
     var logits: [Float] = []
-    for start in stride(from: 0, to: tokens.count, by: decoder.chunk) {
+    for start in stride(from: 0, to: tokens.count, by: engine.chunk) {
       await Task.yield()
       try Task.checkCancellation()
-      let piece = Array(tokens[start..<min(start + decoder.chunk, tokens.count)])
-      logits = try decoder.forward(piece).logits
+      let piece = Array(tokens[start..<min(start + engine.chunk, tokens.count)])
+      logits = try engine.forward(piece).logits
       ids += piece
     }
     return logits
@@ -216,7 +216,7 @@ public actor Session {
 
   /// Tokens of the prompt that are in the caches; one at least is always read again for its logits.
   private func reuse(_ prompt: [Int]) throws -> Int {
-    if ids.count != decoder.position { try reset() }  // an error came between the two
+    if ids.count != engine.position { try reset() }  // an error came between the two
     var shared = commonPrefix(ids, prompt.dropLast())
     if shared < ids.count { shared = try goBack(to: shared) }
     ids.removeSubrange(shared...)
@@ -226,13 +226,13 @@ public actor Session {
 
   /// The position that was reached: a window that has moved on comes back from an earlier turn's end.
   private func goBack(to position: Int) throws -> Int {
-    if decoder.rewind(to: position) { return position }
-    for state in checkpoints.reversed() {
-      try decoder.restore(state)
-      if state.position <= position { return state.position }
-      if decoder.rewind(to: position) { return position }
+    if engine.rewind(to: position) { return position }
+    for mark in checkpoints.reversed() {
+      try engine.restore(mark)
+      if mark.position <= position { return mark.position }
+      if engine.rewind(to: position) { return position }
     }
-    try decoder.reset()
+    try engine.reset()
     return 0
   }
 
@@ -240,7 +240,7 @@ public actor Session {
   ///
   /// Of too many the one goes whose neighbours are nearest, but never the last.
   private func markTurn() throws {
-    checkpoints.append(try decoder.save())
+    checkpoints.append(try engine.save())
     guard checkpoints.count > Session.turns else { return }
     let at = [0] + checkpoints.map(\.position)
     let gaps = zip(at, at.dropFirst(2)).map { $1 - $0 }

@@ -16,7 +16,7 @@ struct RunCommand {
   func run() async throws {
     try arguments.count(1, 2)
     let bundle = try arguments.bundle()
-    let opener = try await Engine(arguments).opener(bundle)
+    let opener = try await EngineChoice(arguments).opener(bundle)
     let session = try Session(bundle, context: arguments.number("--context", Int.self) ?? 0, engine: opener)
     let prompt = try arguments.words.count > 1 ? arguments.words[1] : standardInput()
     for try await event in try events(session, prompt) { show(event) }

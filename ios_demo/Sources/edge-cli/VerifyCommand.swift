@@ -14,9 +14,9 @@ struct VerifyCommand {
     let bundle = try arguments.bundle()
     try bundle.checkHashes { name, size in print("\(name): \(size) bytes, hash holds") }
     let goldens = try Goldens(bundle)
-    let decoder = try await Engine(arguments).opener(bundle)(bundle)
+    let engine = try await EngineChoice(arguments).opener(bundle)(bundle)
     for golden in goldens.prompts {
-      let check = try golden.check(decoder, tolerance: goldens.tolerance)
+      let check = try golden.check(engine, tolerance: goldens.tolerance)
       print("golden of \(golden.prompt.count) tokens: \(check.steps) steps, largest difference \(check.worst)")
       guard check.passes(goldens.tolerance) else {
         throw GemmaError(

@@ -10,7 +10,7 @@ private func session() throws -> Session {
   let environment = ProcessInfo.processInfo.environment
   let folder = URL(fileURLWithPath: environment["EDGE_GOLDEN"] ?? "").appendingPathComponent("bundle")
   let library = environment["EDGE_ONNXRUNTIME"] ?? "libonnxruntime.so.1"
-  return try Session(Bundle(folder)) { try OnnxDecoder($0, library: library) }
+  return try Session(Bundle(folder)) { try OnnxEngine($0, library: library) }
 }
 
 @MainActor private func ask(_ model: ChatModel, _ text: String) async {

@@ -36,3 +36,23 @@ private func manifest(ranges: Bool?, recipe: String = "as-released", rescored: I
     try read(.object(["eos_token": .int(1)]))
   }
 }
+
+@Test func aBundleMayHavePartsAndThoseOfALaterVersionAreRead() throws {
+  let raw = try Data(contentsOf: GoldenSet.folder.appendingPathComponent("bundle/bundle.json"))
+  guard case .object(var fields) = try JSON.parse(raw, "bundle.json") else { throw GemmaError("not an object", "") }
+  #expect(try Manifest(Fields(.object(fields), at: "$")).parts == [:], "a bundle of 1.0 has none")
+  let part = """
+    {"kind": "later", "settings": {"on": true, "size": -3, "scale": 0.5, "name": "x", "sizes": [70, 0.5]}, "news": {},
+    "artifacts": {"npu": {"file": "a", "data": "", "inputs": [], "outputs": [], "operators": {}, "news": 1}},
+    "functions": {"onnx": [{"name": "draft", "inputs": [], "outputs": [], "news": 1}]}, "golden": "golden/x.json"}
+    """
+  fields["parts"] = .object(["later": try JSON.parse(Data(part.utf8), "part")])
+  let manifest = try Manifest(Fields(.object(fields), at: "$"))
+  let read = try #require(manifest.parts["later"])
+  #expect(read.kind == "later" && read.functions["onnx"]?.map(\.name) == ["draft"])
+  #expect(
+    read.settings == [
+      "on": .bool(true), "size": .int(-3), "scale": .double(0.5), "name": .text("x"), "sizes": .numbers([70, 0.5]),
+    ])
+  #expect(manifest.used.isSuperset(of: ["a", "golden/x.json"]))
+}

@@ -20,6 +20,6 @@ enum GoldenSet {
   static func bundle() throws -> EdgeCore.Bundle { try opened.get() }
 
   static func session(_ bundle: EdgeCore.Bundle) throws -> Session {
-    try Session(bundle) { try OnnxDecoder($0, library: library) }
+    try Session(bundle) { try OnnxEngine($0, library: library) }
   }
 }

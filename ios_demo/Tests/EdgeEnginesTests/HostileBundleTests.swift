@@ -16,9 +16,9 @@ private func use(_ folder: URL, until stage: String) async throws {
   if stage == "verify" {
     try bundle.checkHashes()
     let goldens = try Goldens(bundle)
-    let decoder = try OnnxDecoder(bundle, library: GoldenSet.library)
+    let engine = try OnnxEngine(bundle, library: GoldenSet.library)
     for golden in goldens.prompts
-    where !(try golden.check(decoder, tolerance: goldens.tolerance).passes(goldens.tolerance)) {
+    where !(try golden.check(engine, tolerance: goldens.tolerance).passes(goldens.tolerance)) {
       throw GemmaError("golden answers differ")
     }
     return

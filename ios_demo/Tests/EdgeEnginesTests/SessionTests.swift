@@ -97,9 +97,9 @@ private func compare(_ found: (ids: [Int], end: End), _ turn: Turn, _ name: Stri
 @Test func goldenAnswersAreRepeated() throws {
   let bundle = try GoldenSet.bundle()
   let goldens = try Goldens(bundle)
-  let decoder = try OnnxDecoder(bundle, library: GoldenSet.library)
+  let engine = try OnnxEngine(bundle, library: GoldenSet.library)
   for golden in goldens.prompts {
-    #expect(try golden.check(decoder, tolerance: goldens.tolerance).passes(goldens.tolerance))
+    #expect(try golden.check(engine, tolerance: goldens.tolerance).passes(goldens.tolerance))
   }
 }
 

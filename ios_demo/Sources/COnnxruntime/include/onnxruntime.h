@@ -1,11 +1,11 @@
-// The part of onnxruntime's C interface that OnnxDecoder uses, over a library that is loaded at run time.
+// The part of onnxruntime's C interface that OnnxEngine uses, over a library that is loaded at run time.
 #pragma once
 #include <stdint.h>
 
 typedef struct edge_onnx edge_onnx;
 
 // Names of element types, as onnxruntime numbers them.
-enum { EDGE_FLOAT32 = 1, EDGE_INT8 = 3, EDGE_INT32 = 6, EDGE_INT64 = 7, EDGE_FLOAT16 = 10 };
+enum { EDGE_FLOAT32 = 1, EDGE_UINT8 = 2, EDGE_INT8 = 3, EDGE_INT32 = 6, EDGE_INT64 = 7, EDGE_BOOL = 9, EDGE_FLOAT16 = 10 };
 
 typedef struct {
   const char *name;

@@ -11,7 +11,7 @@ import gemmaedge.core.Engine
 import gemmaedge.core.MANIFEST
 import gemmaedge.executorch.ExecutorchEngine
 import gemmaedge.executorch.ModuleProgram
-import gemmaedge.ort.OrtEngine
+import gemmaedge.ort.OnnxEngine
 import java.io.File
 import java.util.concurrent.Executors
 
@@ -62,7 +62,7 @@ class GemmaApplication : Application() {
 
     /** onnxruntime where a bundle has an artifact for it: it reads prompts many tokens at a time. */
     private fun engine(bundle: Bundle): Engine =
-        if ("onnx" in bundle.manifest.artifacts) OrtEngine.open(bundle, threads())
+        if ("onnx" in bundle.manifest.artifacts) OnnxEngine.open(bundle, threads())
         else ExecutorchEngine.open(bundle) { ModuleProgram.open(it, threads()) }
 
     /** As many as a phone has big cores: the small ones would slow every call down. */

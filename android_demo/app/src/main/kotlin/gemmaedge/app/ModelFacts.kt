@@ -24,14 +24,14 @@ data class ModelFacts(
             if (fits == 0) {
                 val needed = MemoryPlan.ofApplication(manifest, 1).peak
                 throw GemmaError(
-                    "${manifest.checkpoint} needs ${needed / 1_000_000} MB of memory, and ${room / 1_000_000} MB are free",
+                    "${manifest.provenance.checkpoint} needs ${needed / 1_000_000} MB of memory, and ${room / 1_000_000} MB are free",
                     "close other applications, or take a bundle with fewer bits",
                 )
             }
             val context = minOf(fits, LONGEST)
             val plan = MemoryPlan.ofApplication(manifest, context)
             return ModelFacts(
-                name = manifest.checkpoint, recipe = manifest.recipe.name, disk = manifest.diskBytes,
+                name = manifest.provenance.checkpoint, recipe = manifest.recipe.name, disk = manifest.diskBytes,
                 resident = plan.weights, flash = manifest.flashBytes, context = plan.context, peak = plan.peak,
             )
         }

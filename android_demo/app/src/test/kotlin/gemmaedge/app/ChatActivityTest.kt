@@ -9,7 +9,7 @@ import android.widget.EditText
 import gemmaedge.core.Engine
 import gemmaedge.core.GoldenSet
 import gemmaedge.core.Stop
-import gemmaedge.ort.OrtEngine
+import gemmaedge.ort.OnnxEngine
 import java.io.File
 import java.util.concurrent.Semaphore
 import org.junit.After
@@ -46,7 +46,7 @@ class ChatActivityTest {
 
     @Before fun oneThreadAndMuchMemory() {
         memory(8_000_000_000)
-        app.openEngine = { Gated(OrtEngine.open(it, 1), permits) }
+        app.openEngine = { Gated(OnnxEngine.open(it, 1), permits) }
     }
 
     @After fun stopWorker() {

@@ -5,8 +5,8 @@ import java.io.Closeable
 /** The running call was stopped from another thread. */
 class Cancelled : Exception()
 
-/** What an engine can come back to. */
-interface EngineState {
+/** What [Engine.save] returns, for [Engine.restore] of the same engine. */
+interface Mark {
     val position: Int
 }
 
@@ -28,10 +28,10 @@ interface Engine : Closeable {
     fun rewind(position: Int): Boolean
 
     /** What was read so far, to come back to; for this engine, until it is reset. */
-    fun save(): EngineState
+    fun save(): Mark
 
     /** False, and nothing changed, if that is not to be had any more. */
-    fun restore(state: EngineState): Boolean
+    fun restore(mark: Mark): Boolean
 
     /** Stop the running call, from any thread. */
     fun cancel()

@@ -49,6 +49,7 @@ private class JsonReader(private val text: String) {
             blanks()
             if (peek() != ':') fail("':' is missing")
             at++
+            if (name in found) fail("${quoted(name.take(80))} is said twice in one object")
             found[name] = value()
             if (closes('}')) return found
             comma()

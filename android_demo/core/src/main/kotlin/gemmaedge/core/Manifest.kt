@@ -7,7 +7,7 @@ data class Manifest(
     val version: List<Int>,
     val model: Model,
     val recipe: Recipe,
-    val checkpoint: String,
+    val provenance: Provenance,
     val generation: Generation,
     val tables: Map<String, Table>,
     val artifacts: Map<String, Artifact>,
@@ -18,6 +18,7 @@ data class Manifest(
     val specialTokens: Map<String, String>, // texts that the template reads by these names
     val golden: String,
     val parity: String,
+    val parts: Map<String, Part>, // graphs beside the decoder; since 1.1
 ) {
     /** Names of files that a field points to. */
     val used: Set<String>
@@ -25,6 +26,7 @@ data class Manifest(
             val named = mutableSetOf(tokenizer, vocabulary, chatTemplate, golden, parity)
             tables.values.mapTo(named) { it.file }
             for (artifact in artifacts.values) named += setOf(artifact.file, artifact.data)
+            for (part in parts.values) named += part.used
             return named - ""
         }
 
@@ -73,6 +75,8 @@ data class Model(
 
 data class Recipe(val name: String, val summary: String)
 
+data class Provenance(val checkpoint: String, val tool: String)
+
 data class Generation(
     val bos: Int,
     val stop: List<Int>,
@@ -91,16 +95,23 @@ data class TensorSpec(val name: String, val dtype: String, val shape: List<Int>)
     val bytes get() = shape.fold(if (dtype == "int8") 1L else if (dtype == "float16") 2L else 4L) { all, size -> all * size }
 }
 
+/** Bytes that the engine of an artifact takes; zeros: not known. */
+data class Memory(
+    val weights: Long = 0, // resident once loaded
+    val loading: Long = 0, // more, while it loads
+    val token: Long = 0, // for each token of a call
+    val score: Long = 0, // for each token of a call and each position that it sees
+    val row: Int = 0, // for each position that a call sees, of which no more than rows count
+    val rows: Int = 0,
+)
+
+/** One lowered graph: what to load, what to feed, what comes out. */
 data class Artifact(
     val file: String,
     val data: String,
     val inputs: List<TensorSpec>,
     val outputs: List<TensorSpec>,
-    val weightBytes: Long,
-    val loadingBytes: Long,
-    val tokenBytes: Long,
-    val rowBytes: Int, // for each position that a call sees, of which no more than rowsRead count
-    val rowsRead: Int,
+    val memory: Memory,
     val kleidiai: Boolean,
     val context: Int, // tokens, where it is less than the model's; 0: the model's
     val functions: Map<String, Int>, // tokens of a call, by name
@@ -117,6 +128,8 @@ internal class Fields(private val values: Map<*, *>, private val at: String) {
         throw JsonError("Expected $expected, got ${value?.javaClass?.simpleName ?: "null"} - at `$at.$name`")
 
     fun raw(name: String): Any? = if (values.containsKey(name)) values[name] else missing(name)
+
+    val names get() = values.keys.map { it.toString() }
 
     fun has(name: String) = values.containsKey(name)
 
@@ -182,7 +195,7 @@ internal fun readManifest(raw: Any?): Manifest {
         version = fields.list("version", ::integer),
         model = model(fields.fields("model")),
         recipe = Recipe(recipe.text("name"), recipe.text("summary")),
-        checkpoint = fields.fields("provenance").text("checkpoint"),
+        provenance = fields.fields("provenance").let { Provenance(it.text("checkpoint"), it.text("tool")) },
         generation = generation(fields.fields("generation")),
         tables = fields.map("tables") { value, at -> Fields.of(value, at).let { Table(it.text("file"), it.number("multiplier")) } },
         artifacts = fields.map("artifacts") { value, at -> artifact(Fields.of(value, at)) },
@@ -193,7 +206,8 @@ internal fun readManifest(raw: Any?): Manifest {
         specialTokens = if (fields.has("special_tokens")) fields.map("special_tokens", ::string) else emptyMap(),
         golden = fields.text("golden", ""),
         parity = fields.text("parity", ""),
-    )
+        parts = if (fields.has("parts")) parts(fields) else emptyMap(),
+    ).also(::checkParts)
 }
 
 private fun model(fields: Fields) = Model(
@@ -233,27 +247,25 @@ private fun generation(fields: Fields) = Generation(
     topP = fields.number("top_p", 1.0),
 )
 
-private fun artifact(fields: Fields): Artifact {
-    val memory = if (fields.has("memory")) fields.fields("memory") else Fields(emptyMap<String, Any>(), "$")
-    fun bytes(name: String) = if (memory.has(name)) memory.bytes(name) else 0L
-    return Artifact(
-        file = fields.text("file"),
-        data = fields.text("data"),
-        inputs = fields.list("inputs") { value, at -> tensor(Fields.of(value, at)) },
-        outputs = fields.list("outputs") { value, at -> tensor(Fields.of(value, at)) },
-        weightBytes = bytes("weights"),
-        loadingBytes = bytes("loading"),
-        tokenBytes = bytes("token"),
-        rowBytes = if (memory.has("row")) memory.count("row") else 0,
-        rowsRead = if (memory.has("rows")) memory.count("rows") else 0,
-        kleidiai = fields.flag("kleidiai", true),
-        context = if (fields.has("context")) fields.count("context") else 0,
-        functions = if (fields.has("functions")) fields.map("functions", ::integer) else emptyMap(),
-        states = if (fields.has("states")) fields.list("states") { value, at -> tensor(Fields.of(value, at)) } else emptyList(),
-    )
+internal fun artifact(fields: Fields) = Artifact(
+    file = fields.text("file"),
+    data = fields.text("data"),
+    inputs = fields.list("inputs") { value, at -> tensor(Fields.of(value, at)) },
+    outputs = fields.list("outputs") { value, at -> tensor(Fields.of(value, at)) },
+    memory = if (fields.has("memory")) memory(fields.fields("memory")) else Memory(),
+    kleidiai = fields.flag("kleidiai", true),
+    context = if (fields.has("context")) fields.count("context") else 0,
+    functions = if (fields.has("functions")) fields.map("functions", ::integer) else emptyMap(),
+    states = if (fields.has("states")) fields.list("states") { value, at -> tensor(Fields.of(value, at)) } else emptyList(),
+)
+
+private fun memory(fields: Fields): Memory {
+    fun bytes(name: String) = if (fields.has(name)) fields.bytes(name) else 0L
+    fun count(name: String) = if (fields.has(name)) fields.count(name) else 0
+    return Memory(bytes("weights"), bytes("loading"), bytes("token"), bytes("score"), count("row"), count("rows"))
 }
 
-private fun tensor(fields: Fields) = TensorSpec(
+internal fun tensor(fields: Fields) = TensorSpec(
     fields.text("name"),
     fields.text("dtype"),
     fields.list("shape") { value, at -> if (value is String) -1 else integer(value, at) },

@@ -4,7 +4,10 @@ private const val BASE = 74_000_000L // as the Python runtime has measured: an i
 private const val TEXT = 1_400L // for a token of the vocabulary, where tokenizer.json is read
 private const val RECENT_ROWS = 4096L // that the Python runtime keeps for the two-stage head
 
-/** Bytes at the peak of a process that reads [context] tokens, by part; the parts are the Python runtime's, but for whole rotary tables. */
+/**
+ * Bytes at the peak of a process that reads [context] tokens, by part; the parts are the Python runtime's, but rotary tables
+ * are whole and attention holds no scores, which are in tiles.
+ */
 data class MemoryPlan(
     val context: Int,
     val base: Long,
@@ -13,12 +16,12 @@ data class MemoryPlan(
     val rows: Long,
     val tokenizer: Long,
     val caches: Long,
-    val tables: Long,
+    val rotary: Long,
     val growing: Long,
     val activations: Long,
     val floats: Long,
 ) {
-    val peak get() = base + weights + rows + maxOf(loading, tokenizer + caches + tables + growing + activations + floats)
+    val peak get() = base + weights + rows + maxOf(loading, tokenizer + caches + rotary + growing + activations + floats)
 
     companion object {
         /**
@@ -28,6 +31,7 @@ data class MemoryPlan(
         fun of(manifest: Manifest, context: Int, text: Boolean): MemoryPlan {
             val model = manifest.model
             val artifact = manifest.artifact
+            val memory = artifact.memory
             val reached = minOf(context, model.context, if (artifact.context > 0) artifact.context else model.context)
             val rows = (reached + STEP - 1) / STEP * STEP
             val owned = artifact.states.sumOf { it.bytes }
@@ -35,15 +39,15 @@ data class MemoryPlan(
             return MemoryPlan(
                 context = reached,
                 base = BASE,
-                weights = if (artifact.weightBytes > 0) artifact.weightBytes else manifest.files.getValue(artifact.weightFile).size,
-                loading = artifact.loadingBytes,
+                weights = if (memory.weights > 0) memory.weights else manifest.files.getValue(artifact.weightFile).size,
+                loading = memory.loading,
                 rows = headRows(model),
                 tokenizer = if (text) TEXT * model.vocabSize else 0,
                 caches = if (owned > 0) owned else model.caches.sumOf { cacheBytes(model, it, rows) } + TURNS * kept,
-                tables = tableBytes(model, rows),
+                rotary = rotaryBytes(model, rows),
                 growing = if (owned > 0) 0 else growing(model, rows),
                 activations = activations(model, artifact, minOf(reached, artifact.functions["prefill"] ?: CHUNK)),
-                floats = artifact.rowBytes.toLong() * minOf(reached, artifact.rowsRead),
+                floats = memory.row.toLong() * minOf(reached, memory.rows),
             )
         }
 
@@ -73,7 +77,7 @@ private fun cacheBytes(model: Model, cache: CacheSpec, rows: Int): Long {
 }
 
 /** Cosines and sines of every kind of layer, as many rows as the longest cache. */
-private fun tableBytes(model: Model, rows: Int): Long {
+private fun rotaryBytes(model: Model, rows: Int): Long {
     val sliding = if (model.caches.any { it.kind == "sliding" }) model.window + CHUNK else 0
     return model.rope.values.sumOf { 8L * maxOf(rows, sliding) * (it.headDim / 2) }
 }
@@ -84,5 +88,5 @@ private fun headRows(model: Model): Long =
 /** Of a call: what the graph holds at its widest, and rows, raw and as floats. */
 private fun activations(model: Model, artifact: Artifact, tokens: Int): Long {
     val rows = tokens * 6L * (model.hiddenSize + model.layers.toLong() * model.perLayerDim)
-    return tokens * artifact.tokenBytes + rows + 16L * model.vocabSize
+    return tokens * artifact.memory.token + rows + 16L * model.vocabSize
 }

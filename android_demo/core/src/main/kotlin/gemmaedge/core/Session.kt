@@ -18,7 +18,7 @@ class Session(
     val context = minOf(if (context > 0) context else engine.context, engine.context)
     private val template = ChatTemplate.of(bundle, tokenizer, trustControlTokens)
     private var ids = IntArray(0) // what the caches hold
-    private val checkpoints = ArrayList<EngineState>() // at the ends of turns, from the first to the last
+    private val checkpoints = ArrayList<Mark>() // at the ends of turns, from the first to the last
 
     @Volatile private var cancelled = false
 
@@ -132,9 +132,9 @@ class Session(
     /** The position that was reached: a window that has moved on comes back from an earlier turn's end. */
     private fun goBack(position: Int): Int {
         if (engine.rewind(position)) return position
-        for (state in checkpoints.reversed()) {
-            if (!engine.restore(state)) continue
-            if (state.position <= position) return state.position
+        for (mark in checkpoints.reversed()) {
+            if (!engine.restore(mark)) continue
+            if (mark.position <= position) return mark.position
             if (engine.rewind(position)) return position
         }
         engine.reset()

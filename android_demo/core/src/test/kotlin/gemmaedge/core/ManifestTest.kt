@@ -50,4 +50,26 @@ class ManifestTest {
         val refused = assertThrows(JsonError::class.java) { specialTokens("\"special_tokens\": {\"eos_token\": 1}, ") }
         assertEquals("Expected `str` - at `\$.special_tokens[...]`", refused.message)
     }
+
+    private fun withParts(parts: String) = readManifest(parseJson(text.replaceFirst("{", "{\"parts\": {$parts}, ")))
+
+    @Test fun aBundleMayHavePartsAndThoseOfALaterVersionAreRead() {
+        assertEquals("a bundle of 1.0 has none", emptyMap<String, Part>(), readManifest(parseJson(text)).parts)
+        val artifact = """{"file": "onnx/decoder.onnx", "data": "", "inputs": [], "outputs": [], "operators": {}, "news": 1}"""
+        val settings = """{"on": true, "size": -3, "scale": 0.5, "name": "x", "sizes": [70, 0.5]}"""
+        val function = """{"name": "draft", "inputs": [], "outputs": [], "news": 1}"""
+        val manifest = withParts(
+            """"later": {"kind": "later", "artifacts": {"npu": $artifact}, "settings": $settings, "functions": {"onnx": [$function]}, "news": {}}""",
+        )
+        val part = manifest.parts.getValue("later")
+        assertEquals("later" to "draft", part.kind to part.functions.getValue("onnx").single().name)
+        assertEquals(mapOf("on" to true, "size" to -3L, "scale" to 0.5, "name" to "x", "sizes" to listOf(70L, 0.5)), part.settings)
+        assertTrue("golden/x.json" in withParts(""""vision": {"kind": "tower", "golden": "golden/x.json"}""").used)
+    }
+
+    @Test fun theMemoryOfAnArtifactHasTheNamesOfTheFormat() {
+        val memory = onnx(text.replaceFirst(Regex("\"score\": \\d+"), "\"score\": 7")).memory
+        assertEquals(7L, memory.score)
+        assertEquals(readManifest(parseJson(text)).artifacts.getValue("onnx").memory.copy(score = 7), memory)
+    }
 }

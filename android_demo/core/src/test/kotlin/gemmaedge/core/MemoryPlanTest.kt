@@ -27,8 +27,8 @@ class MemoryPlanTest {
     @Test fun thePeakHoldsTablesOfAllPositions() {
         val plan = MemoryPlan.of(manifest, 4000, text = false)
         val pairs = manifest.model.rope.values.sumOf { it.headDim / 2 }
-        assertEquals(8L * 4096 * pairs, plan.tables)
-        val running = plan.caches + plan.tables + plan.growing + plan.activations + plan.floats
+        assertEquals(8L * 4096 * pairs, plan.rotary)
+        val running = plan.caches + plan.rotary + plan.growing + plan.activations + plan.floats
         assertEquals(plan.base + plan.weights + plan.rows + maxOf(plan.loading, running), plan.peak)
     }
 

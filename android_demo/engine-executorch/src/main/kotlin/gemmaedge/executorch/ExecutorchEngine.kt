@@ -4,7 +4,7 @@ import gemmaedge.core.Artifact
 import gemmaedge.core.Bundle
 import gemmaedge.core.Cancelled
 import gemmaedge.core.Engine
-import gemmaedge.core.EngineState
+import gemmaedge.core.Mark
 import gemmaedge.core.GemmaError
 import gemmaedge.core.RotaryTable
 import gemmaedge.core.RowTable
@@ -17,7 +17,7 @@ import java.nio.FloatBuffer
 
 private const val FEW = 8 // tokens: as fast one by one as in a call of many
 
-private class State(override val position: Int, val held: Map<String, IntArray>, val rings: Map<String, ByteArray>) : EngineState
+private class State(override val position: Int, val held: Map<String, IntArray>, val rings: Map<String, ByteArray>) : Mark
 
 /** Feeds a bundle's ExecuTorch artifact, as FORMAT.md, "The ExecuTorch artifact", says. */
 class ExecutorchEngine private constructor(
@@ -159,19 +159,19 @@ class ExecutorchEngine private constructor(
     }
 
     /** Rows of full layers that are in use are not written again: their numbers are enough. */
-    override fun save(): EngineState {
+    override fun save(): Mark {
         val rings = if (program.shared) ringNames().associateWith { bytes(program.cache(it)) } else emptyMap()
         return State(position, slots.mapValues { it.value.save() }, rings)
     }
 
     private fun bytes(cache: ByteBuffer) = ByteArray(cache.capacity()).also { cache.duplicate().position(0).get(it) }
 
-    override fun restore(state: EngineState): Boolean {
-        check(state is State) { "a state of another engine" }
-        if (!program.shared) return rewind(state.position)
-        position = state.position
-        for ((kind, held) in state.held) slots.getValue(kind).restore(held)
-        for ((name, saved) in state.rings) program.cache(name).duplicate().position(0).put(saved)
+    override fun restore(mark: Mark): Boolean {
+        check(mark is State) { "a mark of another engine" }
+        if (!program.shared) return rewind(mark.position)
+        position = mark.position
+        for ((kind, held) in mark.held) slots.getValue(kind).restore(held)
+        for ((name, saved) in mark.rings) program.cache(name).duplicate().position(0).put(saved)
         return true
     }
 

@@ -15,14 +15,14 @@ private const val PROMPT = 32
 fun main(arguments: Array<String>) {
     val (folder, threads) = arguments
     val bundle = Bundle.open(File(folder))
-    OrtEngine.open(bundle, threads.toInt()).use { engine ->
+    OnnxEngine.open(bundle, threads.toInt()).use { engine ->
         println(engine.name)
         for (line in generateSequence(::readLine)) println("${step(engine, bundle.manifest.model.vocabSize, line.toInt())} ${heap()}")
     }
 }
 
 /** Median milliseconds of a step: a forward pass and the choice of a token. */
-private fun step(engine: OrtEngine, vocabulary: Int, tokens: Int): Double {
+private fun step(engine: OnnxEngine, vocabulary: Int, tokens: Int): Double {
     engine.reset()
     val random = Random(0)
     val greedy = Sampler(Sampling(0.0))

@@ -17,7 +17,7 @@ class LargeBundleTest {
         val folder = System.getProperty("gemma.large").orEmpty()
         assumeTrue("no -Dgemma.large=BUNDLE", folder.isNotEmpty())
         val bundle = Bundle.open(File(folder))
-        OrtEngine.open(bundle, 1).use { engine ->
+        OnnxEngine.open(bundle, 1).use { engine ->
             val golden = repeatGolden(bundle, engine)
             val greedy = Sampler(Sampling(0.0))
             var token = greedy.choose(engine.forward(intArrayOf(2, 10, 11, 12)))

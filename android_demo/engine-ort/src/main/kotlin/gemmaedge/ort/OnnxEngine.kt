@@ -11,7 +11,7 @@ import gemmaedge.core.CHUNK
 import gemmaedge.core.Cache
 import gemmaedge.core.Cancelled
 import gemmaedge.core.Engine
-import gemmaedge.core.EngineState
+import gemmaedge.core.Mark
 import gemmaedge.core.FullCache
 import gemmaedge.core.GemmaError
 import gemmaedge.core.RotaryTable
@@ -25,10 +25,10 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.FloatBuffer
 
-private class State(override val position: Int, val caches: List<SavedCache>) : EngineState
+private class State(override val position: Int, val caches: List<SavedCache>) : Mark
 
 /** Feeds a bundle's ONNX artifact, as FORMAT.md, "The ONNX artifact", says. */
-class OrtEngine private constructor(
+class OnnxEngine private constructor(
     private val bundle: Bundle,
     private val artifact: Artifact,
     private val session: OrtSession,
@@ -73,12 +73,12 @@ class OrtEngine private constructor(
         return false
     }
 
-    override fun save(): EngineState = State(position, caches.map { it.save() })
+    override fun save(): Mark = State(position, caches.map { it.save() })
 
-    override fun restore(state: EngineState): Boolean {
-        check(state is State) { "a state of another engine" }
-        position = state.position
-        caches.zip(state.caches) { cache, saved -> cache.restore(saved) }
+    override fun restore(mark: Mark): Boolean {
+        check(mark is State) { "a mark of another engine" }
+        position = mark.position
+        caches.zip(mark.caches) { cache, saved -> cache.restore(saved) }
         return true
     }
 
@@ -276,11 +276,11 @@ class OrtEngine private constructor(
 
     companion object {
         /** Throws [GemmaError] if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit. */
-        fun open(bundle: Bundle, threads: Int): OrtEngine {
+        fun open(bundle: Bundle, threads: Int): OnnxEngine {
             val artifact = bundle.artifact("onnx")
             bundle.path(artifact.data)
             val tables = openTables(bundle)
-            return OrtEngine(bundle, artifact, session(bundle.path(artifact.file).path, threads, artifact.kleidiai), tables)
+            return OnnxEngine(bundle, artifact, session(bundle.path(artifact.file).path, threads, artifact.kleidiai), tables)
         }
 
         private fun session(path: String, threads: Int, kleidiai: Boolean): OrtSession = try {

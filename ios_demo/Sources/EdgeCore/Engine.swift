@@ -1,5 +1,5 @@
 /// What reads tokens and answers with logits: one of the engines.
-public protocol Decoder: AnyObject {
+public protocol Engine: AnyObject {
   var model: Model { get }
   /// Tokens that were read so far.
   var position: Int { get }
@@ -8,19 +8,19 @@ public protocol Decoder: AnyObject {
   /// Most positions that this engine can reach.
   var context: Int { get }
   /// Stops the running call, from any thread; a call that does not end early does nothing here.
-  var terminate: @Sendable () -> Void { get }
+  var cancel: @Sendable () -> Void { get }
 
-  /// Forget a `terminate` that came when no call was running.
+  /// Forget a `cancel` that came when no call was running.
   func resume()
   /// Forget everything read so far.
   func reset() throws
   /// Read up to `chunk` tokens; the logits of the last.
   ///
-  /// Throws GemmaError at the context limit or from the engine, and CancellationError after `terminate`.
+  /// Throws GemmaError at the context limit or from the engine, and CancellationError after `cancel`.
   func forward(_ ids: [Int]) throws -> Step
-  /// What was read so far, to come back to until the decoder is reset.
-  func save() throws -> SavedState
-  func restore(_ state: SavedState) throws
+  /// What was read so far, to come back to until the engine is reset.
+  func save() throws -> Mark
+  func restore(_ mark: Mark) throws
   /// Forget what comes after `position`; false, and nothing changed, if that is gone.
   func rewind(to position: Int) -> Bool
   /// Ask for the rows of a prompt, before they are needed.
@@ -38,8 +38,8 @@ public struct Step {
   }
 }
 
-/// A decoder at one time; `kept` is of the engine's own kind.
-public struct SavedState {
+/// What `save` returns, for `restore` of the same engine; `kept` is of its own kind.
+public struct Mark {
   public let position: Int
   public let kept: Any
 
@@ -49,7 +49,7 @@ public struct SavedState {
   }
 }
 
-extension Decoder {
+extension Engine {
   /// Throws GemmaError if `tokens` more are over the context.
   public func checkRoom(_ tokens: Int) throws {
     guard position + tokens > context else { return }
@@ -58,7 +58,7 @@ extension Decoder {
   }
 }
 
-/// The row files of a bundle, opened, and what the decoder's inputs take from them.
+/// The row files of a bundle, opened, and what the engine's inputs take from them.
 public struct Tables {
   public let tokens: RowTable
   public let perLayer: RowTable?

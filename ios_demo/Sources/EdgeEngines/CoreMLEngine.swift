@@ -4,7 +4,7 @@
   import Foundation
 
   /// The artifact in Core ML: token ids in, logits out; keys and values are Core ML's own state.
-  public final class CoreMLDecoder: EdgeCore.Decoder {
+  public final class CoreMLEngine: EdgeCore.Engine {
     private static let few = 4  // tokens that are read one by one: a call of many costs more
 
     public let model: Model
@@ -28,7 +28,7 @@
         let configuration = MLModelConfiguration()
         configuration.functionName = name
         configuration.computeUnits = units.coreML
-        loaded[name] = try CoreMLDecoder.told(bundle) {
+        loaded[name] = try CoreMLEngine.told(bundle) {
           try MLModel(contentsOf: compiled, configuration: configuration)
         }
       }
@@ -37,7 +37,7 @@
     }
 
     /// Core ML ends no call early; one takes a part of a second.
-    public var terminate: @Sendable () -> Void { {} }
+    public var cancel: @Sendable () -> Void { {} }
 
     public func resume() {}
 
@@ -52,7 +52,7 @@
       try checkRoom(ids.count)
       var (start, last): (Int, Step?) = (0, nil)
       while start < ids.count {
-        let many = ids.count - start > CoreMLDecoder.few && feeds.fits(at: position)
+        let many = ids.count - start > CoreMLEngine.few && feeds.fits(at: position)
         let count = many ? min(chunk, ids.count - start) : 1
         last = try call(many ? CoreMLFeeds.prefill : CoreMLFeeds.decode, Array(ids[start..<start + count]))
         start += count
@@ -63,8 +63,8 @@
     }
 
     private func call(_ function: String, _ ids: [Int]) throws -> Step {
-      let inputs = try feeds.call(function, ids, at: position).mapValues(CoreMLDecoder.multiArray)
-      let found = try CoreMLDecoder.told(nil) {
+      let inputs = try feeds.call(function, ids, at: position).mapValues(CoreMLEngine.multiArray)
+      let found = try CoreMLEngine.told(nil) {
         try functions[function]!.prediction(from: MLDictionaryFeatureProvider(dictionary: inputs), using: state)
       }
       position += ids.count
@@ -90,24 +90,24 @@
     // ---- going back ----
 
     /// The windows of sliding layers; full layers' rows in use are never written again.
-    public func save() throws -> SavedState {
+    public func save() throws -> Mark {
       var kept: [String: [UInt8]] = [:]
       for name in moving {
         state.withMultiArray(for: name) { array in array.withUnsafeBytes { kept[name] = Array($0) } }
       }
-      return SavedState(position: position, kept: kept)
+      return Mark(position: position, kept: kept)
     }
 
-    public func restore(_ saved: SavedState) throws {
-      guard let kept = saved.kept as? [String: [UInt8]] else {
-        throw GemmaError("a state of another engine", "restore what this decoder saved")
+    public func restore(_ mark: Mark) throws {
+      guard let kept = mark.kept as? [String: [UInt8]] else {
+        throw GemmaError("a mark of another engine", "restore what this engine saved")
       }
       for (name, bytes) in kept {
         state.withMultiArray(for: name) { array in
           array.withUnsafeMutableBytes { target, _ in target.copyBytes(from: bytes) }
         }
       }
-      position = saved.position
+      position = mark.position
     }
 
     public func rewind(to position: Int) -> Bool {

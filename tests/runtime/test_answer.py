@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.language.events import End, Text, Thought, ToolCall, assistant_message, tool_message
 from runtime.session.model import Model
+from runtime.session.options import Options
 from runtime.session.structured import Choice, JsonSchema
 
-GREEDY = Sampling(temperature=0)
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
 STRINGS = {"type": "object", "properties": {"country": {"type": "string"}, "field": {"type": "string"}}}
 LOOKUP = {
@@ -51,8 +50,8 @@ def session(bundle):
     return Model.open(bundle("sample", "int4-datafree"), threads=1).session()
 
 
-def answer(session, messages=ASKED, sampling=GREEDY, limit=120, **options):
-    *events, end = session.chat(messages, sampling, limit, **options)
+def answer(session, messages=ASKED, limit=120, **options):
+    *events, end = session.chat(messages, Options(**{"temperature": 0, "max_new_tokens": limit} | options))
     assert isinstance(end, End)
     return events, end
 
@@ -166,7 +165,7 @@ def test_a_functions_declaration_reaches_the_prompt(session):
 def test_constrained_calls_fit_their_schema(session, seed):
     tool = {"name": "lookup", "description": "Look up a fact", "parameters": STRICT}
     events, end = answer(
-        session, sampling=Sampling(2.0, seed=seed), limit=400, tools=[tool], constrain_calls=True,
+        session, temperature=2.0, top_k=0, top_p=1.0, seed=seed, limit=400, tools=[tool], constrain_calls=True,
         response_format=Choice(["never mind"]),
     )  # fmt: skip
     calls = [event for event in events if isinstance(event, ToolCall)]
@@ -204,6 +203,6 @@ def test_refused_before_anything_runs(session, options, message):
 def test_a_model_without_the_tokens_refuses_tools_and_thoughts(bundle):
     session = Model.open(bundle("e2b"), threads=1).session()
     with pytest.raises(GemmaError, match="knows no tool calls"):
-        session.chat(ASKED, tools=[LOOKUP])
+        session.chat(ASKED, Options(tools=[LOOKUP]))
     with pytest.raises(GemmaError, match="knows no thoughts"):
-        session.chat(ASKED, thinking=True)
+        session.chat(ASKED, Options(thinking=True))

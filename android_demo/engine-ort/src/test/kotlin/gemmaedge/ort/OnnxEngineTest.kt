@@ -22,11 +22,11 @@ import org.junit.Assert.assertTrue
 import org.junit.Assert.fail
 import org.junit.Test
 
-private fun open(folder: File) = Bundle.open(folder).let { Session(it, OrtEngine.open(it, 1)) }
+private fun open(folder: File) = Bundle.open(folder).let { Session(it, OnnxEngine.open(it, 1)) }
 
 private val HELLO = listOf(Message(Role.USER, "What is the capital of Norway?"))
 
-class OrtEngineTest {
+class OnnxEngineTest {
     @Test fun everySessionSaysWhatItSaysInPython() {
         var tokens = 0
         for (golden in GoldenSet.FLOAT.lines("sessions.jsonl")) {
@@ -73,9 +73,9 @@ class OrtEngineTest {
         }
         return try {
             if (stage == "verify") {
-                OrtEngine.open(bundle, 1).use { repeatGolden(bundle, it) }
+                OnnxEngine.open(bundle, 1).use { repeatGolden(bundle, it) }
             } else {
-                Session(bundle, OrtEngine.open(bundle, 1)).use { session ->
+                Session(bundle, OnnxEngine.open(bundle, 1)).use { session ->
                     if (stage == "load") session.generate(intArrayOf(2, 5), Sampling(0.0), 1) {} else session.chat(HELLO, maxNewTokens = 1) {}
                 }
             }
@@ -87,7 +87,7 @@ class OrtEngineTest {
 
     @Test fun theGoldenAnswersHold() {
         val bundle = Bundle.open(GoldenSet.INT4.bundle)
-        val found = OrtEngine.open(bundle, 1).use { repeatGolden(bundle, it) }
+        val found = OnnxEngine.open(bundle, 1).use { repeatGolden(bundle, it) }
         println("onnxruntime: $found")
         assertTrue("$found", found.steps > 20 && found.passes)
     }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..bundle.manifest import Manifest
+from ..engine.engine import longest, planner
+from ..engine.memory_plan import check_room, longest_context
 from ..errors import RequestError
-from .engine import longest, planner
-from .memory_plan import check_room, longest_context
 
 
 def check_context(context: int) -> None:

@@ -4,12 +4,12 @@
   import Foundation
 
   /// The lowered graph in onnxruntime: token ids in, logits out, keys and values kept between calls.
-  public final class OnnxDecoder: EdgeCore.Decoder {
+  public final class OnnxEngine: EdgeCore.Engine {
     public let model: Model
     public private(set) var position = 0
     public let chunk = 256  // prompt tokens a call; bounds the memory of a prompt of any length
     public var context: Int { model.context }
-    private let engine: Engine
+    private let session: OnnxSession
     private let tables: Tables
     private let head: Head?
     private let inputs: Set<String>
@@ -25,7 +25,7 @@
       model = bundle.manifest.model
       tables = try Tables(bundle)
       head = Head(model, tables.tokens)
-      engine = try Engine(library, bundle.path(artifact.file).path, threads)
+      session = try OnnxSession(library, bundle.path(artifact.file).path, threads)
       inputs = Set(artifact.inputs.map(\.name))
       outputs = Set(artifact.outputs.map(\.name))
       caches = try AllKeyValues(model, chunk: chunk)
@@ -33,9 +33,9 @@
       try checkFit(bundle)
     }
 
-    public var terminate: @Sendable () -> Void { { [engine] in engine.terminate() } }
+    public var cancel: @Sendable () -> Void { { [session] in session.cancel() } }
 
-    public func resume() { engine.resume() }
+    public func resume() { session.resume() }
 
     public func reset() throws {
       position = 0
@@ -43,14 +43,14 @@
       rotary = try model.rope.mapValues(RotaryTable.init)
     }
 
-    public func save() throws -> SavedState { SavedState(position: position, kept: try caches.save()) }
+    public func save() throws -> Mark { Mark(position: position, kept: try caches.save()) }
 
-    public func restore(_ state: SavedState) throws {
-      guard let kept = state.kept as? SavedKeyValues else {
-        throw GemmaError("a state of another engine", "restore what this decoder saved")
+    public func restore(_ mark: Mark) throws {
+      guard let kept = mark.kept as? SavedKeyValues else {
+        throw GemmaError("a mark of another engine", "restore what this engine saved")
       }
       caches.restore(kept)
-      position = state.position
+      position = mark.position
     }
 
     public func rewind(to position: Int) -> Bool {
@@ -72,7 +72,7 @@
       present["logits"] = logits
       present["hidden"] = hidden
       past.merge(try feed(ids).filter { inputs.contains($0.key) }) { $1 }
-      try engine.run(past, present)
+      try session.run(past, present)
       position += ids.count
       caches.advance(ids.count)
       var step = Step(logits: logits.floats(), hidden: hidden.floats())
@@ -127,7 +127,7 @@
         "hidden": model.hiddenSize,
       ]
       let caches = Dictionary(uniqueKeysWithValues: model.caches.map { ("past.\($0.layer).key", $0.headDim) })
-      let wrong = widths.merging(caches) { $1 }.filter { $1 > 0 && engine.width($0) != $1 }
+      let wrong = widths.merging(caches) { $1 }.filter { $1 > 0 && session.width($0) != $1 }
       guard wrong.isEmpty else {
         let names = wrong.keys.sorted().joined(separator: ", ")
         throw GemmaError(
@@ -137,13 +137,13 @@
   }
 
   /// onnxruntime with a graph.
-  private final class Engine: @unchecked Sendable {
+  private final class OnnxSession: @unchecked Sendable {
     private let handle: OpaquePointer
 
     init(_ library: String, _ model: String, _ threads: Int) throws {
       var problem: UnsafeMutablePointer<CChar>?
       guard let opened = edge_onnx_open(library, model, Int32(clamping: threads), &problem) else {
-        throw GemmaError("\(model): onnxruntime refuses it: \(Engine.taken(problem))", "export the bundle again")
+        throw GemmaError("\(model): onnxruntime refuses it: \(OnnxSession.taken(problem))", "export the bundle again")
       }
       handle = opened
     }
@@ -152,13 +152,13 @@
 
     func width(_ name: String) -> Int { Int(edge_onnx_width(handle, name)) }
 
-    func terminate() { edge_onnx_terminate(handle) }
+    func cancel() { edge_onnx_terminate(handle) }
 
     func resume() { edge_onnx_resume(handle) }
 
-    /// Throws GemmaError, and CancellationError after `terminate`.
+    /// Throws GemmaError, and CancellationError after `cancel`.
     func run(_ inputs: [String: HostArray], _ outputs: [String: HostArray]) throws {
-      let described = (inputs.map(Engine.describe), outputs.map(Engine.describe))
+      let described = (inputs.map(OnnxSession.describe), outputs.map(OnnxSession.describe))
       defer { for one in described.0 + described.1 { free(UnsafeMutablePointer(mutating: one.name)) } }
       var problem: UnsafeMutablePointer<CChar>?
       let counts = (Int32(inputs.count), Int32(outputs.count))
@@ -167,7 +167,7 @@
         edge_onnx_run(handle, described.0, counts.0, described.1, counts.1, &problem)
       }
       guard result != 0 else { return }
-      let reason = Engine.taken(problem)
+      let reason = OnnxSession.taken(problem)
       if result == -2 {
         edge_onnx_resume(handle)
         throw CancellationError()
@@ -195,8 +195,10 @@
       case .float32: Int32(EDGE_FLOAT32)
       case .float16: Int32(EDGE_FLOAT16)
       case .int8: Int32(EDGE_INT8)
+      case .uint8: Int32(EDGE_UINT8)
       case .int32: Int32(EDGE_INT32)
       case .int64: Int32(EDGE_INT64)
+      case .bool: Int32(EDGE_BOOL)
       }
     }
 

@@ -22,34 +22,34 @@
     return try raw.split(separator: UInt8(ascii: "\n")).map { try JSONDecoder().decode(Answer.self, from: $0) }
   }
 
-  private func decoder() throws -> ExecuTorchDecoder {
-    try ExecuTorchDecoder(Bundle(folder.appendingPathComponent("bundle")))
+  private func engine() throws -> ExecutorchEngine {
+    try ExecutorchEngine(Bundle(folder.appendingPathComponent("bundle")))
   }
 
-  private func read(_ ids: [Int], _ decoder: ExecuTorchDecoder) throws -> [Float] {
+  private func read(_ ids: [Int], _ engine: ExecutorchEngine) throws -> [Float] {
     var logits: [Float] = []
-    for start in stride(from: 0, to: ids.count, by: decoder.chunk) {
-      logits = try decoder.forward(Array(ids[start..<min(start + decoder.chunk, ids.count)])).logits
+    for start in stride(from: 0, to: ids.count, by: engine.chunk) {
+      logits = try engine.forward(Array(ids[start..<min(start + engine.chunk, ids.count)])).logits
     }
     return logits
   }
 
   /// Greedy tokens, then the logits after token 7.
-  private func answer(_ one: Answer, _ decoder: ExecuTorchDecoder) throws -> (ids: [Int], last: [Float]) {
-    var (ids, logits) = ([Int](), try read(one.prompt, decoder))
+  private func answer(_ one: Answer, _ engine: ExecutorchEngine) throws -> (ids: [Int], last: [Float]) {
+    var (ids, logits) = ([Int](), try read(one.prompt, engine))
     while ids.count < one.ids.count {
       ids.append(logits.indices.max { logits[$0] < logits[$1] }!)
-      if ids.count < one.ids.count || one.stop == "stop" { logits = try decoder.forward([ids.last!]).logits }
+      if ids.count < one.ids.count || one.stop == "stop" { logits = try engine.forward([ids.last!]).logits }
     }
-    return (ids, try decoder.forward([7]).logits)
+    return (ids, try engine.forward([7]).logits)
   }
 
   @Test func aProgramAnswersAsInPython() throws {
-    let (decoder, answers) = (try decoder(), try answers())
+    let (engine, answers) = (try engine(), try answers())
     #expect(answers.count == 5)
     for one in answers {
-      try decoder.reset()
-      let found = try answer(one, decoder)
+      try engine.reset()
+      let found = try answer(one, engine)
       #expect(found.ids == one.ids, "\(one.prompt.count) tokens")
       let largest = one.values.map(abs).max() ?? 0
       let worst = zip(found.last, one.values).map { abs($0 - $1) }.max() ?? .infinity
@@ -59,19 +59,19 @@
   }
 
   @Test func aProgramGoesBack() throws {
-    let (decoder, one) = (try decoder(), try #require(try answers().last))
-    let first = try read(one.prompt, decoder)
-    let saved = try decoder.save()
-    _ = try read(Array(one.prompt.prefix(40)), decoder)
-    let far = try decoder.forward([9]).logits
-    try decoder.restore(saved)
-    #expect(decoder.position == one.prompt.count)
-    _ = try read(Array(one.prompt.prefix(40)), decoder)
-    #expect(try decoder.forward([9]).logits == far)
-    #expect(decoder.rewind(to: decoder.position - 5))
-    #expect(!decoder.rewind(to: 1))
-    try decoder.reset()
-    #expect(try read(one.prompt, decoder) == first)
+    let (engine, one) = (try engine(), try #require(try answers().last))
+    let first = try read(one.prompt, engine)
+    let saved = try engine.save()
+    _ = try read(Array(one.prompt.prefix(40)), engine)
+    let far = try engine.forward([9]).logits
+    try engine.restore(saved)
+    #expect(engine.position == one.prompt.count)
+    _ = try read(Array(one.prompt.prefix(40)), engine)
+    #expect(try engine.forward([9]).logits == far)
+    #expect(engine.rewind(to: engine.position - 5))
+    #expect(!engine.rewind(to: 1))
+    try engine.reset()
+    #expect(try read(one.prompt, engine) == first)
   }
 
   @Test func slotsAreARingAndKnowWhatTheyHold() {

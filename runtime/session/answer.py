@@ -1,73 +1,75 @@
-"""What an answer may say next: the thought's budget, and the grammars of the answer and of calls."""
+"""An answer as it grows: what its tokens mean, and which may come next."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..engine.sampler import Sampler
+from ..arrays import Ids
 from ..language.control_tokens import ControlTokens
 from ..language.tokenizer import Tokenizer
-from .answer_reader import AnswerReader
-from .structured import Ids, Matcher
+from .answer_reader import AnswerReader, Events
+from .options import Options
+from .structured import Matcher
 
-Floats = NDArray[np.float32]
 
-
-class Steering:
-    """Chooses a token; `follow` is told of each that was said, after the reader."""
+class Answer:
+    """`push` is told each token once; `forced`, `allowed` and `forbidden` say what may come next."""
 
     def __init__(
         self,
-        sampler: Sampler,
         reader: AnswerReader,
         tokenizer: Tokenizer,
         control: ControlTokens,
         stops: Sequence[int],
+        options: Options,
         *,
-        thinking: bool,
-        budget: int | None,
-        calling: bool,
-        must_call: bool,
-        response: Matcher | None,
-        calls: Callable[[], Matcher] | None,
+        calling: bool = False,
+        response: Matcher | None = None,
+        calls: Callable[[], Matcher] | None = None,
     ) -> None:
-        self._sampler, self._reader, self._tokenizer, self._control = sampler, reader, tokenizer, control
-        self._stops, self._thinking, self._budget, self._calling = list(stops), thinking, budget, calling
-        self._must_call, self._response, self._calls = must_call, response, calls
+        """calling: there are tools to call; response: the grammar of the text; calls: makes that of a call."""
+        self._reader, self._tokenizer, self._control, self._stops = reader, tokenizer, control, list(stops)
+        self._thinking, self._budget, self._must_call = options.thinking, options.thinking_budget, options.must_call
+        self._calling, self._response, self._calls = calling, response, calls
         self._call = calls() if calls else None
-        self._before = reader.part
 
-    def __call__(self, logits: Floats) -> int:
-        """Logits (vocab,) float32 to a token id."""
-        if self._reader.part == "thought" and self._spent():
-            rest = self._reader.closing()
-            return self._tokenizer.encode(rest, bos=False)[0] if rest else self._control.channel_end
-        allowed = self._allowed()
-        if allowed is not None:
-            return int(allowed[self._sampler(logits[allowed])])
-        if forbidden := self._forbidden():
-            logits = logits.copy()
-            logits[forbidden] = -np.inf
-        return self._sampler(logits)
+    @property
+    def calls(self) -> int:
+        """Calls so far."""
+        return self._reader.calls
 
-    def follow(self, token: int) -> None:
-        """Take a token that was said, so that the next mask is made while the model reads it."""
-        before, self._before = self._before, self._reader.part
+    @property
+    def thought_tokens(self) -> int:
+        return self._reader.thought_tokens
+
+    def push(self, token: int) -> Events:
+        """What one more token adds; the next mask is made from here on, while the model reads the token."""
+        before = self._reader.part
+        events = self._reader.push(token)
+        after = self._reader.part
         if before == "call":
-            if self._call and self._reader.part == "call":
+            if self._call and after == "call":
                 self._call.take(token)
             elif self._calls:
                 self._call = self._calls()
-        elif before == self._reader.part == "text" and self._response and token not in self._control.marks:
+        elif before == after == "text" and self._response and token not in self._control.marks:
             self._response.take(token)
+        return events
 
-    def _spent(self) -> bool:
-        return self._budget is not None and self._reader.thought_tokens >= self._budget
+    def finish(self) -> Events:
+        """What is left when the answer ends here."""
+        return self._reader.finish()
 
-    def _allowed(self) -> Ids | None:
+    def forced(self) -> int | None:
+        """The token that has to come: a thought whose budget is spent is closed."""
+        if self._reader.part != "thought" or not self._spent():
+            return None
+        rest = self._reader.closing()
+        return self._tokenizer.encode(rest, bos=False)[0] if rest else self._control.channel_end
+
+    def allowed(self) -> Ids | None:
         """The tokens, ascending, from the grammar that is at work, if one is."""
         if self._reader.part == "call" and self._call:
             return self._call.allowed()
@@ -77,7 +79,7 @@ class Steering:
             return self._response_or_marks(self._response)
         return None
 
-    def _forbidden(self) -> list[int]:
+    def forbidden(self) -> list[int]:
         """No calls where there are no tools, no thought behind its budget, no end before what was asked for."""
         part, control = self._reader.part, self._control
         tokens = [] if self._calling else [control.call]
@@ -86,6 +88,9 @@ class Steering:
         if part == "thought" and (self._response or self._must_call):
             tokens += self._stops
         return [token for token in tokens if token >= 0]
+
+    def _spent(self) -> bool:
+        return self._budget is not None and self._reader.thought_tokens >= self._budget
 
     def _thought_mark(self) -> list[int]:
         """What opens a thought, where there may be one before the answer."""

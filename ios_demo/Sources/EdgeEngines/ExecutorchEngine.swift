@@ -4,7 +4,7 @@
   import Foundation
 
   /// The lowered program in ExecuTorch: two methods that own their caches.
-  public final class ExecuTorchDecoder: EdgeCore.Decoder {
+  public final class ExecutorchEngine: EdgeCore.Engine {
     private static let few = 8  // tokens: as fast one by one as in a call of many
 
     public let model: Model
@@ -43,7 +43,7 @@
     private func needed(_ kind: Kind) -> Int { kind == .sliding ? model.window + chunk - 1 : context }
 
     /// ExecuTorch ends no call early; one takes a part of a second.
-    public var terminate: @Sendable () -> Void { {} }
+    public var cancel: @Sendable () -> Void { {} }
 
     public func resume() {}
 
@@ -58,7 +58,7 @@
       try checkRoom(ids.count)
       guard let last = ids.last else { throw GemmaError("a call without tokens", "give at least one") }
       let before = Array(ids.dropLast())
-      if before.count > ExecuTorchDecoder.few {
+      if before.count > ExecutorchEngine.few {
         try read(before)
       } else {
         for id in before { _ = try step(id) }
@@ -118,17 +118,17 @@
     }
 
     /// Rows of full layers that are in use are not written again: their numbers are enough.
-    public func save() throws -> SavedState {
+    public func save() throws -> Mark {
       let rings = try Dictionary(uniqueKeysWithValues: ringNames.map { ($0, Array(try program.state($0))) })
-      return SavedState(position: position, kept: Kept(slots: slots, rings: rings))
+      return Mark(position: position, kept: Kept(slots: slots, rings: rings))
     }
 
-    public func restore(_ state: SavedState) throws {
-      guard let kept = state.kept as? Kept else {
-        throw GemmaError("a state of another engine", "restore what this decoder saved")
+    public func restore(_ mark: Mark) throws {
+      guard let kept = mark.kept as? Kept else {
+        throw GemmaError("a mark of another engine", "restore what this engine saved")
       }
       for (name, bytes) in kept.rings { try program.state(name).copyBytes(from: bytes) }
-      (slots, position) = (kept.slots, state.position)
+      (slots, position) = (kept.slots, mark.position)
     }
 
     public func rewind(to position: Int) -> Bool {
