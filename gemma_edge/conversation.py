@@ -16,11 +16,9 @@ from .options import Options
 from .tools import Event, Function, answered, by_name
 
 if TYPE_CHECKING:
-    from runtime.engine.sampler import Sampling
     from runtime.session.session import Session as Conversation
 
 Message = dict[str, Any]
-SAMPLING = ("temperature", "top_k", "top_p", "seed")
 ROUNDS = 8
 
 
@@ -114,16 +112,10 @@ class Session:
         raise RequestError(f"the model still calls tools after {rounds} rounds", "allow more rounds")
 
     def _chat(self, turn: list[Message], tools: Sequence[Function], options: Options) -> Iterator[spoken.Event]:
-        rest: dict[str, Any] = {name: value for name, value in options.items() if name not in SAMPLING}
+        from runtime.session.options import Options as Asked  # and with it numpy
+
         messages = [*self._system, *self._messages, *turn]
-        return self._conversation.chat(messages, self._sampling(options), tools=tools, **rest)
-
-    def _sampling(self, options: Options) -> Sampling:
-        """The checkpoint's own, but for what the options say."""
-        from dataclasses import replace
-
-        asked: dict[str, Any] = {name: value for name, value in options.items() if name in SAMPLING}
-        return replace(self._conversation.model.defaults(), **asked)
+        return self._conversation.chat(messages, Asked(tools=tools, **options))
 
 
 def going_on(options: Options) -> Options:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 
@@ -21,6 +21,7 @@ from gemma_edge import (
     ToolResult,
     export_bundle,
 )
+from runtime.session.options import Options as Asked
 
 NORWAY, PERU = "What is the capital of Norway?", "What is the capital of Peru?"
 OSLO = "The capital of Norway is Oslo."
@@ -225,6 +226,18 @@ def test_a_task_that_is_cancelled_ends_the_answer(chat):
 
 def test_a_form(chat):
     assert chat.ask(NORWAY, response_format=Choice(["Oslo", "Lima"]), temperature=0) in ("Oslo", "Lima")
+
+
+def test_a_stop_text(chat):
+    answer = chat.say(NORWAY, stop=[" of"], temperature=0)
+    assert answer.text() == "The capital"
+    assert answer.end.stop == "stop"
+
+
+def test_options_are_those_of_the_runtime():
+    """All but the tools, which `say` takes, and what servers alone need."""
+    names = {field.name for field in fields(Asked)} - {"tools", "one_call"}
+    assert set(Options.__annotations__) == names
 
 
 def test_a_seed_draws_the_same_twice(model):
