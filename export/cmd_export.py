@@ -124,7 +124,7 @@ def dry_run(args: argparse.Namespace, request: Request, scripts: Sequence[Script
     from .weights.plan import storage_plan
 
     checkpoint, recipe, _ = request.opened()
-    targets.load_targets(request.targets)
+    loaded = targets.load_targets(request.targets)
     if args.output is not None:
         check_destination(args.output, replace=args.force)
     storage_plan(checkpoint, recipe)
@@ -133,7 +133,7 @@ def dry_run(args: argparse.Namespace, request: Request, scripts: Sequence[Script
     side, _ = read_side_files(checkpoint)
     with TemporaryDirectory(prefix="gemma-edge-") as folder:
         speaker = speaker_of(Path(folder), *side.copy(Path(folder)), side)
-        check_calls(scripts, speaker, request.targets, checkpoint)
+        check_calls(scripts, speaker, loaded, checkpoint)
     side.print_notes()
     facts["recipes"] = {recipe.name: facts["recipes"][recipe.name]}
     print(text(facts))

@@ -118,9 +118,9 @@ def draft_of(request: Request, place: Workplace, destination: Path, scripts: Seq
     from .pipeline import drafted, prepare
     from .targets import load_targets
 
-    lowerings = load_targets(request.targets)
+    targets = load_targets(request.targets)
     checkpoint, recipe, text = request.opened()
-    prepared = prepare(checkpoint, lowerings, recipe, text, scripts, request.settings)
+    prepared = prepare(checkpoint, targets, recipe, text, scripts, request.settings)
     with stored(destination, prepared.calibration_key, keep=True) as store:
         draft, _ = drafted(prepared, place, store)
     return dataclasses.replace(draft, peak=peak_rss())

@@ -17,6 +17,10 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]  # run as a script, this folder 
 
 from bundle_bytes import GOLDEN as BYTES  # noqa: E402
 from bundle_bytes import of_every_recipe  # noqa: E402
+from golden_sentence import GOLDEN as SENTENCE  # noqa: E402
+from golden_sentence import answer as sentence  # noqa: E402
+from measured import GOLDEN as MEASURED  # noqa: E402
+from measured import export_and_measure  # noqa: E402
 
 from runtime.cli.main import COMMANDS, main  # noqa: E402
 
@@ -39,6 +43,8 @@ def help_text(*words: str) -> str:
 ANSWERS: dict[str, Callable[[], str]] = {
     "help/gemma-edge.txt": help_text,
     BYTES.name: lambda: json.dumps(of_every_recipe(), indent=1) + "\n",
+    SENTENCE.name: lambda: json.dumps(sentence(), indent=1, ensure_ascii=False) + "\n",
+    MEASURED.name: lambda: json.dumps(export_and_measure()["measured"], indent=1) + "\n",
     **{f"help/{command}.txt": partial(help_text, command) for command in COMMANDS},
 }
 

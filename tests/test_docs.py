@@ -237,7 +237,9 @@ def test_make_targets_are_those_there_are(path):
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text(), re.M)) <= rules
 
 
-WINGS = sorted({path.parent for room in ("export", "quantize", "runtime") for path in (ROOT / room).rglob("*.py")})
+WINGS = sorted(
+    {path.parent for room in ("export", "gemma_edge", "quantize", "runtime") for path in (ROOT / room).rglob("*.py")}
+)
 
 
 @pytest.mark.parametrize("wing", WINGS, ids=named)

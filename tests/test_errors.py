@@ -16,6 +16,7 @@ from runtime.cli.flags import FLAGS, explained
 from runtime.errors import BundleError, ContextFull, GateMissed, GemmaError, NotInstalled, RequestError
 from runtime.schema.guidance import load_llguidance
 from runtime.session.model import Model
+from runtime.session.options import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 HI = [{"role": "user", "content": "hi"}]
@@ -90,7 +91,7 @@ def test_a_package_that_is_missing_is_not_installed(monkeypatch):
 )
 def test_what_can_not_be_asked_is_a_request_error(model, messages, options):
     with pytest.raises(RequestError):
-        model.session().chat(messages, **options)
+        model.session().chat(messages, Options(**options))
 
 
 @pytest.mark.parametrize("options", [{"threads": -1}, {"engine": "steam"}, {"context": -5}, {"context": 10**9}])

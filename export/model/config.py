@@ -139,7 +139,10 @@ def refuse_unsupported(text: Mapping[str, Any]) -> None:
 
 
 def kinds_of(text: Mapping[str, Any], pattern: int) -> list[Kind]:
-    """Of each layer: as listed, or every `pattern`-th full.  Raises ValueError for a list of another length."""
+    """Give the kind of each layer: as listed, or every `pattern`-th full.
+
+    Raises ValueError for a list of another length.
+    """
     layers = int(text["num_hidden_layers"])
     if not 0 < layers <= MOST_LAYERS:
         raise ValueError(f"num_hidden_layers {layers} is not in 1 to {MOST_LAYERS}")

@@ -11,15 +11,14 @@ import numpy as np
 from quantize.affine import Quantized
 from runtime.errors import GemmaError
 
-from ..targets import load_reader
+from ..targets import Target
 from ..weights.linears import Weights
 
 
-def check_weights(folder: Path, weights: Weights, target: str, file: str) -> None:
+def check_weights(folder: Path, weights: Weights, target: Target, file: str) -> None:
     """Raises GemmaError unless the artifact's integers and scales are those that were decided."""
     seen: Counter[str] = Counter()  # rows, by parameter
-    reader = load_reader(target)
-    for parameters, packed in reader.stored_weights(folder / file):
+    for parameters, packed in target.stored_weights(folder / file):
         for start, piece in packed:
             offset = 0
             for parameter in parameters:
@@ -33,7 +32,7 @@ def check_weights(folder: Path, weights: Weights, target: str, file: str) -> Non
                 if a < b:
                     seen[parameter] += b - a
                     decided = expected.part(a - offset, b - offset)
-                    decided = replace(decided, scales=reader.kept_scales(np.asarray(decided.scales)))
+                    decided = replace(decided, scales=target.scales_as_stored(np.asarray(decided.scales)))
                     if not np.array_equal(decided.dequantize(), piece[a - start : b - start]):
                         raise GemmaError(
                             f"{folder}: {parameter} in the artifact differs from what was quantized",

@@ -122,12 +122,12 @@ class CoreMLEngine:
         self.states = self.program.new_states("decode")
 
     def save(self) -> CoreMLState:
-        """What was read so far, to come back to."""
-        return CoreMLState(self.position, {name: one.copy() for name, one in self.states.items()})
+        """Give what was read so far, to come back to."""
+        return CoreMLState(self.position, {name: rows.copy() for name, rows in self.states.items()})
 
     def restore(self, state: CoreMLState) -> None:
         """Forget what was read after a `save`."""
-        self.position, self.states = state.position, {name: one.copy() for name, one in state.states.items()}
+        self.position, self.states = state.position, {name: rows.copy() for name, rows in state.states.items()}
 
     def rewind(self, position: int) -> bool:
         """Forget what comes after `position`; false, and nothing changed, if a window has moved past it."""
@@ -174,9 +174,9 @@ class CoreMLEngine:
 
     def _call(self, piece: Piece) -> tuple[Floats, Floats]:
         """Logits (1, vocab) and hidden states (1, hidden) after one call."""
-        found = self._run("decode" if len(piece.ids) == 1 else "prefill", self._feeds(piece))
+        outputs = self._run("decode" if len(piece.ids) == 1 else "prefill", self._feeds(piece))
         self.position += len(piece.ids)
-        logits, hidden = found["logits"][0], found["hidden"][0]
+        logits, hidden = outputs["logits"][0], outputs["hidden"][0]
         if not np.isfinite(logits).all():
             raise GemmaError(
                 f"the Core ML artifact gives logits that are not finite, at position {self.position - 1}",

@@ -16,7 +16,18 @@ from typing import Any
 from ..errors import GemmaError, RequestError
 from ..schema.guidance import AS_TEXT
 from ..schema.json_schema import Schema
-from ..schema.parts import DIGITS, Choice, Condition, Part, Parts, check_held, disjoint, finite, kinds, number_range
+from ..schema.parts import (
+    DIGITS,
+    Alternatives,
+    Condition,
+    SchemaPart,
+    SchemaParts,
+    check_held,
+    disjoint,
+    finite,
+    kinds,
+    number_range,
+)
 from ..schema.text_pattern import ANY_TEXT, NO_TEXT, is_empty, terminal_of_format, terminal_of_pattern
 from .array_rules import array_rule
 from .object_rules import object_rule
@@ -54,13 +65,13 @@ class Rules:
     def __init__(self, quote: int) -> None:
         self.quote = f"<[{quote}]>"
         self.lines: list[str] = []
-        self.parts = Parts({})
-        self._names: dict[frozenset[Part], str] = {}
+        self.parts = SchemaParts({})
+        self._names: dict[frozenset[SchemaPart], str] = {}
         self._open: dict[str, bool] = {}  # rules in the making, and whether they were asked for inside themselves
         self._count = 0
 
     def arguments(self, schema: Schema) -> str:
-        self.parts, self._names = Parts(schema), {}
+        self.parts, self._names = SchemaParts(schema), {}
         rule = self.of([schema, {"type": "object"}])
         if not rule:
             raise RequestError("no arguments satisfy it", "correct the schema")
@@ -69,7 +80,7 @@ class Rules:
     def of(self, schemas: Sequence[Any]) -> str:
         return self.value(self.parts.of(schemas))
 
-    def value(self, parts: Sequence[Part]) -> str:
+    def value(self, parts: Sequence[SchemaPart]) -> str:
         key = frozenset(parts)
         if key in self._names:
             if self._names[key] in self._open:
@@ -97,14 +108,14 @@ class Rules:
             raise RequestError(f"it needs more than {RULES} grammar rules", "simplify the schema")
         return f"{letter}{self._count}"
 
-    def alternatives(self, parts: Sequence[Part]) -> str:
-        choice = next((part for part in parts if isinstance(part, Choice)), None)
+    def alternatives(self, parts: Sequence[SchemaPart]) -> str:
+        choice = next((part for part in parts if isinstance(part, Alternatives)), None)
         if choice:
             return joined(map(self.value, self.branches(choice, [part for part in parts if part is not choice])))
         conditions = [part for part in parts if isinstance(part, Condition)]
         return joined(self.kind(kind, conditions) for kind in kinds(conditions))
 
-    def branches(self, choice: Choice, rest: Sequence[Part]) -> list[list[Part]]:
+    def branches(self, choice: Alternatives, rest: Sequence[SchemaPart]) -> list[list[SchemaPart]]:
         ways = [list(dict.fromkeys([*rest, *self.parts.of([schema])])) for schema in choice.schemas]
         for index, way in enumerate(ways if choice.keyword == "oneOf" else []):
             if not all(disjoint(self.parts, way, other) for other in ways[:index]):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..schema.json_schema import Schema
-from ..schema.parts import Choice, Condition, required_names
+from ..schema.parts import Alternatives, Condition, required_names
 from ..schema.text_pattern import ANY_TEXT, is_empty, matches, terminal_of_pattern
 from .array_rules import COMMA, run
 from .text import in_order, name_pieces
@@ -117,7 +117,7 @@ def names_terminal(rules: Rules, schema: Any) -> str:
     parts = rules.parts.of([schema])
     conditions = [part for part in parts if isinstance(part, Condition)]
     known = {"type", "pattern", "minLength", "maxLength", "format", "title", "description"}
-    if any(isinstance(part, Choice) or part.keywords.keys() - known for part in parts):
+    if any(isinstance(part, Alternatives) or part.keywords.keys() - known for part in parts):
         raise RequestError("the keyword propertyNames is supported only with a pattern and lengths", "simplify it")
     return rules.text(conditions)
 

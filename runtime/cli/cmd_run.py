@@ -126,7 +126,7 @@ def check_words(args: argparse.Namespace) -> None:
         if getattr(args, name) is not None:
             raise GemmaError(f"--{name} {getattr(args, name)}: bundles read only text so far", "leave it out")
     others = {"--raw": args.raw, "--json": args.json, "a PROMPT": args.prompt is not None}
-    for name in [name for name, given in others.items() if given and args.chat]:
+    for name in [name for name, is_there in others.items() if is_there and args.chat]:
         raise GemmaError(f"--chat cannot be combined with {name}: a chat asks for its messages", "give one of the two")
     for name in [name for name in ("system", "json_schema") if args.raw and getattr(args, name) is not None]:
         raise GemmaError(
@@ -150,10 +150,10 @@ def read_schema(path: Path) -> JsonSchema:
     return JsonSchema(schema)
 
 
-def read_prompt(given: str | None) -> str:
+def read_prompt(argument: str | None) -> str:
     """Raises GemmaError if there is nothing to answer."""
     try:
-        prompt = sys.stdin.read() if given is None else given
+        prompt = sys.stdin.read() if argument is None else argument
         prompt.encode()  # in some locales Python lets foreign bytes through
     except UnicodeError as error:
         raise GemmaError(f"the prompt is not UTF-8: {error}", "convert it, for example with iconv") from error
@@ -191,11 +191,11 @@ def stream_text(events: Iterator[Event | Token]) -> None:
 def collected(session: Session, prompt: list[int], events: Iterator[Event | Token]) -> dict[str, object]:
     *tokens, end = events
     assert isinstance(end, End)
-    made = [token for token in tokens if isinstance(token, Token)]
+    said = [token for token in tokens if isinstance(token, Token)]
     return {
         "prompt_ids": prompt,
-        "ids": [token.id for token in made],
-        "text": session.tokenizer.decode([token.id for token in made]),
+        "ids": [token.id for token in said],
+        "text": session.tokenizer.decode([token.id for token in said]),
         "stop": end.stop,
         "prefill_tok_s": round(end.prefill_tok_s, 3),
         "decode_tok_s": round(end.decode_tok_s, 3),

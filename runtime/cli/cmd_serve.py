@@ -133,16 +133,16 @@ def bound(host: str, port: int) -> socket.socket:
         raise GemmaError(f"--host must be an IP address, not {host}", "give 127.0.0.1, or ::1") from error
     if not 0 <= port < 65536:
         raise GemmaError(f"--port must be 0 to 65535, not {port}", "0 takes a free one")
-    made = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((str(address), port))
+        listener.bind((str(address), port))
     except OSError as error:
-        made.close()
+        listener.close()
         raise GemmaError(
             f"cannot listen on {host} port {port}: {error.strerror}", "give another --port; 0 takes a free one"
         ) from error
-    return made
+    return listener
 
 
 def model_name(folder: Path) -> str:

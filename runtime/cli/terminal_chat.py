@@ -95,14 +95,14 @@ def thought_budget(argument: str) -> int:
 def read_tools(path: Path) -> list[dict[str, Any]]:
     """Raises GemmaError unless the file holds a list of tools."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        tools = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GemmaError(f"{path}: {error.strerror}", "give the path of a file") from error
     except (ValueError, RecursionError) as error:
         raise GemmaError(f"{path} is not JSON: {error}", "give a list of tools") from error
-    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise GemmaError(f"{path} is not a list of tools", 'give [{"name": ..., "parameters": {...}}]')
-    return declarations(found)
+    return declarations(tools)
 
 
 def turn(chat: Chat, said: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..arrays import Floats, Ids
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import Manifest, Model
+from ..bundle.manifest import Manifest, ModelFacts
 from ..bundle.row_table import RowTable
 from ..errors import BundleError, GemmaError, RequestError
 from .cache import KVCache, Rows
@@ -50,7 +50,7 @@ class Weights(Protocol):
     GemmaError then.
     """
 
-    model: Model
+    model: ModelFacts
     threads: int
     tables: dict[str, RowTable]
     head: Head | None  # the second stage; None: logits are the graph's
@@ -69,7 +69,7 @@ class Engine(Protocol):
     be filled.
     """
 
-    model: Model
+    model: ModelFacts
     position: int
     head: Head | None
     tables: dict[str, RowTable]

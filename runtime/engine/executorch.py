@@ -215,19 +215,20 @@ class ExecutorchEngine:
         Rows of full layers that are in use are not written again: their numbers are enough.
         """
         held = {kind: slots.held.copy() for kind, slots in self._slots.items()}
-        return ExecutorchState(self.position, held, {name: one.clone() for name, one in self._rings().items()})
+        return ExecutorchState(self.position, held, {name: ring.clone() for name, ring in self._rings().items()})
 
     def restore(self, state: ExecutorchState) -> None:
         """Forget what was read after a `save`."""
         self.position = state.position
         for kind, held in state.held.items():
             self._slots[kind].held[:] = held
-        for name, one in self._rings().items():
-            one.copy_(state.caches[name])
+        for name, ring in self._rings().items():
+            ring.copy_(state.caches[name])
 
     def _rings(self) -> dict[str, Any]:
         """The sliding layers' caches, as the program holds them."""
-        names = [f"cache_{one.layer}_{part}" for one in self.model.caches if one.kind == "sliding" for part in PARTS]
+        layers = [cache.layer for cache in self.model.caches if cache.kind == "sliding"]
+        names = [f"cache_{layer}_{part}" for layer in layers for part in PARTS]
         method = self._program.method("decode")._method
         return {name: method.get_attribute(name) for name in names}
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..bundle.kv_bytes import row_bytes
-from ..bundle.manifest import Artifact, Cache, Manifest, Model
+from ..bundle.manifest import Artifact, Cache, Manifest, ModelFacts
 from ..bundle.row_cache import ROWS
 from ..errors import BundleError, ContextFull
 from .cache import SLACK, STEP, TURNS
@@ -84,24 +84,24 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
     )
 
 
-def cache_bytes(model: Model, cache: Cache, rows: int) -> int:
+def cache_bytes(model: ModelFacts, cache: Cache, rows: int) -> int:
     held = model.window + max(CHUNK, SLACK) if cache.kind == "sliding" else rows
     return row_bytes(cache, cache.dtype) * held
 
 
-def rotary_bytes(model: Model, tokens: int) -> int:
+def rotary_bytes(model: ModelFacts, tokens: int) -> int:
     """Cosines and sines of a call's positions, for every kind of layer."""
     return sum(2 * 4 * tokens * (rope.head_dim // 2) for rope in model.rope.values())
 
 
-def head_rows(model: Model) -> int:
+def head_rows(model: ModelFacts) -> int:
     """Raw 8-bit rows that the two-stage head keeps, and the place of each."""
     if not model.rescored:
         return 0
     return max(ROWS, model.rescored) * (model.hidden_size + 12) + 4 * model.vocab_size
 
 
-def activations(model: Model, artifact: Artifact, tokens: int) -> int:
+def activations(model: ModelFacts, artifact: Artifact, tokens: int) -> int:
     """Of a call: what the graph holds at its widest, and rows, raw and as floats."""
     rows = tokens * (2 + 4) * (model.hidden_size + model.layers * model.per_layer_dim)
     return tokens * artifact.memory.token + rows + 4 * 4 * model.vocab_size

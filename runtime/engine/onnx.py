@@ -300,12 +300,25 @@ def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, R
     check_tables(bundle, tables)
 
 
-def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.InferenceSession:
+def opened(path: str, options: ort.SessionOptions) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions derive from Exception
+        raise BundleError(f"{path}: onnxruntime cannot load it: {error}", "export the bundle again") from error
+
+
+def load(
+    bundle: Bundle,
+    threads: int,
+    beside: Callable[[], object],
+    read: Callable[[str, ort.SessionOptions], ort.InferenceSession] = opened,
+) -> ort.InferenceSession:
+    """The artifact in onnxruntime, which `read` asks for it; `beside` is called meanwhile."""
     artifact = bundle.manifest.artifacts.get("onnx")
     if artifact is None:
-        made = ", ".join(bundle.manifest.artifacts) or "nothing"
+        artifacts = ", ".join(bundle.manifest.artifacts) or "nothing"
         raise BundleError(
-            f"{bundle.folder} has no ONNX artifact; it has {made}", "export it again with targets=['onnx']"
+            f"{bundle.folder} has no ONNX artifact; it has {artifacts}", "export it again with targets=['onnx']"
         )
     bundle.path(artifact.data)
     options = ort.SessionOptions()
@@ -317,7 +330,7 @@ def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.Infe
         options.add_session_config_entry(PLAIN_ARM, "1")
     path = bundle.path(artifact.file)
     with plain_attention(whole=any(cache.dtype == "int8" for cache in bundle.manifest.model.caches)):
-        return load_beside(lambda: opened(str(path), options), beside)[0]
+        return load_beside(lambda: read(str(path), options), beside)[0]
 
 
 @contextmanager
@@ -337,10 +350,3 @@ def plain_attention(*, whole: bool) -> Iterator[None]:
             yield
         finally:
             del os.environ[TILES]
-
-
-def opened(path: str, options: ort.SessionOptions) -> ort.InferenceSession:
-    try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions derive from Exception
-        raise BundleError(f"{path}: onnxruntime cannot load it: {error}", "export the bundle again") from error

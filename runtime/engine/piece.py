@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import Floats, Ids
-from ..bundle.manifest import Model
+from ..bundle.manifest import ModelFacts
 from ..bundle.row_table import RowTable
 from ..errors import ContextFull, RequestError
 from .chunk import CHUNK, chunks
@@ -80,7 +80,7 @@ def in_calls(piece: Piece, position: int, most: int = CHUNK) -> Iterator[Piece]:
     yield piece.part(last.start, last.stop, piece.kept)
 
 
-def check_piece(piece: Piece, position: int, model: Model) -> None:
+def check_piece(piece: Piece, position: int, model: ModelFacts) -> None:
     """Raises ContextFull or RequestError for a piece that no engine here can read behind `position` tokens."""
     tokens = len(piece.ids)
     if position + tokens > model.context:

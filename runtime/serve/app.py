@@ -36,12 +36,16 @@ BODY_SECONDS = 30.0  # for a body to come in
 
 @dataclass(frozen=True)
 class Limits:
-    """tokens, seconds: of one answer, in seconds with its waiting; body: bytes of a request."""
+    """tokens, seconds: of one answer, in seconds with its waiting; body: bytes of a request.
+
+    silence: seconds of a stream after which a comment says that it lives
+    """
 
     waiting: int
     tokens: int
     seconds: float
     body: int
+    silence: float = 10.0
 
 
 class Server:
@@ -90,7 +94,7 @@ class Server:
             raise Refusal(415, f"the body has the type {kind!r:.80}", "send application/json")
         raw = await body(request, self.limits.body)
         wanted = chat_request(raw, self.model, min(self.limits.tokens, self.session.context))
-        return ChatResponse(self.queue, self.model, self.limits.seconds, wanted)
+        return ChatResponse(self.queue, self.model, self.limits.seconds, self.limits.silence, wanted)
 
 
 async def body(request: Request, most: int) -> bytes:
@@ -122,16 +126,17 @@ def page() -> HTMLResponse:
 
 
 def hash_of(text: str, tag: str) -> str:
-    found = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
-    return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in found)
+    contents = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
+    digests = (hashlib.sha256(content.encode()).digest() for content in contents)
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
 async def refused(request: Request, error: Exception) -> Response:
     """Whatever a route raises, in OpenAI's shape."""
     if isinstance(error, HTTPException):
         where = f"{request.method} {request.url.path}"
-        made = Refusal(error.status_code, f"{where:.80}: {error.detail}", "use POST /v1/chat/completions")
-        return serve_errors.response(made)
+        refusal = Refusal(error.status_code, f"{where:.80}: {error.detail}", "use POST /v1/chat/completions")
+        return serve_errors.response(refusal)
     return serve_errors.response(refusal_of(error))
 
 

@@ -7,6 +7,7 @@ bytes are a hash of the others.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..atomically import atomically
 from ..bundle.bundle import MANIFEST, Bundle, sha256
-from ..bundle.manifest import Cache, Model
+from ..bundle.manifest import Cache, ModelFacts
 from ..engine.cache import SLACK, TURNS, CacheState, KVCache, Rows, Saved
 from ..engine.chunk import CHUNK
 from ..errors import ContextFull, GemmaError, RequestError
@@ -119,7 +120,7 @@ def read_session(path: Path, bundle: Bundle, context: int) -> SavedSession:
         turns = read_turns(path, file, bundle.manifest.model, tokens) if version > 1 else []
         now = [shape(cache, tokens, window) for cache in caches]
         then = [[shape(cache, position, rows) for cache in windows] for position, rows in turns]
-        file.check_size(4 * tokens + 2 * sum(map(nbytes, [*now, *(one for shapes in then for one in shapes)])))
+        file.check_size(4 * tokens + 2 * sum(map(nbytes, [*now, *itertools.chain(*then)])))
         ids = file.array(((tokens,), "<i4"))
         pairs = file.pairs(now)
         ends = [state(caches, turn[0], file.pairs(shapes)) for turn, shapes in zip(turns, then, strict=True)]
@@ -151,7 +152,7 @@ def read_header(path: Path, head: bytes, bundle: Bundle, context: int) -> tuple[
     return version, tokens, window
 
 
-def read_turns(path: Path, file: HashedFile, model: Model, tokens: int) -> list[tuple[int, int]]:
+def read_turns(path: Path, file: HashedFile, model: ModelFacts, tokens: int) -> list[tuple[int, int]]:
     """Tokens up to the end of every turn, and rows of a window there."""
     (count,) = COUNT.unpack(file.read(COUNT.size))
     if count > TURNS:
@@ -168,7 +169,7 @@ def read_turns(path: Path, file: HashedFile, model: Model, tokens: int) -> list[
     return turns
 
 
-def check_window(path: Path, model: Model, tokens: int, window: int) -> None:
+def check_window(path: Path, model: ModelFacts, tokens: int, window: int) -> None:
     """Raises GemmaError unless a window of so many rows can be there after so many tokens."""
     sliding = any(cache.kind == "sliding" for cache in model.caches)
     least = min(tokens, model.window - 1) if sliding else 0

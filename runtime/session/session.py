@@ -229,7 +229,7 @@ class Session:
         stream = self.tokenizer.stream()
         started, reused = time.perf_counter(), self.cache.reuse(prompt)
         first = spent = 0.0
-        made = 0
+        count = 0
         stop: Stop = "length"
         try:
             logits = self._read(prompt[reused:])
@@ -240,9 +240,9 @@ class Session:
                 if token in self.manifest.generation.stop:
                     stop = "stop"
                     break
-                made += 1
+                count += 1
                 yield Token(token, stream.push(token))
-                if made == limit:
+                if count == limit:
                     break
                 if self.engine.position >= self.context:
                     stop = "context"
@@ -260,10 +260,10 @@ class Session:
             stop=stop,
             prompt_tokens=len(prompt),
             reused=reused,
-            new_tokens=made,
+            new_tokens=count,
             ttft_s=first,
             prefill_tok_s=(len(prompt) - reused) / first if first else 0.0,
-            decode_tok_s=(made - 1) / spent if spent else 0.0,
+            decode_tok_s=(count - 1) / spent if spent else 0.0,
         )
 
     def _read(self, ids: list[int]) -> Floats:

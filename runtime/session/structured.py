@@ -6,9 +6,8 @@ llguidance makes the masks, in a thread of its own, while the model runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,33 +18,13 @@ from ..bundle.bundle import Bundle
 from ..calls.grammar import call_grammar
 from ..calls.tool_schema import Declaration
 from ..errors import BundleError, GemmaError, RequestError
+from ..language.answer_forms import Choice as Choice
+from ..language.answer_forms import JsonSchema as JsonSchema
+from ..language.answer_forms import Regex as Regex
+from ..language.answer_forms import ResponseFormat as ResponseFormat
 from ..language.control_tokens import ControlTokens
 from ..schema.guidance import AS_TEXT, load_llguidance
 from ..schema.json_form import json_grammar
-
-
-@dataclass(frozen=True)
-class JsonSchema:
-    """An answer in JSON that the schema describes."""
-
-    schema: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Regex:
-    """An answer that the pattern matches as a whole."""
-
-    pattern: str
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of some answers."""
-
-    choices: Sequence[str]
-
-
-ResponseFormat = JsonSchema | Regex | Choice
 
 
 class Matcher:

@@ -15,12 +15,13 @@ import torch
 from ranged import reference
 from safetensors.torch import load_file, save_file
 
+from export import to_onnx
 from export.checkpoint.checkpoint import Checkpoint
 from export.inspect_checkpoint import facts
 from export.pipeline import export_bundle
-from export.to_onnx import builder as onnx_lowering
 from export.to_onnx.builder import every_node
 from export.to_onnx.read import stored_weights
+from export.to_onnx.settings import Settings
 from quantize.affine import quantize
 from quantize.recipe import DEFAULT, RECIPES, RELEASED
 from quantize.scheme import FLOAT, INT4_B32
@@ -128,13 +129,12 @@ def test_caches_have_the_released_scales(name, generated, exported):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
-def test_computed_exactly_it_answers_what_transformers_answers(name, generated, tmp_path, monkeypatch):
+def test_computed_exactly_it_answers_what_transformers_answers(name, generated, tmp_path):
     """With float caches, the projection as released and no ranges: what is left are the integers."""
-    monkeypatch.setattr(onnx_lowering, "ACCURACY", 1)
     exact = dataclasses.replace(RECIPES[RELEASED], cache=FLOAT, rules=RECIPES["float"].rules)
     folder = shutil.copytree(generated(name), tmp_path / "source")
     change(folder, lambda t: [value.zero_() for key, value in t.items() if key.endswith("activation_scale")])
-    export_bundle(folder, tmp_path / "x.bundle", ["onnx"], exact)
+    export_bundle(folder, tmp_path / "x.bundle", [to_onnx.target(Settings(accuracy=1))], exact)
     decoder, model = OnnxEngine.open(Bundle.open(tmp_path / "x.bundle"), 1), reference(folder, static=True)
     for seed in range(PROMPTS):
         ids = np.random.default_rng(seed).integers(3, 900, 7 + 9 * seed)

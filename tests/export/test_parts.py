@@ -16,6 +16,7 @@ from hostile import flip, reseal
 from export.parts.every import parts_of
 from export.parts.lower import lowered_parts
 from export.parts.source import PartSource
+from export.targets import load_targets
 from quantize.scheme import INT8
 from runtime.bundle.bundle import Bundle
 from runtime.cli.main import main
@@ -74,7 +75,7 @@ def tower() -> PartSource:
 
 def add(folder: Path, *sources: PartSource, targets: tuple[str, ...] = ("onnx",)) -> Bundle:
     """A bundle gets these parts."""
-    parts = msgspec.to_builtins(lowered_parts(sources, targets, folder))
+    parts = msgspec.to_builtins(lowered_parts(sources, load_targets(targets), folder))
     reseal(folder, lambda manifest: manifest.update(version=[1, 1], parts=parts))
     return Bundle.open(folder)
 
@@ -267,7 +268,7 @@ def test_an_operator_that_is_not_known_is_named(tower, tmp_path):
 
     source = PartSource("sine", "sine", Sine(), ({"x": drawn(2)},), ("y",), 1e-6)
     with pytest.raises(GemmaError, match="part 'sine' has an operator aten.sin.default"):
-        lowered_parts([source], ["onnx"], tmp_path)
+        lowered_parts([source], load_targets(["onnx"]), tmp_path)
 
 
 def test_a_target_that_lowers_no_parts_leaves_them_out(copy, tower):

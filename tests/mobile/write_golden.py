@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -246,9 +247,10 @@ def plans(manifest: Manifest) -> Iterator[dict[str, Any]]:
     """Bytes by part for a context, and the longest context that fits the peak."""
     for context in CONTEXTS:
         for text in (False, True):
-            made = plan(manifest, context, text=text)
-            fits = longest_context(manifest, made.peak, text=text)
-            yield {"asked": context, "text": text, **dataclasses.asdict(made), "peak": made.peak, "fits": fits}
+            of_manifest = partial(plan, manifest, text=text)
+            planned = of_manifest(context)
+            fits = longest_context(of_manifest, manifest.model.context, planned.peak)
+            yield {"asked": context, "text": text, **dataclasses.asdict(planned), "peak": planned.peak, "fits": fits}
 
 
 # ---- conversations ----

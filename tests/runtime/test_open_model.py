@@ -142,12 +142,12 @@ first = model.session()
 said = answer(first)
 assert answer(first) == said
 before = anonymous()
-second = model.session()
-assert answer(second) == said
+sessions = [model.session() for _ in range(8)]
+assert [answer(session) for session in sessions] == [said] * 8
 between = anonymous()
 other = Model.open(sys.argv[1], threads=1).session()
 assert answer(other) == said
-print(json.dumps([between - before, anonymous() - between]))
+print(json.dumps([(between - before) // 8, anonymous() - between]))
 """
     words = [sys.executable, "-c", code, str(folder)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
