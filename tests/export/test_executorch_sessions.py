@@ -77,7 +77,7 @@ def test_a_closed_model_is_one_sentence(folder):
 
 
 def test_another_engine_is_named(folder):
-    with pytest.raises(GemmaError, match="no ONNX artifact, only executorch"):
+    with pytest.raises(GemmaError, match="has no ONNX artifact; it has executorch"):
         Model.open(folder)
 
 

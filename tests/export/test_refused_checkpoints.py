@@ -98,7 +98,7 @@ def test_a_hub_id_that_the_hub_does_not_know_is_refused(monkeypatch):
 
     monkeypatch.setattr(hub.HfApi, "snapshot_download", unknown)
     with pytest.raises(
-        GemmaError, match=r"someone/nothing: no such folder, and the hub says: 404: Repository Not Found"
+        GemmaError, match=r"there is no folder someone/nothing, and the hub says: 404: Repository Not Found"
     ):
         Checkpoint.open("someone/nothing")  # here: another process has another hub
 

@@ -282,7 +282,7 @@ def test_verify_and_run_and_bench_use_the_engine(lowered, capsys):
     assert main(["bench", folder, *words, "--prompt-tokens", "20", "--new-tokens", "3", "--repeat", "1"]) == 0
     assert main(["inspect", folder]) == 0
     assert main(["run", folder, "hello"]) == 1
-    assert "no ONNX artifact, only executorch" in capsys.readouterr().err
+    assert "has no ONNX artifact; it has executorch" in capsys.readouterr().err
 
 
 def test_a_state_is_come_back_to(lowered):
