@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..bundle.bundle import Bundle
 from ..bundle.parity import PartReport
-from ..errors import GemmaError
+from ..errors import BundleError
 from .arrays import DTYPES
 from .part import OnnxPart
 
@@ -50,15 +50,15 @@ def packed(array: NDArray[Any]) -> PackedArray:
 
 
 def unpacked(array: PackedArray, path: Path) -> NDArray[Any]:
-    """Return the array that JSON holds.  Raises GemmaError if its bytes are not of its shape and type."""
+    """Return the array that JSON holds.  Raises BundleError if its bytes are not of its shape and type."""
     try:
         raw = base64.b64decode(array.values, validate=True)
     except binascii.Error as error:
-        raise GemmaError(f"{path}: values are not base64: {error}", EXPORT_AGAIN) from error
+        raise BundleError(f"{path}: values are not base64: {error}", EXPORT_AGAIN) from error
     known = array.dtype in DTYPES and all(size >= 0 for size in array.shape)
     if not known or len(raw) != math.prod(array.shape) * np.dtype(array.dtype).itemsize:
         shape = ", ".join(map(str, array.shape))
-        raise GemmaError(f"{path}: {len(raw)} bytes are no {array.dtype:.20} of ({shape})", EXPORT_AGAIN)
+        raise BundleError(f"{path}: {len(raw)} bytes are no {array.dtype:.20} of ({shape})", EXPORT_AGAIN)
     return np.frombuffer(raw, np.dtype(array.dtype).newbyteorder("<")).astype(array.dtype).reshape(array.shape)
 
 
@@ -73,16 +73,16 @@ def check_golden_parts(bundle: Bundle, threads: int = 0) -> dict[str, PartReport
 
 
 def check_golden_part(bundle: Bundle, name: str, threads: int = 0) -> PartReport:
-    """Repeat the golden calls of one part.  Raises GemmaError as `check_golden_parts` does."""
+    """Repeat the golden calls of one part.  Raises BundleError as `check_golden_parts` does."""
     golden = bundle.manifest.parts[name].golden
     path, goldens = bundle.path(golden), bundle.json(golden, PartGoldens)
     if not goldens.calls or not all(call.outputs for call in goldens.calls):
-        raise GemmaError(f"{path}: golden calls without an answer prove nothing", EXPORT_AGAIN)
+        raise BundleError(f"{path}: golden calls without an answer prove nothing", EXPORT_AGAIN)
     part = OnnxPart(bundle, name, threads)
     worst = max(repeat(part, call, path) for call in goldens.calls)
     report = PartReport(calls=len(goldens.calls), worst_difference=worst, tolerance=goldens.tolerance)
     if not report.passed:
-        raise GemmaError(
+        raise BundleError(
             f"{bundle.folder}: part {name!r} answers {worst:.3g} of its largest value off, {goldens.tolerance:.3g} are "
             "allowed",
             "this onnxruntime or this processor computes something else; export the bundle again on this machine",
@@ -93,21 +93,21 @@ def check_golden_part(bundle: Bundle, name: str, threads: int = 0) -> PartReport
 def repeat(part: OnnxPart, call: PartCall, path: Path) -> float:
     """Return the largest difference of a call's outputs, over the largest value of each.
 
-    Raises GemmaError if the call is not one of the part's.
+    Raises BundleError if the call is not one of the part's.
     """
     answers = part.run({name: unpacked(array, path) for name, array in call.inputs.items()})
     if answers.keys() != call.outputs.keys():
-        raise GemmaError(f"{path}: its outputs are not those of part {part.name!r}", EXPORT_AGAIN)
+        raise BundleError(f"{path}: its outputs are not those of part {part.name!r}", EXPORT_AGAIN)
     return max(difference(answers[name], unpacked(array, path), path) for name, array in call.outputs.items())
 
 
 def difference(answer: NDArray[Any], golden: NDArray[Any], path: Path) -> float:
     """Return the largest difference over the largest golden value; of whole numbers 0 if all are equal, else infinity.
 
-    A value that is no number differs by infinity.  Raises GemmaError for arrays of other sizes.
+    A value that is no number differs by infinity.  Raises BundleError for arrays of other sizes.
     """
     if answer.shape != golden.shape:
-        raise GemmaError(f"{path}: an output is {answer.shape}, not {golden.shape}", EXPORT_AGAIN)
+        raise BundleError(f"{path}: an output is {answer.shape}, not {golden.shape}", EXPORT_AGAIN)
     if not np.issubdtype(golden.dtype, np.floating):
         return 0.0 if np.array_equal(answer, golden) else math.inf
     expected = golden.astype(np.float64)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Artifact, Part, Tensor
-from ..errors import GemmaError
+from ..errors import BundleError, GemmaError, RequestError
 from ..machine.idle_cores import idle_cores
 from .arrays import Arrays, check_arrays
 
@@ -27,11 +27,11 @@ EXPORT_AGAIN = "export the bundle again"
 
 
 def part_of(bundle: Bundle, name: str) -> Part:
-    """Return a part of a bundle by its name.  Raises GemmaError if the bundle has none of that name."""
+    """Return a part of a bundle by its name.  Raises BundleError if the bundle has none of that name."""
     part = bundle.manifest.parts.get(name)
     if part is None:
         names = ", ".join(bundle.manifest.parts) or "none"
-        raise GemmaError(f"{bundle.folder}: no part {name!r}, the bundle's are: {names}", "export it with that part")
+        raise BundleError(f"{bundle.folder}: no part {name!r}, the bundle's are: {names}", "export it with that part")
     return part
 
 
@@ -41,16 +41,18 @@ class OnnxPart:
     def __init__(self, bundle: Bundle, name: str, threads: int = 0) -> None:
         """Load the ONNX artifact of a part; 0 threads are the cores that are idle.
 
-        Raises GemmaError if the bundle has no such part, or none for onnxruntime, if onnxruntime refuses the graph,
+        Raises BundleError if the bundle has no such part, or none for onnxruntime, if onnxruntime refuses the graph,
         or if the graph has other inputs and outputs than bundle.json says.
         """
         if threads < 0:
-            raise GemmaError(f"threads must be 0 or more, not {threads}", "0 takes the cores that are idle")
+            raise RequestError(f"threads must be 0 or more, not {threads}", "0 takes the cores that are idle")
         part = part_of(bundle, name)
         artifact = part.artifacts.get("onnx")
         if artifact is None:
             targets = ", ".join([*part.artifacts, *part.functions]) or "nothing"
-            raise GemmaError(f"{bundle.folder}: the part {name!r} has no ONNX artifact; it has {targets}", EXPORT_AGAIN)
+            raise BundleError(
+                f"{bundle.folder}: the part {name!r} has no ONNX artifact; it has {targets}", EXPORT_AGAIN
+            )
         self.name, self.settings, self.artifact = name, part.settings, artifact
         self._source = f"{bundle.folder}: part {name!r}"
         self._session = load(bundle, artifact, threads or idle_cores())
@@ -75,7 +77,7 @@ class OnnxPart:
 
 
 def load(bundle: Bundle, artifact: Artifact, threads: int) -> ort.InferenceSession:
-    """Open a graph of the bundle.  Raises GemmaError if onnxruntime cannot load it."""
+    """Open a graph of the bundle.  Raises BundleError if onnxruntime cannot load it."""
     path = bundle.path(artifact.file)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -84,16 +86,16 @@ def load(bundle: Bundle, artifact: Artifact, threads: int) -> ort.InferenceSessi
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions derive from Exception
-        raise GemmaError(f"{path}: onnxruntime cannot load it: {error}", EXPORT_AGAIN) from error
+        raise BundleError(f"{path}: onnxruntime cannot load it: {error}", EXPORT_AGAIN) from error
 
 
 def check_ends(source: str, tensors: Sequence[Tensor], nodes: Sequence[Any]) -> None:
-    """Raise GemmaError unless a graph's inputs, or its outputs, have the names, types and sizes of the manifest."""
+    """Raise BundleError unless a graph's inputs, or its outputs, have the names, types and sizes of the manifest."""
     stated = {tensor.name: (TYPES.get(tensor.dtype), fixed(tensor.shape)) for tensor in tensors}
     stored = {node.name: (node.type, fixed(node.shape)) for node in nodes}
     wrong = sorted(name for name in stated.keys() | stored.keys() if stated.get(name) != stored.get(name))
     if wrong:
-        raise GemmaError(f"{source}: {', '.join(wrong)} of the graph are not as in bundle.json", EXPORT_AGAIN)
+        raise BundleError(f"{source}: {', '.join(wrong)} of the graph are not as in bundle.json", EXPORT_AGAIN)
 
 
 def fixed(shape: Sequence[int | str | None]) -> list[int | None]:
