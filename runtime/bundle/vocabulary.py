@@ -1,6 +1,6 @@
 """The compact vocabulary: tokenizer.json as arrays that are mapped, not parsed.  FORMAT.md draws the bytes.
 
-Applications tokenize with it; here it says whether it means what tokenizer.json means.
+Applications tokenize with it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer as Pieces
 
 from ..errors import BundleError
-from .splitmix import SplitMix64
 
 MAGIC, VERSION = b"GEMVOCB1", 1
 HEADER = struct.Struct("<8s8I")
@@ -27,14 +25,6 @@ SPACE, MARK = " ", "▁"
 DAMAGED = "export the bundle again"
 
 Words = NDArray[np.uint32]
-LINES_CHECKED = 300
-AWKWARD = (
-    "", " ", "  ", "\t", "\n\n\n", "a  b   c     d", " x", "x ", "▁▁ ▁", "\r\n\r\n", "é e\u0301 ﬁ",
-    "日本語のテキスト", "Привет, мир!", "مرحبا", "\U0001f469\u200d\U0001f467 \U0001f44d\U0001f3fd \U0001f1f3\U0001f1f4",
-    "\u200b\ufeff\u00a0", "\x00\x1f\x7f", "\U0010ffff\ue000", "<0x41><bos><|turn>user", "<|turn>model\n<turn|>",
-    "<unused7>", "for (int i = 0; i < 10; ++i) {\n\treturn a[i] != '\\0';\n}", "3.14159e-10 0xDEADBEEF 1,000,000",
-    " " * 70 + "end", "\n" * 40, "don't can't I'd've", "https://example.org/a?b=c&d=%20#e", "ab" * 60, "a" * 33,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -239,22 +229,3 @@ def run(text: str, at: int, wanted: Callable[[str], bool]) -> int:
     while at < len(text) and wanted(text[at]):
         at += 1
     return at
-
-
-def check_equal(vocabulary: Vocabulary, pieces: Pieces, path: Path) -> int:
-    """How many lines were tokenized.  Raises GemmaError for the first that tokenizer.json reads in another way."""
-    lines = [*AWKWARD, *drawn_lines(vocabulary)]
-    for line in lines:
-        expected = pieces.encode(line, add_special_tokens=False).ids
-        if vocabulary.encode(line) != expected:
-            raise BundleError(f"{path}: {line!r:.60} gets other tokens than from tokenizer.json", DAMAGED)
-    return len(lines)
-
-
-def drawn_lines(vocabulary: Vocabulary) -> Iterator[str]:
-    """Pieces of the vocabulary side by side, which sets merges against each other."""
-    draw = SplitMix64(0)
-    pieces = len(vocabulary.types)
-    for _ in range(LINES_CHECKED if pieces else 0):
-        chosen = [int(draw.uniform() * pieces) for _ in range(1 + int(draw.uniform() * 12))]
-        yield "".join(vocabulary.piece(token) for token in chosen).replace(MARK, SPACE)

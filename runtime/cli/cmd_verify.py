@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ..bundle.bundle import Bundle
 from ..bundle.parity import PartReport
-from ..bundle.vocabulary import Vocabulary, check_equal
+from ..bundle.vocabulary import Vocabulary
 from ..engine.engine import ENGINES, first_engine, open_engine
 from ..errors import GemmaError
+from ..language.check_vocabulary import check_equal
 from ..language.tokenizer import read_pieces
 from ..measure.golden import Check, Goldens, check
 from ..parts.golden import check_golden_parts

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Pieces
 
-from runtime.bundle.vocabulary import HEADER, WHOLE, WORDS, Vocabulary, check_equal, split
+from runtime.bundle.vocabulary import HEADER, WHOLE, WORDS, Vocabulary, split
 from runtime.errors import GemmaError
+from runtime.language.check_vocabulary import check_equal
 
 
 @pytest.fixture(scope="module")
