@@ -66,7 +66,7 @@ def allowed_name(rules: Rules, name: str, words: Sequence[Schema]) -> bool:
 
 
 def sequence(rules: Rules, pairs: Sequence[tuple[bool, str]], free: str, least: float, most: float) -> str:
-    """From the last pair to the first, for each count of those before it, as far as the count matters."""
+    """Build the rule from the last pair to the first, for each count of pairs before it as far as the count matters."""
     counted = least > sum(needed for needed, _ in pairs) or most < math.inf
     top = int(min(most, len(pairs))) if counted else min(len(pairs), 1)
     states = [run(free, least - count if counted else 0, most - count, begun=count > 0) for count in range(top + 1)]

@@ -119,7 +119,7 @@ def bundle_folder(args: argparse.Namespace) -> Path:
 
 
 def made_apart(shape: str, recipe: str | None) -> Path:
-    """In a process of its own, so that what making takes is not in the peak of what is measured."""
+    """Make the bundle in a process of its own, so that its memory is not in the peak that is measured."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(synth_bundle, shape, recipe).result()

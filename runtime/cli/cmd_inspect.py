@@ -58,7 +58,7 @@ def checkpoint_facts(source: str) -> dict[str, Any]:
 
 
 def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
-    """With a context, its memory plan too.  Raises GemmaError for one that the model does not have."""
+    """Explain a bundle, with a context also its memory plan.  Raises GemmaError if the model has no such context."""
     manifest = bundle.manifest
     model = manifest.model
     plan = first_planner(manifest, text=True)

@@ -27,7 +27,7 @@ def check_equal(vocabulary: Vocabulary, pieces: Pieces, path: Path) -> int:
     for line in lines:
         expected = pieces.encode(line, add_special_tokens=False).ids
         if vocabulary.encode(line) != expected:
-            raise BundleError(f"{path}: {line!r:.60} is not read as tokenizer.json reads it", DAMAGED)
+            raise BundleError(f"{path}: {line!r:.60} gets other tokens than from tokenizer.json", DAMAGED)
     return len(lines)
 
 

@@ -32,7 +32,7 @@ def check_schema(schema: Any, what: str) -> None:
 
 @functools.lru_cache(256)
 def check_text(text: str, what: str) -> None:
-    """Of one that was found right nothing is kept but its text."""
+    """Check a schema by its text, which is all that is kept of one that is right."""
     schema = json.loads(text)
     judge = metaschema()
     for path, part in written_schemas(schema, what):

@@ -272,7 +272,7 @@ def wrong_number(value: Any, schema: Schema, here: str) -> str:
 
 
 def is_multiple(value: float, step: float) -> bool:
-    """As the numbers are written: 0.3 is three times 0.1."""
+    """Divide the numbers as they are written, so that 0.3 is three times 0.1."""
     if isinstance(value, float) and not math.isfinite(value):
         return False
     (top, bottom), (step_top, step_bottom) = (Decimal(repr(number)).as_integer_ratio() for number in (value, step))

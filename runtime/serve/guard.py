@@ -108,7 +108,7 @@ class Guard:
 
 
 def name_of(host: str) -> str:
-    """Without the port: `[::1]:8080`, `localhost:8080`, `127.0.0.1`; "" for what is no host."""
+    """Cut the port off a host such as `[::1]:8080` or `localhost:8080`; "" stands for what is no host."""
     name_and_port = HOST.fullmatch(host)
     return (name_and_port[1] or name_and_port[2]) if name_and_port else ""
 

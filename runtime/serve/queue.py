@@ -175,6 +175,6 @@ class ServeQueue:
 
 
 def report(error: Exception) -> None:
-    """On standard error, where a mistake of ours is."""
+    """Report a mistake of ours on standard error."""
     if not isinstance(error, GemmaError):
         traceback.print_exception(error, file=sys.stderr)

@@ -39,7 +39,7 @@ def model(folder):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"engine": "coreml"}, "engine 'coreml': there is no such engine"),
+        ({"engine": "coreml"}, "there is no engine 'coreml'"),
         ({"threads": -1}, "threads must be 0 or more, not -1"),
         ({"context": -5}, "the context must be 0 or more tokens, not -5"),
     ],
