@@ -24,8 +24,6 @@ from .evaluator import Precision, Program, States
 UNSEEN = np.float32(-3e4)  # added to the score of a key that a query does not see; float16 has it too
 FEW_TOKENS = 4  # tokens that are read one by one: a call of many costs more
 
-Run = Callable[[str, dict[str, Array], States], dict[str, Array]]
-
 
 @dataclass(frozen=True)
 class CoreMLState:

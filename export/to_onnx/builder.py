@@ -223,9 +223,9 @@ class Lowering:
         return [product.scale for product in products]
 
     @staticmethod
-    def rounding(node: Node) -> Rounding | None:
+    def rounding(node: Node) -> StaticRounding | None:
         """Read what a node rounds with a static scale; None for another node."""
-        return Rounding(*arguments(node)) if node.target is ops.fake_quantize.overload else None
+        return StaticRounding(*arguments(node)) if node.target is ops.fake_quantize.overload else None
 
     def fake_quantize(self, x: str, scale: float, out: str) -> str:
         """Round to the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
@@ -341,7 +341,7 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Rounding:
+class StaticRounding:
     """A value that is rounded to the 8-bit multiples of a static scale."""
 
     input: Node

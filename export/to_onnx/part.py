@@ -81,7 +81,7 @@ class PartLowering:
             self.emit("Identity", [self.value(value)], name)
         self.ends = list(zip(self.graph.outputs, values, strict=True))
 
-    def translation(self, node: Node) -> Translation:
+    def translation(self, node: Node) -> TranslatePart:
         """Return what emits a node.  Raises GemmaError if nothing does."""
         emit = TRANSLATIONS.get(node.target)
         if emit is None:
@@ -136,10 +136,10 @@ class PartLowering:
         return helper.make_tensor_value_info(name, dtype, self.graph.shape(name, value))
 
 
-Translation = Callable[[PartLowering, Node], None]
+TranslatePart = Callable[[PartLowering, Node], None]
 
 
-def plain(op: str) -> Translation:
+def plain(op: str) -> TranslatePart:
     """Translate to one node that reads all arguments.  Raises GemmaError where the operator scales one of them."""
 
     def emit(to: PartLowering, node: Node) -> None:
@@ -242,7 +242,7 @@ def mean(to: PartLowering, node: Node) -> None:
 
 
 SAID = (aten.reshape.default, aten.view.default)  # operators that are told the whole shape
-TRANSLATIONS: Mapping[Any, Translation] = {
+TRANSLATIONS: Mapping[Any, TranslatePart] = {
     aten.linear.default: linear,
     aten.layer_norm.default: layer_norm,
     aten.gelu.default: gelu,
