@@ -119,15 +119,15 @@ def synth_bundle(shape: str, recipe: str | None) -> Path:
     return folder
 
 
-def numbers(given: str) -> list[int]:
+def numbers(words: str) -> list[int]:
     """Different contexts, from the shortest.  Raises GemmaError for what is no number from 0 up."""
     try:
-        found = sorted({int(part) for part in given.split(",")})
+        contexts = sorted({int(part) for part in words.split(",")})
     except ValueError as error:
-        raise GemmaError(f"--context {given}: not numbers with commas between", "for example 0,1024,8192") from error
-    if found[0] < 0:
-        raise GemmaError(f"--context {given}: not numbers from 0 up", "for example 0,1024,8192")
-    return found
+        raise GemmaError(f"--context {words}: not numbers with commas between", "for example 0,1024,8192") from error
+    if contexts[0] < 0:
+        raise GemmaError(f"--context {words}: not numbers from 0 up", "for example 0,1024,8192")
+    return contexts
 
 
 def check_numbers(settings: Settings) -> None:
@@ -174,7 +174,7 @@ def columns(rows: list[list[str]]) -> list[str]:
 
 def planned(figures: Figures) -> str:
     """Nothing for an engine without a memory plan."""
-    most = max(one.planned_bytes for one in figures.contexts)
+    most = max(at.planned_bytes for at in figures.contexts)
     return f"{most / 1e6:.0f} MB planned" if most else ""
 
 

@@ -21,16 +21,16 @@ def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
         raise RequestError(f"the messages {messages!r:.40} are not a list", 'give [{"role": "user", "content": ...}]')
     if not messages:
         raise RequestError("no messages", 'give at least {"role": "user", "content": ...}')
-    made = [one_message(index, message) for index, message in enumerate(messages)]
-    for index, message in enumerate(made):
-        before = made[index - 1]["role"] if index else ""
+    checked = [one_message(index, message) for index, message in enumerate(messages)]
+    for index, message in enumerate(checked):
+        before = checked[index - 1]["role"] if index else ""
         if message["role"] == "tool" and before not in ("assistant", "tool"):
             raise RequestError(
                 f"message {index}: a tool's response without a call before it", "keep the assistant's call"
             )
-    if made[-1]["role"] == "assistant" and made[-1].get("tool_calls"):
+    if checked[-1]["role"] == "assistant" and checked[-1].get("tool_calls"):
         raise RequestError("the last message calls tools that have not answered", 'add a message of the role "tool"')
-    return made
+    return checked
 
 
 def with_responses(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -38,14 +38,17 @@ def with_responses(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Released templates write {key:value} for them there only; in a message of its own a mapping is an error.
     """
-    made: list[dict[str, Any]] = []
+    joined: list[dict[str, Any]] = []
     for of_tools, group in groupby(messages, lambda message: message["role"] == "tool"):
         run = list(group)
         if not of_tools or not any(isinstance(message["content"], Mapping) for message in run):
-            made += run
+            joined += run
         else:
-            made[-1] = {**made[-1], "tool_responses": [*made[-1].get("tool_responses", ()), *responses(made[-1], run)]}
-    return made
+            joined[-1] = {
+                **joined[-1],
+                "tool_responses": [*joined[-1].get("tool_responses", ()), *responses(joined[-1], run)],
+            }
+    return joined
 
 
 def responses(caller: Mapping[str, Any], run: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -70,13 +73,13 @@ def one_message(index: int, message: Message) -> dict[str, Any]:
     role = message.get("role")
     if role not in ROLES:
         raise RequestError(f"message {index}: the role {role!r} is not one of {', '.join(ROLES)}", "correct the role")
-    made = dict(message)
-    check_content(index, made)
-    if calls := made.get("tool_calls"):
+    checked = dict(message)
+    check_content(index, checked)
+    if calls := checked.get("tool_calls"):
         if not isinstance(calls, Sequence) or isinstance(calls, str):
             raise RequestError(f"message {index}: the tool_calls {calls!r:.40} are not a list", "give a list of calls")
-        made["tool_calls"] = [decoded(index, call) for call in calls]
-    return made
+        checked["tool_calls"] = [decoded(index, call) for call in calls]
+    return checked
 
 
 def check_content(index: int, message: dict[str, Any]) -> None:
