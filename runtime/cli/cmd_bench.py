@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -22,6 +24,9 @@ from ..measure.bench_page import table as page_table
 from ..measure.page import check_page, write
 from ..needs import needs
 from ..progress import Progress
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.html:
         check_page(args.html)
     folder = bundle_folder(args)
-    check_context(settings, contexts[-1], Bundle.open(folder), args.engine)
+    check_context(settings, contexts[-1], Bundle.open(folder), args.engine, available())
     with Progress("measuring", len(contexts) * (settings.repeat + 1)) as progress:
         figures = measure(folder, settings, contexts, lambda: progress.advance(1), args.engine)
     if args.html:
@@ -103,13 +108,16 @@ def bundle_folder(args: argparse.Namespace) -> Path:
 
 def made_apart(shape: str, recipe: str | None) -> Path:
     """In a process of its own, so that what making takes is not in the peak of what is measured."""
+    return apart(f"--shape {shape}: making the bundle", synth_bundle, shape, recipe)
+
+
+def apart(work: str, call: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Call a function in another process.  Raises what it raises, and GemmaError if the system ended its `work`."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(synth_bundle, shape, recipe).result()
+            return pool.submit(call, *args, **options).result()
         except BrokenProcessPool as error:
-            raise GemmaError(
-                f"--shape {shape}: making the bundle was ended by the system", "free some memory"
-            ) from error
+            raise GemmaError(f"{work} was ended by the system", "free some memory") from error
 
 
 def synth_bundle(shape: str, recipe: str | None) -> Path:
@@ -139,14 +147,14 @@ def check_numbers(settings: Settings) -> None:
         raise GemmaError(f"--threads {settings.threads}: not a number from 0 up")
 
 
-def check_context(settings: Settings, context: int, bundle: Bundle, engine: str) -> None:
-    """Raises GemmaError for more tokens than the model can read, or than memory holds."""
+def check_context(settings: Settings, context: int, bundle: Bundle, engine: str, room: int) -> None:
+    """Raises GemmaError for more tokens than the model can read, or than `room` bytes of memory hold."""
     needed, most = context + settings.prompt_tokens + settings.new_tokens, longest(bundle.manifest, engine)
     if needed > most:
         raise GemmaError(f"{needed} tokens: the model's context is {most}", "ask for fewer")
     plan = planner(bundle.manifest, engine)
     if plan:
-        check_room(plan, most, needed, available())
+        check_room(plan, most, needed, room)
 
 
 def table(figures: Figures) -> str:
