@@ -62,12 +62,12 @@ def test_a_bundle_of_a_later_format_is_a_bundle_error(copy):
 
 def test_an_artifact_that_is_not_there_is_a_bundle_error(bundle):
     pytest.importorskip("executorch", reason="the extra executorch is not installed")
-    with pytest.raises(BundleError, match="no ExecuTorch artifact, only onnx"):
+    with pytest.raises(BundleError, match="has no ExecuTorch artifact; it has onnx"):
         Model.open(bundle("e2b"), engine="executorch")
 
 
 def test_a_prompt_over_the_context_is_context_full(model):
-    with pytest.raises(ContextFull, match="a prompt of 65 tokens: the context is 64"):
+    with pytest.raises(ContextFull, match="the prompt has 65 tokens, but the context is 64"):
         model.session().generate([2] * 65)
 
 

@@ -46,7 +46,7 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
     dtype: Literal["float32", "int8"]
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True):
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     family: str
     layers: Length
     own_kv_layers: Length
@@ -180,7 +180,7 @@ Parts = Annotated[dict[Word, Part], msgspec.Meta(max_length=MOST_PARTS)]
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     format: Literal["gemma-edge"]
     version: list[int]
-    model: Model
+    model: ModelFacts
     recipe: Recipe
     provenance: Provenance
     generation: Generation

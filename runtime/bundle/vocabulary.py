@@ -1,6 +1,6 @@
 """The compact vocabulary: tokenizer.json as arrays that are mapped, not parsed.  FORMAT.md draws the bytes.
 
-Applications tokenize with it; here it says whether it means what tokenizer.json means.
+Applications tokenize with it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer as Pieces
 
 from ..errors import BundleError
-from .splitmix import SplitMix64
 
 MAGIC, VERSION = b"GEMVOCB1", 1
 HEADER = struct.Struct("<8s8I")
@@ -27,14 +25,6 @@ SPACE, MARK = " ", "▁"
 DAMAGED = "export the bundle again"
 
 Words = NDArray[np.uint32]
-LINES_CHECKED = 300
-AWKWARD = (
-    "", " ", "  ", "\t", "\n\n\n", "a  b   c     d", " x", "x ", "▁▁ ▁", "\r\n\r\n", "é e\u0301 ﬁ",
-    "日本語のテキスト", "Привет, мир!", "مرحبا", "\U0001f469\u200d\U0001f467 \U0001f44d\U0001f3fd \U0001f1f3\U0001f1f4",
-    "\u200b\ufeff\u00a0", "\x00\x1f\x7f", "\U0010ffff\ue000", "<0x41><bos><|turn>user", "<|turn>model\n<turn|>",
-    "<unused7>", "for (int i = 0; i < 10; ++i) {\n\treturn a[i] != '\\0';\n}", "3.14159e-10 0xDEADBEEF 1,000,000",
-    " " * 70 + "end", "\n" * 40, "don't can't I'd've", "https://example.org/a?b=c&d=%20#e", "ab" * 60, "a" * 33,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,15 +51,17 @@ class Vocabulary:
         """Raises GemmaError unless all sizes, ids and offsets of the file agree."""
         raw = path.read_bytes()
         if len(raw) < HEADER.size or raw[:8] != MAGIC:
-            raise BundleError(f"{path}: not a compact vocabulary", DAMAGED)
+            raise BundleError(f"{path} is not a compact vocabulary", DAMAGED)
         version, pieces, characters, added, merges, text, splitting, _ = HEADER.unpack_from(raw)[1:]
         if version != VERSION:
             hint = "upgrade gemma-edge" if version > VERSION else DAMAGED
-            raise BundleError(f"{path}: vocabulary version {version}, this gemma-edge reads {VERSION}", hint)
+            raise BundleError(f"{path} has the vocabulary version {version}, but this gemma-edge reads {VERSION}", hint)
         padded = -(-pieces // 4) * 4
         words = (pieces + 1) + 2 * characters + 256 + added + (pieces + 1) + 3 * merges
         if len(raw) != HEADER.size + padded + 4 * words + text or splitting > WORDS:
-            raise BundleError(f"{path}: {len(raw)} bytes do not hold {pieces} pieces and {merges} merges", DAMAGED)
+            raise BundleError(
+                f"{path} has {len(raw)} bytes, which is wrong for {pieces} pieces and {merges} merges", DAMAGED
+            )
         at = HEADER.size
 
         def taken(count: int) -> Words:
@@ -114,7 +106,7 @@ class Vocabulary:
         except UnicodeDecodeError:
             sound = False
         if not sound:
-            raise BundleError(f"{path}: an id or an offset leads nowhere", DAMAGED)
+            raise BundleError(f"{path}: corrupt vocabulary: an id or an offset is out of range", DAMAGED)
 
     def rights_rise(self) -> bool:
         """Within the merges of a left half the right halves rise, each once."""
@@ -237,22 +229,3 @@ def run(text: str, at: int, wanted: Callable[[str], bool]) -> int:
     while at < len(text) and wanted(text[at]):
         at += 1
     return at
-
-
-def check_equal(vocabulary: Vocabulary, pieces: Pieces, path: Path) -> int:
-    """How many lines were tokenized.  Raises GemmaError for the first that tokenizer.json reads in another way."""
-    lines = [*AWKWARD, *drawn_lines(vocabulary)]
-    for line in lines:
-        expected = pieces.encode(line, add_special_tokens=False).ids
-        if vocabulary.encode(line) != expected:
-            raise BundleError(f"{path}: {line!r:.60} is not read as tokenizer.json reads it", DAMAGED)
-    return len(lines)
-
-
-def drawn_lines(vocabulary: Vocabulary) -> Iterator[str]:
-    """Pieces of the vocabulary side by side, which sets merges against each other."""
-    draw = SplitMix64(0)
-    pieces = len(vocabulary.types)
-    for _ in range(LINES_CHECKED if pieces else 0):
-        chosen = [int(draw.uniform() * pieces) for _ in range(1 + int(draw.uniform() * 12))]
-        yield "".join(vocabulary.piece(token) for token in chosen).replace(MARK, SPACE)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ..bundle.bundle import Bundle
 from ..bundle.parity import PartReport
-from ..bundle.vocabulary import Vocabulary, check_equal
+from ..bundle.vocabulary import Vocabulary
 from ..engine.engine import ENGINES, first_engine, open_engine
 from ..errors import GemmaError
+from ..language.check_vocabulary import check_equal
 from ..language.tokenizer import read_pieces
 from ..measure.golden import Check, Goldens, check
 from ..parts.golden import check_golden_parts
@@ -21,10 +22,13 @@ NO_VOCABULARY = "text     no compact vocabulary: applications refuse this bundle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Check a bundle: the hash of every file, its vocabulary, its golden answers on this machine."
-    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
+    parser.description = (
+        "Check a bundle on this machine: the hash of every file, the vocabulary, and whether it still gives its golden "
+        "answers."
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder that `gemma-edge export` wrote")
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+        "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
     )
     parser.add_argument(
         "--engine", choices=ENGINES, help="what repeats the golden answers (default: the first that the bundle is for)"
@@ -46,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     if not all(repeated.passes(goldens.tolerance) for repeated in checks):
         worst = max(repeated.worst for repeated in checks)
         raise GemmaError(
-            f"{args.bundle}: golden answers differ by {worst:.3g}, tolerance {goldens.tolerance:.3g}",
-            "this onnxruntime or processor computes something else; export the bundle again on this machine",
+            f"{args.bundle}: golden answers differ by {worst:.3g}, and the tolerance is {goldens.tolerance:.3g}",
+            "this onnxruntime or this processor computes something else; export the bundle again on this machine",
         )
     return 0
 

@@ -84,7 +84,8 @@ def check(decoder: Engine, golden: Golden, tolerance: float) -> Check:
     ids = [token for row in [golden.prompt, golden.ids, *golden.top_ids] for token in row]
     if not 0 <= min(ids) <= max(ids) < decoder.model.vocab_size:
         raise BundleError(
-            f"a golden answer has token {max(ids)} of {decoder.model.vocab_size}", "export the bundle again"
+            f"a golden answer has token {max(ids)}, but the model has only {decoder.model.vocab_size} tokens",
+            "export the bundle again",
         )
     decoder.reset()
     logits = decoder.prefill(np.array(golden.prompt, np.int64)).logits[-1]

@@ -53,7 +53,7 @@ def check_words(schema: Mapping[str, Any], where: str, what: str) -> None:
             raise RequestError(f"{place}pattern: {pattern!r:.80} does not compile", "correct the pattern")
     for keyword in TOLD_LATER:
         if keyword in schema:
-            raise RequestError(f"{place}{keyword} is not supported", "use $ref")
+            raise RequestError(f"{place}{keyword} is not supported", "use $ref instead")
 
 
 def written_schemas(schema: Any, what: str) -> Iterator[tuple[list[str], Any]]:

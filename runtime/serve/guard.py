@@ -47,10 +47,14 @@ class Allowed:
         """Raises GemmaError for what no browser sends."""
         for host in hosts:
             if not re.fullmatch(NAME, host):
-                raise RequestError(f"{host}: not the name of a host", "give it alone: host.docker.internal")
+                raise RequestError(
+                    f"{host} is not the name of a host", "give a name alone, for example host.docker.internal"
+                )
         for origin in origins:
             if not ORIGIN.fullmatch(origin):
-                raise RequestError(f"{origin}: not the origin of a page", "give scheme and host: http://localhost:3000")
+                raise RequestError(
+                    f"{origin} is not the origin of a page", "give scheme and host, for example http://localhost:3000"
+                )
         return cls(loopback, frozenset(host.lower() for host in hosts), frozenset(origins))
 
     def answers(self, name: str) -> bool:
@@ -97,7 +101,7 @@ class Guard:
         if origin is not None and not self._allowed.may_ask(origin, host):
             return Refusal(
                 403,
-                f"a page of {origin!r:.80} may not ask",
+                f"pages of {origin!r:.80} may not use this server",
                 "open the page that this server serves, or start it with this origin allowed",
             )
         return None

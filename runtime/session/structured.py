@@ -54,10 +54,10 @@ class Matcher:
     def _compute(self) -> Ids:
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         if self._matcher.is_error():
-            raise RequestError(f"the response format: {self._matcher.get_error():.300}", "ask for a simpler one")
+            raise RequestError(f"the response format failed: {self._matcher.get_error():.300}", "ask for a simpler one")
         allowed = np.flatnonzero(np.unpackbits(self._bits.view(np.uint8), count=self._vocab, bitorder="little"))
         if not len(allowed):
-            raise RequestError("the response format: no token of the model goes on from here", "ask for another one")
+            raise RequestError("the response format: no token of the model can follow here", "ask for another one")
         return allowed
 
 
@@ -106,7 +106,10 @@ class Grammars:
             return f"{AS_TEXT}start: /{guidance.regex_to_lark(asked.pattern, '')}/\n"
         if isinstance(asked, Choice):
             if not asked.choices or not all(asked.choices):
-                raise RequestError(f"the choices {list(asked.choices)!r:.80} are not answers", "give some, none empty")
+                raise RequestError(
+                    f"the choices {list(asked.choices)!r:.80} are empty, or one of them is",
+                    "give at least one choice, none empty",
+                )
             return f"{AS_TEXT}start: " + " | ".join(json.dumps(choice) for choice in asked.choices)
         return json_grammar(asked.schema)
 
@@ -131,7 +134,7 @@ class Grammars:
             size = max(token_count(self._pieces), manifest.model.vocab_size)
             return guidance.LLTokenizer(str(path), size, manifest.generation.stop)
         except ValueError as error:
-            raise BundleError(f"{path}: llguidance refuses it: {error}", "export the bundle again") from error
+            raise BundleError(f"{path}: llguidance cannot read it: {error}", "export the bundle again") from error
 
 
 def token_count(pieces: Pieces) -> int:

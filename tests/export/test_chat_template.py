@@ -184,7 +184,7 @@ def test_what_save_pretrained_writes_comes_back(folder, tmp_path, count):
 @pytest.mark.parametrize("said", [3, [3], [{"name": "default"}], {"default": 3}, [{"name": 1, "template": "x"}]])
 def test_what_is_no_template_is_refused(folder, said):
     write(folder, {"tokenizer_config.json": {"chat_template": said}})
-    with pytest.raises(GemmaError, match="neither a text nor a list of named texts"):
+    with pytest.raises(GemmaError, match="must be a text or a list of named texts"):
         chat_template(folder, {})
 
 

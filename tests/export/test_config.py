@@ -110,7 +110,7 @@ def test_gemma_3_layers_follow_the_pattern():
         ({"layer_types": ["full_attention"]}, "1 entries for num_hidden_layers 18"),
         ({"num_key_value_heads": 3}, "do not divide"),
         ({"hidden_size": 10**9}, "hidden_size 1000000000"),
-        ({"hidden_size": None}, "not one of a Gemma"),
+        ({"hidden_size": None}, "does not describe a Gemma"),
         ({"layer_types": ["strange"] * 18}, "no 'strange'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -141,7 +141,9 @@ def test_a_tensor_in_two_shards_is_the_one_that_the_index_names(folder):
     index(folder, where)
     assert norm_of(folder) == 2
     index(folder, where | {NORM: SHARDS[0]})
-    with pytest.raises(GemmaError, match=f"{SHARDS[1]}: {NORM}: another tensor than that of {SHARDS[0]}"):
+    with pytest.raises(
+        GemmaError, match=f"{SHARDS[1]}: {NORM} differs from the tensor of the same name in {SHARDS[0]}"
+    ):
         Checkpoint.open(folder)
     put(folder, SHARDS[0], 2)
     assert norm_of(folder) == 2

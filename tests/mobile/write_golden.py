@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from mobile.chats import chats, write_other_vocabulary  # noqa: E402
 from runtime.bundle.bundle import Bundle  # noqa: E402
 from runtime.bundle.manifest import Manifest  # noqa: E402
 from runtime.bundle.splitmix import SplitMix64  # noqa: E402
-from runtime.bundle.vocabulary import AWKWARD  # noqa: E402
 from runtime.engine.contract import open_tables  # noqa: E402
 from runtime.engine.memory_plan import longest_context, plan  # noqa: E402
 from runtime.engine.rotary import rotary_table  # noqa: E402
 from runtime.engine.sampler import Sampler, Sampling  # noqa: E402
+from runtime.language.check_vocabulary import AWKWARD  # noqa: E402
 from runtime.language.events import Text, Thought, Token  # noqa: E402
 from runtime.language.tokenizer import Tokenizer, environment  # noqa: E402
 from runtime.session.answer_reader import AnswerReader  # noqa: E402
@@ -246,9 +247,10 @@ def plans(manifest: Manifest) -> Iterator[dict[str, Any]]:
     """Bytes by part for a context, and the longest context that fits the peak."""
     for context in CONTEXTS:
         for text in (False, True):
-            made = plan(manifest, context, text=text)
-            fits = longest_context(manifest, made.peak, text=text)
-            yield {"asked": context, "text": text, **dataclasses.asdict(made), "peak": made.peak, "fits": fits}
+            of_manifest = partial(plan, manifest, text=text)
+            planned = of_manifest(context)
+            fits = longest_context(of_manifest, manifest.model.context, planned.peak)
+            yield {"asked": context, "text": text, **dataclasses.asdict(planned), "peak": planned.peak, "fits": fits}
 
 
 # ---- conversations ----
