@@ -93,12 +93,13 @@ def test_version_is_the_distributions(gemma_edge):
     assert gemma_edge("--version") == (0, f"gemma-edge {version('gemma-edge')}\n", "")
 
 
-def test_interrupted_is_130(gemma_edge, monkeypatch):
-    def interrupt(words):
-        raise KeyboardInterrupt
+def test_interrupted_is_130(gemma_edge, folder, monkeypatch):
+    class Interrupted(io.StringIO):
+        def read(self, size: int | None = -1) -> str:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "dispatch", interrupt)
-    assert gemma_edge("run") == (130, "", "interrupted\n")
+    monkeypatch.setattr(sys, "stdin", Interrupted())
+    assert gemma_edge("run", folder) == (130, "", "interrupted\n")
 
 
 def test_an_error_of_the_system_is_a_sentence(gemma_edge):

@@ -96,10 +96,10 @@ def listed(parts: SchemaParts, of: Sequence[SchemaPart]) -> list[Any] | None:
     choice = next((part for part in of if isinstance(part, Alternatives)), None)
     if choice:
         rest = [part for part in of if part is not choice]
-        some = [listed(parts, [*rest, *parts.of([schema])]) for schema in choice.schemas]
+        lists = [listed(parts, [*rest, *parts.of([schema])]) for schema in choice.schemas]
     else:
         conditions = [part for part in of if isinstance(part, Condition)]
-        some = [finite(parts, kind, conditions) for kind in kinds(conditions)]
-    if any(values is None for values in some):
+        lists = [finite(parts, kind, conditions) for kind in kinds(conditions)]
+    if any(values is None for values in lists):
         return None
-    return list({canonical(value): value for values in some for value in values or ()}.values())
+    return list({canonical(value): value for values in lists for value in values or ()}.values())

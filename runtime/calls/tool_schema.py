@@ -121,7 +121,7 @@ def of_function(function: Callable[..., Any]) -> Declaration:
 
 def docstring_parts(text: str) -> tuple[str, dict[str, str]]:
     """What stands before the sections, and the lines of `Args:` by argument."""
-    found, section, last = dict[str, str](), "", ""
+    descriptions, section, last = dict[str, str](), "", ""
     summary = []
     for line in text.splitlines():
         if re.fullmatch(r"(Args|Arguments|Returns|Raises|Yields|Examples?):", line):
@@ -131,10 +131,10 @@ def docstring_parts(text: str) -> tuple[str, dict[str, str]]:
         elif section in ("Args", "Arguments") and line.strip():
             if argument := ARGUMENT.match(line):
                 last = argument[1]
-                found[last] = argument[2].strip()
+                descriptions[last] = argument[2].strip()
             elif last:
-                found[last] += f" {line.strip()}"
-    return "\n".join(summary).strip(), found
+                descriptions[last] += f" {line.strip()}"
+    return "\n".join(summary).strip(), descriptions
 
 
 def schema_of(hint: Any, where: str) -> dict[str, Any]:
@@ -151,9 +151,9 @@ def schema_of(hint: Any, where: str) -> dict[str, Any]:
     if origin is dict and inner[0] is str:
         return {"type": "object", "additionalProperties": schema_of(inner[1], where)}
     if origin in (typing.Union, types.UnionType):
-        kinds = [schema_of(one, where) for one in inner if one is not type(None)]
-        made = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-        return {**made, "nullable": True} if type(None) in inner else made
+        kinds = [schema_of(kind, where) for kind in inner if kind is not type(None)]
+        schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+        return {**schema, "nullable": True} if type(None) in inner else schema
     raise RequestError(
         f"{where}: {hint!r} has no JSON schema", "use str, int, float, bool, list, dict, Literal or None"
     )
@@ -236,7 +236,7 @@ def declared_names(schema: Mapping[str, Any]) -> set[str]:
         if part.get("additionalProperties") or part.get("patternProperties"):
             return set()
         names |= part.get("properties", {}).keys()
-        waiting += [one for _, one in subschemas(part) if isinstance(one, Mapping)]
+        waiting += [inner for _, inner in subschemas(part) if isinstance(inner, Mapping)]
     return names
 
 

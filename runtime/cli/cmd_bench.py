@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -22,6 +24,9 @@ from ..measure.bench_page import table as page_table
 from ..measure.page import check_page, write
 from ..needs import needs
 from ..progress import Progress
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if args.html:
         check_page(args.html)
     folder = bundle_folder(args)
-    check_context(settings, contexts[-1], Bundle.open(folder), args.engine)
+    check_context(settings, contexts[-1], Bundle.open(folder), args.engine, available())
     with Progress("measuring", len(contexts) * (settings.repeat + 1)) as progress:
         figures = measure(folder, settings, contexts, lambda: progress.advance(1), args.engine)
     if args.html:
@@ -120,13 +125,16 @@ def bundle_folder(args: argparse.Namespace) -> Path:
 
 def made_apart(shape: str, recipe: str | None) -> Path:
     """Make the bundle in a process of its own, so that its memory is not in the peak that is measured."""
+    return apart(f"--shape {shape}", synth_bundle, shape, recipe)
+
+
+def apart(work: str, call: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Call a function in another process.  Raises what it raises, and GemmaError if the system ended its `work`."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(synth_bundle, shape, recipe).result()
+            return pool.submit(call, *args, **options).result()
         except BrokenProcessPool as error:
-            raise GemmaError(
-                f"--shape {shape}: the system ended the process that makes the bundle", "free some memory"
-            ) from error
+            raise GemmaError(f"{work}: the system ended its process", "free some memory") from error
 
 
 def synth_bundle(shape: str, recipe: str | None) -> Path:
@@ -136,17 +144,17 @@ def synth_bundle(shape: str, recipe: str | None) -> Path:
     return folder
 
 
-def numbers(given: str) -> list[int]:
+def numbers(words: str) -> list[int]:
     """Different contexts, from the shortest.  Raises GemmaError for what is no number from 0 up."""
     try:
-        found = sorted({int(part) for part in given.split(",")})
+        contexts = sorted({int(part) for part in words.split(",")})
     except ValueError as error:
         raise GemmaError(
-            f"--context must be numbers with commas between them, not {given}", "for example 0,1024,8192"
+            f"--context must be numbers with commas between them, not {words}", "for example 0,1024,8192"
         ) from error
-    if found[0] < 0:
-        raise GemmaError(f"--context must be 0 or more, not {given}", "for example 0,1024,8192")
-    return found
+    if contexts[0] < 0:
+        raise GemmaError(f"--context must be 0 or more, not {words}", "for example 0,1024,8192")
+    return contexts
 
 
 def check_numbers(settings: Settings) -> None:
@@ -158,14 +166,14 @@ def check_numbers(settings: Settings) -> None:
         raise GemmaError(f"--threads must be 0 or more, not {settings.threads}")
 
 
-def check_context(settings: Settings, context: int, bundle: Bundle, engine: str) -> None:
-    """Raises GemmaError for more tokens than the model can read, or than memory holds."""
+def check_context(settings: Settings, context: int, bundle: Bundle, engine: str, room: int) -> None:
+    """Raises GemmaError for more tokens than the model can read, or than `room` bytes of memory hold."""
     needed, most = context + settings.prompt_tokens + settings.new_tokens, longest(bundle.manifest, engine)
     if needed > most:
         raise GemmaError(f"this run needs {needed} tokens, but the model's context is {most}", "ask for fewer")
     plan = planner(bundle.manifest, engine)
     if plan:
-        check_room(plan, most, needed, available())
+        check_room(plan, most, needed, room)
 
 
 def table(figures: Figures) -> str:
@@ -193,7 +201,7 @@ def columns(rows: list[list[str]]) -> list[str]:
 
 def planned(figures: Figures) -> str:
     """Nothing for an engine without a memory plan."""
-    most = max(one.planned_bytes for one in figures.contexts)
+    most = max(at.planned_bytes for at in figures.contexts)
     return f"{most / 1e6:.0f} MB planned" if most else ""
 
 

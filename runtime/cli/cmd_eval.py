@@ -68,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
     bundles = [Bundle.open(folder) for folder in args.bundles]
     windows = common_windows(bundles, args.text, args.window_tokens, args.windows, args.engine)
     reading = read_in_float(args.against, bundles, windows, threads) if args.against else None
-    found = [figures(bundle, windows, reading.meter() if reading else None, args.engine, threads) for bundle in bundles]
+    evaluated = [
+        figures(bundle, windows, reading.meter() if reading else None, args.engine, threads) for bundle in bundles
+    ]
     evaluation = Evaluation(
         text=args.text.name,
         windows=windows.count,
@@ -76,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         positions=windows.count * windows.scored,
         threads=threads,
         against=reading.name if reading else None,
-        bundles=found,
+        bundles=evaluated,
     )
     if args.html:
         write(args.html, page(evaluation))

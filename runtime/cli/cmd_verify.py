@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     checks = repeat(bundle, goldens, args.engine or first_engine(bundle.manifest), args.threads)
     parts = check_golden_parts(bundle, args.threads)
     report(args, bundle, goldens, checks, lines, parts)
-    if not all(one.passes(goldens.tolerance) for one in checks):
-        worst = max(one.worst for one in checks)
+    if not all(repeated.passes(goldens.tolerance) for repeated in checks):
+        worst = max(repeated.worst for repeated in checks)
         raise GemmaError(
             f"{args.bundle}: golden answers differ by {worst:.3g}, and the tolerance is {goldens.tolerance:.3g}",
             "this onnxruntime or this processor computes something else; export the bundle again on this machine",
@@ -82,14 +82,14 @@ def report(
     lines: int,
     parts: dict[str, PartReport],
 ) -> None:
-    passed = all(one.passes(goldens.tolerance) for one in checks)
+    passed = all(repeated.passes(goldens.tolerance) for repeated in checks)
     figures = {
         "files": len(bundle.manifest.files),
         "bytes": sum(entry.size for entry in bundle.manifest.files.values()),
         "vocabulary_lines": lines,
-        "golden_steps": sum(one.steps for one in checks),
-        "worst_logit_difference": max(one.worst for one in checks),
-        "wrong_tokens": sum(one.tokens for one in checks),
+        "golden_steps": sum(repeated.steps for repeated in checks),
+        "worst_logit_difference": max(repeated.worst for repeated in checks),
+        "wrong_tokens": sum(repeated.tokens for repeated in checks),
         "tolerance": goldens.tolerance,
         "passed": passed,
         **({"parts": {name: part.worst_difference for name, part in parts.items()}} if parts else {}),

@@ -21,17 +21,17 @@ def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
         raise RequestError(f"messages must be a list, not {messages!r:.40}", 'give [{"role": "user", "content": ...}]')
     if not messages:
         raise RequestError("there are no messages", 'give at least {"role": "user", "content": ...}')
-    made = [one_message(index, message) for index, message in enumerate(messages)]
-    for index, message in enumerate(made):
-        before = made[index - 1]["role"] if index else ""
+    checked = [one_message(index, message) for index, message in enumerate(messages)]
+    for index, message in enumerate(checked):
+        before = checked[index - 1]["role"] if index else ""
         if message["role"] == "tool" and before not in ("assistant", "tool"):
             raise RequestError(
                 f"message {index} is a tool's response, but no call stands before it",
                 "keep the assistant's message that made the call",
             )
-    if made[-1]["role"] == "assistant" and made[-1].get("tool_calls"):
+    if checked[-1]["role"] == "assistant" and checked[-1].get("tool_calls"):
         raise RequestError("the last message calls tools that have not answered", 'add a message of the role "tool"')
-    return made
+    return checked
 
 
 def with_responses(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -39,14 +39,17 @@ def with_responses(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Released templates write {key:value} for them there only; in a message of its own a mapping is an error.
     """
-    made: list[dict[str, Any]] = []
+    joined: list[dict[str, Any]] = []
     for of_tools, group in groupby(messages, lambda message: message["role"] == "tool"):
         run = list(group)
         if not of_tools or not any(isinstance(message["content"], Mapping) for message in run):
-            made += run
+            joined += run
         else:
-            made[-1] = {**made[-1], "tool_responses": [*made[-1].get("tool_responses", ()), *responses(made[-1], run)]}
-    return made
+            joined[-1] = {
+                **joined[-1],
+                "tool_responses": [*joined[-1].get("tool_responses", ()), *responses(joined[-1], run)],
+            }
+    return joined
 
 
 def responses(caller: Mapping[str, Any], run: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -75,13 +78,13 @@ def one_message(index: int, message: Message) -> dict[str, Any]:
         raise RequestError(
             f"message {index}: the role must be one of {', '.join(ROLES)}, not {role!r}", "correct the role"
         )
-    made = dict(message)
-    check_content(index, made)
-    if calls := made.get("tool_calls"):
+    checked = dict(message)
+    check_content(index, checked)
+    if calls := checked.get("tool_calls"):
         if not isinstance(calls, Sequence) or isinstance(calls, str):
             raise RequestError(f"message {index}: tool_calls must be a list, not {calls!r:.40}", "give a list of calls")
-        made["tool_calls"] = [decoded(index, call) for call in calls]
-    return made
+        checked["tool_calls"] = [decoded(index, call) for call in calls]
+    return checked
 
 
 def check_content(index: int, message: dict[str, Any]) -> None:

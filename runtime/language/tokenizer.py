@@ -153,11 +153,13 @@ def compiled(source: str) -> Template:
 
 def environment() -> ImmutableSandboxedEnvironment:
     """The sandbox and the helpers that transformers gives to templates."""
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-    made.globals["raise_exception"] = refuse
-    made.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
-    made.filters["tojson"] = to_json
-    return made
+    sandbox = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    sandbox.globals["raise_exception"] = refuse
+    sandbox.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    sandbox.filters["tojson"] = to_json
+    return sandbox
 
 
 def to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:

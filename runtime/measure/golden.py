@@ -97,7 +97,7 @@ def check(decoder: Engine, golden: Golden, tolerance: float) -> Check:
     return Check(len(golden.ids), worst, wrong)
 
 
-def difference(found: NDArray[np.float32], expected: list[float]) -> float:
+def difference(values: NDArray[np.float32], expected: list[float]) -> float:
     """The largest absolute difference; infinite if any is not a number."""
-    gap = float(np.abs(found - np.array(expected)).max())
+    gap = float(np.abs(values - np.array(expected)).max())
     return gap if np.isfinite(gap) else float("inf")

@@ -105,11 +105,11 @@ def kinds(conditions: Sequence[Condition]) -> list[str]:
     if not named and any("properties" in condition.keywords for condition in conditions):
         return ["object"]
     for names in named:
-        given = {names} if isinstance(names, str) else set(names)
-        both = allowed & given
-        if "integer" in given and "number" in allowed and "number" not in given:
+        types = {names} if isinstance(names, str) else set(names)
+        both = allowed & types
+        if "integer" in types and "number" in allowed and "number" not in types:
             both.add("integer")
-        if "number" in given and "integer" in allowed:
+        if "number" in types and "integer" in allowed:
             both.add("integer")
         allowed = both
     return [kind for kind in ("null", "boolean", "integer", "number", "string", "array", "object") if kind in allowed]
@@ -128,7 +128,7 @@ def check_held(kind: str, conditions: Sequence[Condition]) -> None:
 def finite(parts: SchemaParts, kind: str, conditions: Sequence[Condition]) -> list[Any] | None:
     """The values of a kind, where there are only some: of an enum, a const, or a type that has no others."""
     listed = [listed_values(condition.keywords) for condition in conditions]
-    values = next((some for some in listed if some is not None), ALL_VALUES.get(kind))
+    values = next((choices for choices in listed if choices is not None), ALL_VALUES.get(kind))
     if values is None:
         return None
     typed: list[Schema] = [{"type": kind}, *(condition.keywords for condition in conditions)]
@@ -141,20 +141,20 @@ def listed_values(keywords: Schema) -> list[Any] | None:
     return keywords.get("enum")
 
 
-def disjoint(parts: SchemaParts, one: Sequence[SchemaPart], other: Sequence[SchemaPart], depth: int = 4) -> bool:
+def disjoint(parts: SchemaParts, left: Sequence[SchemaPart], right: Sequence[SchemaPart], depth: int = 4) -> bool:
     """Whether it is certain that no value fits both."""
-    for here, there in ((one, other), (other, one)):
+    for here, there in ((left, right), (right, left)):
         choice = next((part for part in here if isinstance(part, Alternatives)), None)
         if choice:
             rest = [part for part in here if part is not choice]
             return all(disjoint(parts, [*rest, *parts.of([branch])], there, depth) for branch in choice.schemas)
-    first, second = ([part for part in side if isinstance(part, Condition)] for side in (one, other))
+    first, second = ([part for part in side if isinstance(part, Condition)] for side in (left, right))
     return all(distinct(parts, kind, first, second, depth) for kind in kinds([*first, *second]))
 
 
-def distinct(parts: SchemaParts, kind: str, one: Sequence[Condition], other: Sequence[Condition], depth: int) -> bool:
+def distinct(parts: SchemaParts, kind: str, left: Sequence[Condition], right: Sequence[Condition], depth: int) -> bool:
     """The same for values of one kind: some list has none for both, ranges do not meet, or a property differs."""
-    together = [*one, *other]
+    together = [*left, *right]
     values = finite(parts, kind, together)
     if values is not None:
         return not values
@@ -164,18 +164,18 @@ def distinct(parts: SchemaParts, kind: str, one: Sequence[Condition], other: Seq
     return (
         kind == "object"
         and depth > 0
-        and any(differs(parts, name, one, other, depth) for name in required_names(together))
+        and any(differs(parts, name, left, right, depth) for name in required_names(together))
     )
 
 
-def differs(parts: SchemaParts, name: str, one: Sequence[Condition], other: Sequence[Condition], depth: int) -> bool:
+def differs(parts: SchemaParts, name: str, left: Sequence[Condition], right: Sequence[Condition], depth: int) -> bool:
     sides = [
         [
             condition.keywords["properties"][name]
             for condition in side
             if name in condition.keywords.get("properties", {})
         ]
-        for side in (one, other)
+        for side in (left, right)
     ]
     return disjoint(parts, parts.of(sides[0]), parts.of(sides[1]), depth - 1)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -111,14 +110,9 @@ def test_an_unknown_recipe_is_refused(home):
     assert not home.exists()
 
 
-def test_a_maker_that_the_system_ends_is_an_error(monkeypatch):
-    class Ended(ProcessPoolExecutor):
-        def submit(self, *_):
-            raise BrokenProcessPool
-
-    monkeypatch.setattr(cmd_bench, "ProcessPoolExecutor", Ended)
-    with pytest.raises(GemmaError, match="the system ended the process"):
-        cmd_bench.made_apart("e2b-tiny", "int4")
+def test_a_maker_that_the_system_ends_is_an_error():
+    with pytest.raises(GemmaError, match="--shape e2b: the system ended its process"):
+        cmd_bench.apart("--shape e2b", os._exit, 1)
 
 
 @pytest.mark.parametrize("words", [[], ["x.bundle", "--shape", "e2b"], ["--cached", "--clean"]])
