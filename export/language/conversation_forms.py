@@ -79,7 +79,7 @@ def rendered(tokenizer: Tokenizer, name: str, form: Form) -> str:
     except GemmaError as error:
         if name == "question":
             raise
-        return f"refused by the template: {error.message.removeprefix('chat template: ')}"
+        return f"refused by the template: {error.message.removeprefix('the chat template failed: ')}"
     at = 0
     for expected in form.texts:
         place = text.find(expected, at)

@@ -190,7 +190,7 @@ def test_what_is_no_template_is_refused(folder, said):
 
 def test_templates_without_a_default_are_refused(folder):
     write(folder, {"additional_chat_templates/tool_use.jinja": "a"})
-    with pytest.raises(GemmaError, match="chat templates tool_use, and none is called default"):
+    with pytest.raises(GemmaError, match="chat templates tool_use, but none is called default"):
         chat_template(folder, {})
 
 
@@ -203,8 +203,8 @@ def test_templates_without_a_default_are_refused(folder):
         ("{{ 'a", "line 1"),
         ("{{ x | nothing }}", "No filter named 'nothing'"),
         ("{% generation %}a", "line 1"),
-        ("{{ raise_exception('no') }}", "can not render a question: no"),
-        ("{{ messages[0].nothing.more }}", "can not render a question"),
+        ("{{ raise_exception('no') }}", "cannot render a question: no"),
+        ("{{ messages[0].nothing.more }}", "cannot render a question"),
         ("{{ [].__class__.x }}", "unsafe"),
     ],
 )  # fmt: skip

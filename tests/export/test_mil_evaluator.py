@@ -145,8 +145,8 @@ def too_early(to, x, writer):
     [
         (unknown, "erf erf_0 is an operator that the evaluator does not know"),
         (drifted, r"tanh tanh_0 computes \(1, 2, 16\), but declares"),
-        (outside, "slice_by_index_0 can not be computed: a slice"),
-        (exact_gelu, "gelu_0 can not be computed: mode EXACT"),
+        (outside, "slice_by_index_0 cannot be computed: a slice"),
+        (exact_gelu, "gelu_0 cannot be computed: mode EXACT"),
         (odd_argument, "has arguments"),
         (too_early, "reads .*later.*, which nothing computes before it"),
     ],

@@ -98,7 +98,7 @@ def test_weights_by_another_name(folder, name):
 @pytest.mark.parametrize("name", ["training_args.bin", "optimizer.pt", "rng_state.pth", "README.md"])
 def test_what_lies_beside_weights_is_not_called_weights(folder, name):
     add(folder, name)
-    assert refusal(folder).startswith(f"{folder}: no {WHOLE}\n")
+    assert refusal(folder).startswith(f"{folder} has no {WHOLE}\n")
 
 
 def test_what_lies_beside_a_checkpoint_does_not_matter(checkpoint, tmp_path):
@@ -123,7 +123,7 @@ def test_an_adapter(checkpoint, folder, beside):
         shutil.copytree(checkpoint("e2b"), folder, dirs_exist_ok=True)
     adapter(folder, peft_type="LORA", base_model_name_or_path="google/gemma-4-E2B-it")
     said = refusal(folder)
-    assert f"{folder}: a LoRA adapter of google/gemma-4-E2B-it, not a model" in said
+    assert f"{folder} holds a LoRA adapter of google/gemma-4-E2B-it, not a model" in said
     assert "merge_and_unload()" in said
 
 

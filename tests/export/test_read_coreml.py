@@ -83,7 +83,7 @@ def test_one_damaged_byte_is_found(copied, parameter, part):
     following = one.record + 64 + -(-one.raw.nbytes // 64) * 64 + 64  # the scales' bytes
     data[one.record + 64 + one.raw.nbytes - 1 if part == "integers" else following + 1] ^= 0x11
     path.write_bytes(data)
-    with pytest.raises(GemmaError, match=f"{parameter} (in the artifact is not what was quantized|has a table)"):
+    with pytest.raises(GemmaError, match=f"{parameter} (in the artifact differs from what was quantized|has a table)"):
         check_weights(folder, weights, to_coreml.TARGET, artifact.file)
 
 
