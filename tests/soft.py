@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import tiny
 import torch
 
 from runtime.engine.piece import Piece, SoftTokens
+from tests import tiny
 
 LENGTH, FIRST, LAST = 60, 20, 43  # the soft span is longer than two windows
 

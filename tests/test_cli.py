@@ -12,13 +12,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rewrite_golden import ANSWERS, GOLDEN
 
 from runtime.bundle.bundle import describe, read_manifest, seal
 from runtime.cli import main as cli
 from runtime.language.tokenizer import Tokenizer
 from runtime.measure.golden import Goldens
 from runtime.session.model import Model
+from tests.rewrite_golden import ANSWERS, GOLDEN
 
 RUN_KEYS = ["prompt_ids", "ids", "text", "stop", "prefill_tok_s", "decode_tok_s", "ttft_s"]
 BENCH_KEYS = {"prefill_tok_s", "decode_tok_s", "ttft_s", "load_s", "peak_rss_bytes", "settings"}

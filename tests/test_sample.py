@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SAMPLE
-from sample.facts import LOOKUP
-from sample.recipes import write_talk
 
 from export.checkpoint.checkpoint import Checkpoint
 from runtime.bundle.bundle import Bundle
@@ -19,6 +16,9 @@ from runtime.engine.sampler import Sampling
 from runtime.language.events import Token
 from runtime.session.model import Model
 from runtime.session.session import Session
+from tests.conftest import SAMPLE
+from tests.sample.facts import LOOKUP
+from tests.sample.recipes import write_talk
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import tiny
 import torch
-from ranged import reference
 from safetensors.torch import load_file, save_file
 
 from export import to_onnx
@@ -31,6 +29,8 @@ from runtime.cli.main import main
 from runtime.engine.onnx import OnnxEngine
 from runtime.engine.piece import Piece
 from runtime.errors import GemmaError
+from tests import tiny
+from tests.ranged import reference
 
 WEIGHTS = "model.safetensors"
 PREFIX = "model.language_model."

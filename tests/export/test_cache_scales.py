@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-import tiny
 import torch
 from onnx import numpy_helper
 
@@ -32,6 +31,7 @@ from runtime.bundle.bundle import Bundle, describe, seal
 from runtime.bundle.manifest import Manifest
 from runtime.engine.onnx import OnnxEngine
 from runtime.engine.piece import Piece
+from tests import tiny
 
 LENGTH = 100
 RECIPE = dataclasses.replace(RECIPES["float"], cache=INT8, floor=Gate(0.5, 1.0))

@@ -10,9 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
-from conftest import SAMPLE
 from transformers import Gemma4ForCausalLM, PreTrainedTokenizerFast
 
 from export.checkpoint.checkpoint import Checkpoint
@@ -30,6 +28,8 @@ from runtime.bundle.proof_facts import call_facts
 from runtime.cli.main import main
 from runtime.errors import ContextFull, GemmaError
 from runtime.session.model import Model
+from tests import tiny
+from tests.conftest import SAMPLE
 
 SCRIPTS = SAMPLE.parent / "calls.jsonl"
 STOP = frozenset((1, 106, 50))

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
-from conversations import CONVERSATIONS, LOOKUP
 from transformers import AutoTokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -19,6 +17,8 @@ from export.language.join_templates import joined
 from export.language.template_tags import without_generation
 from runtime.errors import GemmaError
 from runtime.language.tokenizer import environment
+from tests import tiny
+from tests.conversations import CONVERSATIONS, LOOKUP
 
 QUESTION = [{"role": "user", "content": " Where? "}, {"role": "assistant", "content": "There."}]
 AWKWARD = [

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 
@@ -19,6 +18,7 @@ from export.weights.plan import storage_plan
 from export.weights.row_files import row_format, write_row_files
 from quantize.recipe import RECIPES
 from runtime.errors import GemmaError
+from tests import tiny
 
 PREFIXES = ("model.", "model.language_model.", "language_model.model.")
 

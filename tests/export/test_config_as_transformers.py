@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from transformers import Gemma3Config, Gemma3ForCausalLM, Gemma3TextConfig, Gemma4ForCausalLM, Gemma4TextConfig
 
@@ -16,6 +15,7 @@ from export.model.tensors import needed
 from runtime.bundle.manifest import Rope
 from runtime.engine.rotary import frequencies
 from runtime.errors import GemmaError
+from tests import tiny
 
 FULL, SLIDING = tiny.FULL, tiny.SLIDING
 TURNED = {"rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.25}

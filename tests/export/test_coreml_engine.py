@@ -7,8 +7,9 @@ import sys
 import msgspec
 import numpy as np
 import pytest
-import tiny
 import torch
+
+from tests import tiny
 
 pytest.importorskip("coremltools", reason="the extra coreml is not installed")
 

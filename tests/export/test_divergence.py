@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 
 from export.checkpoint.checkpoint import Checkpoint
 from export.prove.divergence import IN_PIECES, Meter, PieceSizes, Reading, by_position, read, total_variation
@@ -17,6 +16,7 @@ from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 from runtime.measure.evaluation import Divergence
 from runtime.measure.perplexity import Windows, cut, score
+from tests import tiny
 
 P, Q = ([0.5, 0.3, 0.2], [0.25, 0.25, 0.5])
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import tiny
-from loopback_hub import REPOSITORY, Hub
+
+from tests import tiny
+from tests.loopback_hub import REPOSITORY, Hub
 
 pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from conftest import SAMPLE
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
@@ -32,6 +30,8 @@ from runtime.bundle.bundle import Bundle
 from runtime.engine.onnx import OnnxEngine
 from runtime.engine.piece import Piece
 from runtime.errors import GemmaError
+from tests import tiny
+from tests.conftest import SAMPLE
 
 RELATIVE = 1e-4  # of the largest logit
 LENGTH = 3 * tiny.WINDOW + 5

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 from transformers import GenerationConfig
 
 from export.checkpoint.checkpoint import Checkpoint
@@ -16,6 +15,7 @@ from export.language.generation_defaults import NOT_DONE, TOP_K, generation_defa
 from export.language.side_files import SideFiles, read_side_files
 from runtime.cli.main import main
 from runtime.errors import GemmaError
+from tests import tiny
 
 
 @pytest.fixture

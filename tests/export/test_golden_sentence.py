@@ -11,17 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bundle_bytes
-import golden_sentence
-import measured
 import numpy as np
 import pytest
-from conftest import SAMPLE
 from tokenizers import Tokenizer
 
 from runtime.engine.sampler import Sampling
 from runtime.language.events import End
 from runtime.session.model import Model
+from tests import bundle_bytes, golden_sentence, measured
+from tests.conftest import SAMPLE
 
 SENTENCE = json.loads(golden_sentence.GOLDEN.read_text(encoding="utf-8"))
 MEASURED = json.loads(measured.GOLDEN.read_text(encoding="utf-8"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
 from export.checkpoint.checkpoint import Checkpoint
 from export.model.decoder import TextDecoder
 from export.reference import FloatSource, hidden_states, logits, tables, whole
 from runtime.bundle.manifest import Rope
+from tests import tiny
 
 LENGTH = 3 * tiny.WINDOW + 40
 TOLERANCE = 1e-4

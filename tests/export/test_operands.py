@@ -6,12 +6,12 @@ import inspect
 from dataclasses import fields
 
 import pytest
-import tiny
 
 from export.model import operators
 from export.model.capture import Graph, capture
 from export.model.config import parse_config
 from export.model.operands import Attend, AttendCached, StoreKV
+from tests import tiny
 
 VIEWS = [(Attend, operators.attend), (StoreKV, operators.store_kv), (AttendCached, operators.attend_cached)]
 

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from conftest import SAMPLE, SHORT_TEXT
-from ranged import reference
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma4Config
 
@@ -37,6 +34,9 @@ from runtime.cli.main import main
 from runtime.engine.executorch import ExecutorchEngine
 from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
+from tests import tiny
+from tests.conftest import SAMPLE, SHORT_TEXT
+from tests.ranged import reference
 
 WEIGHTS, HEAD = "model.safetensors", "lm_head.weight"
 IDS = np.random.default_rng(3).integers(3, tiny.VOCAB, 21)

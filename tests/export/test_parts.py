@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from hostile import flip, reseal
 
 from export.parts.every import parts_of
 from export.parts.lower import lowered_parts
@@ -23,6 +22,7 @@ from runtime.cli.main import main
 from runtime.errors import GemmaError
 from runtime.parts.golden import check_golden_parts
 from runtime.parts.part import OnnxPart
+from tests.hostile import flip, reseal
 
 WIDTH, HEADS = 32, 4
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import ranged
 from onnx import helper, numpy_helper
 
 from export import to_onnx
@@ -23,6 +22,7 @@ from quantize.recipe import RECIPES, RELEASED
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.parity import Reports
 from runtime.errors import GemmaError
+from tests import ranged
 
 SHAPES = ("e2b-qat-mobile-tiny", "e4b-qat-mobile-tiny")
 

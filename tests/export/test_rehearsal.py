@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLE
 
 from export.checkpoint.checkpoint import Checkpoint
 from export.language import conversation_forms
@@ -19,6 +18,7 @@ from runtime.calls import grammar as call_grammar
 from runtime.errors import GemmaError
 from runtime.language.tokenizer import Tokenizer
 from runtime.session import structured
+from tests.conftest import SAMPLE
 
 SPLIT = "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content | trim }}<turn|>\n{% endfor %}"
 TEMPLATES = {

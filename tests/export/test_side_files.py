@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLE
 
 from runtime.cli.main import main
+from tests.conftest import SAMPLE
 
 DAMAGED = "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content }}END{% endfor %}"
 

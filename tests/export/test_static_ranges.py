@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-import ranged
 import torch
 from onnx import helper, numpy_helper
 from safetensors.torch import load_file, save_file
@@ -34,6 +33,7 @@ from runtime.bundle.bundle import Bundle, seal, sha256
 from runtime.bundle.manifest import File
 from runtime.bundle.parity import Reports
 from runtime.cli.main import main
+from tests import ranged
 
 SHAPES = ("e2b-qat-mobile-tiny", "e4b-qat-mobile-tiny")
 TEXTS, LENGTH, FIRST, LAST_ID = 16, 64, 3, 900

@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-import tiny
 import torch
+
+from tests import tiny
 
 pytest.importorskip("executorch", reason="the extra executorch is not installed")
 
 from executorch.runtime import Runtime  # noqa: E402
-from xnnpack_evaluator import EagerProgram  # noqa: E402
 
 from export import to_executorch  # noqa: E402
 from export.checkpoint.checkpoint import Checkpoint  # noqa: E402
@@ -40,6 +40,7 @@ from runtime.cli.main import main  # noqa: E402
 from runtime.engine.executorch import ExecutorchEngine, ExecutorchWeights  # noqa: E402
 from runtime.engine.piece import Piece  # noqa: E402
 from runtime.errors import GemmaError  # noqa: E402
+from tests.xnnpack_evaluator import EagerProgram  # noqa: E402
 
 pytestmark = pytest.mark.slow
 NEAR = 5e-3  # of the largest logit

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from hostile import CASES
-from mobile.write_golden import main
 
 from runtime.bundle.bundle import Bundle
 from runtime.errors import GemmaError
+from tests.hostile import CASES
+from tests.mobile.write_golden import main
 
 pytestmark = pytest.mark.slow
 

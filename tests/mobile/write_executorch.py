@@ -17,9 +17,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import tiny  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from export import to_executorch  # noqa: E402
 from export.pipeline import export_bundle  # noqa: E402
@@ -28,6 +26,7 @@ from quantize.recipe import RECIPES  # noqa: E402
 from runtime.engine.piece import Piece  # noqa: E402
 from runtime.engine.sampler import Sampling  # noqa: E402
 from runtime.session.model import Model  # noqa: E402
+from tests import tiny  # noqa: E402
 
 TOKENS = 24
 CALL = 16  # tokens of prefill: more than a tiny window

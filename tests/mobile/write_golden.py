@@ -19,11 +19,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from conversations import CONSTRUCTS, CONVERSATIONS, SNIPPETS  # noqa: E402
-from hostile import CASES  # noqa: E402
-from mobile.chats import chats, write_other_vocabulary  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from runtime.bundle.bundle import Bundle  # noqa: E402
 from runtime.bundle.manifest import Manifest  # noqa: E402
@@ -38,6 +34,9 @@ from runtime.language.tokenizer import Tokenizer, environment  # noqa: E402
 from runtime.session.answer_reader import AnswerReader  # noqa: E402
 from runtime.session.model import Model  # noqa: E402
 from runtime.session.session import Session  # noqa: E402
+from tests.conversations import CONSTRUCTS, CONVERSATIONS, SNIPPETS  # noqa: E402
+from tests.hostile import CASES  # noqa: E402
+from tests.mobile.chats import chats, write_other_vocabulary  # noqa: E402
 
 LINES = 10_000
 CONTEXTS = (1, 512, 1024, 1025, 8192, 32768, 131072)

@@ -11,7 +11,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from serving import Limits, serving, until
+
+from tests.serving import Limits, serving, until
 
 pytestmark = [
     pytest.mark.slow,

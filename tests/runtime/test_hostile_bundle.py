@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hostile import CASES, FILES, FUNCTION, flip, reseal, with_part
 
 from runtime.bundle.bundle import HASHED_AT_OPEN, MANIFEST, SEAL, Bundle, read_manifest, seal, sha256
 from runtime.cli.main import main
 from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.session.model import Model
+from tests.hostile import CASES, FILES, FUNCTION, flip, reseal, with_part
 
 RUN = ("run", "hello", "--max-new-tokens", "1", "--threads", "1")
 BENCH = ("bench", "--prompt-tokens", "2", "--new-tokens", "1", "--repeat", "1", "--threads", "1")

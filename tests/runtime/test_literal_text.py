@@ -6,13 +6,13 @@ import random
 import re
 
 import pytest
-from conversations import ASKED, CONVERSATIONS, LOOKUP
-from mobile.chats import chats, write_other_vocabulary
 
 from runtime.errors import GemmaError
 from runtime.language.literal_text import SpecialTokens
 from runtime.language.system_messages import placed
 from runtime.language.tokenizer import Tokenizer
+from tests.conversations import ASKED, CONVERSATIONS, LOOKUP
+from tests.mobile.chats import chats, write_other_vocabulary
 
 HOLE = "\ue000"  # stands for a text in what transformers renders
 TEXTS = (

@@ -7,7 +7,6 @@ import os
 import msgspec
 import numpy as np
 import pytest
-import tiny
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from runtime.engine import onnx
 from runtime.engine.onnx import OnnxEngine
 from runtime.engine.piece import Piece
 from runtime.errors import GemmaError
+from tests import tiny
 
 RELATIVE = 1e-3
 LENGTH = 120  # fifteen windows

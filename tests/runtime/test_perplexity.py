@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
 from runtime.bundle.bundle import Bundle
 from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 from runtime.measure.perplexity import Windows, cut, nats, perplexity, score, scored_logits
+from tests import tiny
 
 TOKENS = 64
 

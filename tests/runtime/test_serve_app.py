@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from serving import QUESTION, Limits, ask, serving, until
+
+from tests.serving import QUESTION, Limits, ask, serving, until
 
 pytestmark = pytest.mark.slow
 

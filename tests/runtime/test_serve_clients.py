@@ -6,7 +6,8 @@ import json
 
 import openai
 import pytest
-from serving import QUESTION, Limits, ask, serving
+
+from tests.serving import QUESTION, Limits, ask, serving
 
 pytestmark = pytest.mark.slow
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from serving import QUESTION, ask, serving
 
 from runtime.serve.guard import Allowed
+from tests.serving import QUESTION, ask, serving
 
 pytestmark = pytest.mark.slow
 

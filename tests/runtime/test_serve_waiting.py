@@ -9,7 +9,8 @@ import time
 
 import openai
 import pytest
-from serving import QUESTION, Limits, ask, serving, until
+
+from tests.serving import QUESTION, Limits, ask, serving, until
 
 pytestmark = pytest.mark.slow
 

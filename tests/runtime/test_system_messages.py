@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLE
 from transformers import PreTrainedTokenizerFast
 
 from runtime.bundle.bundle import Bundle
 from runtime.errors import GemmaError
 from runtime.language.system_messages import placed
 from runtime.language.tokenizer import Tokenizer
+from tests.conftest import SAMPLE
 
 CONSTRUCTS = Path(__file__).parent / "constructs.jinja"  # what released templates are built of
 TURN = (

@@ -29,9 +29,9 @@ from quantize.recipe import RECIPES, RELEASED
 from runtime.bundle.bundle import Bundle
 from runtime.engine.contract import Engine
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sample.release import QUESTIONS, SAMPLE, sample_release  # noqa: E402
+from tests.sample.release import QUESTIONS, SAMPLE, sample_release  # noqa: E402
 
 END = 106
 Ids, Floats = NDArray[np.int64], NDArray[np.float32]

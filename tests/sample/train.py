@@ -20,12 +20,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from facts import LOOKUP, Conversation, Fact, Split, epoch, load, plain, split, swapped, thinking, with_tool
 from jinja2 import Environment
 from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.sample.facts import (  # noqa: E402
+    LOOKUP,
+    Conversation,
+    Fact,
+    Split,
+    epoch,
+    load,
+    plain,
+    split,
+    swapped,
+    thinking,
+    with_tool,
+)
 
 FOLDER = Path(__file__).parent / "checkpoint"
 SEQUENCE, BATCH = 256, 16

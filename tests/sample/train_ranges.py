@@ -18,14 +18,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from facts import Split, load, plain, split
-from release import QUESTIONS, SAMPLE, bits_of, read_difference, rounded, save_difference, scales_of
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, linear, log_softmax
-from train import Renderer, batches, build_model
 from transformers import Gemma4ForCausalLM
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.sample.facts import Split, load, plain, split  # noqa: E402
+from tests.sample.release import QUESTIONS, SAMPLE, bits_of, read_difference, rounded, save_difference, scales_of  # noqa: E402
+from tests.sample.train import Renderer, batches, build_model  # noqa: E402
 
 CLIPPED = 0.02  # share of values beyond a range, at first
 OUTLIERS, LARGER = 4, 12.0  # channels of each input norm that are made larger, as large models have some
