@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +47,10 @@ def serving(folder: Path, limits: Limits = LIMITS, allowed: Allowed = LOOPBACK) 
             thread.join()
 
 
-def until(true: object, seconds: float = 30.0) -> None:
+def until(true: Callable[[], object], seconds: float = 30.0) -> None:
     """Waits for a condition; an assertion that it comes."""
     end = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
+    while not true():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.005)
 

@@ -27,7 +27,7 @@ def expected_logits(name: str, piece: Piece) -> np.ndarray:
     ids[piece.soft.places] = model.config.pad_token_id
     embeddings = model.model.embed_tokens(ids[None])
     embeddings[0, piece.soft.places] = torch.from_numpy(piece.soft.rows)
-    layers = {}
+    layers: dict[str, torch.Tensor] = {}
     if model.config.hidden_size_per_layer_input:
         layers["per_layer_inputs"] = model.model.get_per_layer_inputs(ids[None])
     hidden = model.model(inputs_embeds=embeddings, **layers).last_hidden_state

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -44,6 +45,7 @@ def gemma_edge(capsys):
         try:
             code = cli.main([str(word) for word in words])
         except SystemExit as stop:
+            assert isinstance(stop.code, int)
             code = stop.code
         return code, *capsys.readouterr()
 
@@ -54,11 +56,12 @@ def gemma_edge(capsys):
 def answer(gemma_edge, folder):
     """The JSON of a short `run`, after checking that it is one line and nothing else."""
 
-    def call(*words: object) -> dict:
+    def call(*words: object) -> dict[str, Any]:
         code, out, err = gemma_edge("run", folder, *words, "--json", "--threads", 1)
         assert (code, err) == (0, "")
         assert out.count("\n") == 1
-        return json.loads(out)
+        values: dict[str, Any] = json.loads(out)
+        return values
 
     return call
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def session(bundle):
     return Model.open(bundle("sample", "int4-datafree"), threads=2).session()
 
 
-def say(session: Session, messages: list[dict], **options: object) -> str:
+def say(session: Session, messages: list[dict[str, Any]], **options: Any) -> str:
     ids = session.tokenizer.chat(messages, **options)
     events = session.generate(ids, Sampling(temperature=0), 80)
     made = [event.id for event in events if isinstance(event, Token)]

@@ -39,6 +39,7 @@ def calibrated(
 ) -> dict[str, str]:
     """The hash of everything that a calibration leaves for the export."""
     prepared = prepare(Checkpoint.open(checkpoint), {}, RECIPE, settings=SHORT_TEXT)
+    assert prepared.calibration_key is not None
     source, store = FloatSource(prepared.checkpoint), Store(destination, prepared.calibration_key)
     if not store.has("text"):
         speaker = Tokenizer(checkpoint / "tokenizer.json", 2, checkpoint / "chat_template.jinja")

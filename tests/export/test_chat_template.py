@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_the_work_grows_as_the_template():
 
 
 @pytest.fixture
-def folder(checkpoint, tmp_path) -> Path:
+def folder(checkpoint, tmp_path: Path) -> Path:
     folder = shutil.copytree(checkpoint("gemma3"), tmp_path / "folder")
     (folder / "chat_template.jinja").unlink()
     return folder
@@ -157,7 +158,8 @@ def test_the_template_is_the_one_that_transformers_takes(folder, form):
     if template is None:
         assert tokenizer.chat_template is None
         return
-    for tools in ([LOOKUP], None):
+    offers: tuple[list[dict[Any, Any] | Callable[..., Any]] | None, ...] = ([LOOKUP], None)
+    for tools in offers:
         expected = tokenizer.apply_chat_template(QUESTION, tools=tools, tokenize=False)
         assert ours(template, QUESTION, tools=tools) == expected
     names = set(tokenizer.chat_template) if isinstance(tokenizer.chat_template, dict) else {"default"}

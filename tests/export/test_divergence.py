@@ -124,7 +124,13 @@ def test_total_variation_is_between_0_and_1():
 
 
 def test_positions_fall_into_parts_of_nearly_one_size():
-    assert by_position(np.arange(10.0).reshape(2, 5), 6) == [(6, 2.5), (7, 3.5), (8, 4.5), (9, 5.5), (10, 6.5)]
+    assert by_position(np.arange(10, dtype=np.float64).reshape(2, 5), 6) == [
+        (6, 2.5),
+        (7, 3.5),
+        (8, 4.5),
+        (9, 5.5),
+        (10, 6.5),
+    ]
     starts = [position for position, _ in by_position(np.zeros((1, 255)), 256)]
     assert (len(starts), starts[:3], starts[-1]) == (16, [256, 272, 288], 496)
 

@@ -40,7 +40,7 @@ assert "torch" not in sys.modules
 
 
 @pytest.fixture
-def folder(checkpoint, tmp_path) -> Path:
+def folder(checkpoint, tmp_path: Path) -> Path:
     """What is in the repository, with all that is not needed."""
     folder = shutil.copytree(checkpoint("e2b"), tmp_path / "repository")
     for name in ("checkpoint-500/model.safetensors", "checkpoint-500/config.json", "original/consolidated.00.pth",

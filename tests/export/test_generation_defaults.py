@@ -19,7 +19,7 @@ from tests import tiny
 
 
 @pytest.fixture
-def folder(checkpoint, tmp_path) -> Path:
+def folder(checkpoint, tmp_path: Path) -> Path:
     folder = shutil.copytree(checkpoint("gemma3"), tmp_path / "folder")
     for name in ("generation_config.json", "chat_template.jinja"):
         (folder / name).unlink()

@@ -37,6 +37,7 @@ def test_every_operator_knows_its_layer(name):
     assert stored == [own - 1]
     assert cached == list(range(own - 1, len(config.layers)))  # the last that stores asks for the kept positions
     kinds = [config.layers[layer].kind for layer in range(len(config.layers))]
-    windows = [view.of(node).window for view, operator in (VIEWS[0], VIEWS[2])
-               for node in graph.program.graph.nodes if node.target is operator.overload]  # fmt: skip
+    nodes = graph.program.graph.nodes
+    windows = [Attend.of(node).window for node in nodes if node.target is operators.attend.overload]
+    windows += [AttendCached.of(node).window for node in nodes if node.target is operators.attend_cached.overload]
     assert ["sliding" if window else "full" for window in windows] == kinds

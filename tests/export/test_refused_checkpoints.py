@@ -30,13 +30,13 @@ DEEP = "[" * 100_000
 
 
 @pytest.fixture
-def source(checkpoint, tmp_path) -> Path:
+def source(checkpoint, tmp_path: Path) -> Path:
     """A checkpoint to damage."""
     return shutil.copytree(checkpoint("e2b"), tmp_path / "source")
 
 
 @pytest.fixture
-def out(tmp_path) -> Path:
+def out(tmp_path: Path) -> Path:
     (tmp_path / "out").mkdir()
     return tmp_path / "out"
 

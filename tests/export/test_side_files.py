@@ -15,7 +15,7 @@ DAMAGED = "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.conte
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path: Path) -> Path:
     return shutil.copytree(SAMPLE, tmp_path / "checkpoint")
 
 

@@ -144,7 +144,7 @@ def saved_weights(folder, scale: float, scheme: Scheme, inputs: int = 64) -> Wei
 
 def stored(tmp_path, weights: Weights, **scales: ActivationScales) -> to_coreml.StoredWeights:
     config = dataclasses.make_dataclass("Config", ["activation_scales"])(scales)
-    with to_coreml.WeightWriter(tmp_path / "weight.bin") as writer:
+    with WeightWriter(tmp_path / "weight.bin") as writer:
         return to_coreml.StoredWeights(writer, config, weights)
 
 

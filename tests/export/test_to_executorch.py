@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def lowered(checkpoint, tmp_path_factory):
 
 def make_lowered(source: Path, destination: Path) -> Lowered:
     """A bundle by the whole pipeline, which compares it with both references; what it was made of is kept."""
-    kept: dict[str, object] = {}
+    kept: dict[str, Any] = {}
     alone = destination.with_suffix(".parts")
     alone.mkdir()
 
@@ -107,7 +108,7 @@ def make_lowered(source: Path, destination: Path) -> Lowered:
     export_bundle(source, destination, [target], MIXED)
     bundle = Bundle.open(destination)
     program = EagerProgram(destination / "executorch" / "decoder.pte")
-    eager = ExecutorchEngine(ExecutorchWeights(bundle, threads=1), program)
+    eager = ExecutorchEngine(ExecutorchWeights(bundle, threads=1), program)  # type: ignore[arg-type]  # in its place
     return Lowered(destination, kept["config"], kept["weights"], bundle, eager, kept["parts"])
 
 

@@ -12,7 +12,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.serving import Limits, serving, until
+from runtime.serve.app import Limits
+from tests.serving import serving, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,7 +37,7 @@ def served(bundle):
 @pytest.fixture(scope="module")
 def chromium():
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = shutil.which("chromium") or ""
     for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

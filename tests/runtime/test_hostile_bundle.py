@@ -30,7 +30,7 @@ def sound(bundle):
 
 
 @pytest.fixture
-def copy(sound, tmp_path) -> Path:
+def copy(sound, tmp_path: Path) -> Path:
     return shutil.copytree(sound, tmp_path / "copy.bundle")
 
 
@@ -69,7 +69,7 @@ def test_a_bundle_may_be_reached_through_a_link(copy, tmp_path):
 
 
 @pytest.fixture
-def cached(sound, tmp_path) -> Path:
+def cached(sound, tmp_path: Path) -> Path:
     """The bundle as the hub's cache has it: links into a folder of files that are called by their hashes."""
     folder, blobs = tmp_path / "models--a--b" / "snapshots" / "main", tmp_path / "models--a--b" / "blobs"
     blobs.mkdir(parents=True)

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 
-from tests.serving import QUESTION, Limits, ask, serving, until
+from runtime.serve.app import Limits
+from tests.serving import QUESTION, ask, serving, until
 
 pytestmark = pytest.mark.slow
 

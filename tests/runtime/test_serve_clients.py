@@ -7,7 +7,8 @@ import json
 import openai
 import pytest
 
-from tests.serving import QUESTION, Limits, ask, serving
+from runtime.serve.app import Limits
+from tests.serving import QUESTION, ask, serving
 
 pytestmark = pytest.mark.slow
 

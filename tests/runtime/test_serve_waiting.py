@@ -10,7 +10,8 @@ import time
 import openai
 import pytest
 
-from tests.serving import QUESTION, Limits, ask, serving, until
+from runtime.serve.app import Limits
+from tests.serving import QUESTION, ask, serving, until
 
 pytestmark = pytest.mark.slow
 

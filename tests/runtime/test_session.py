@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -32,10 +33,12 @@ def session(folder):
     return Model.open(folder, threads=1).session()
 
 
-def answer(session: Session, prompt: list[int], sampling: Sampling = GREEDY, limit: int | None = 20):
+def answer(
+    session: Session, prompt: list[int], sampling: Sampling = GREEDY, limit: int | None = 20
+) -> tuple[list[int], End]:
     *tokens, end = session.generate(prompt, sampling, limit)
     assert isinstance(end, End)
-    return [token.id for token in tokens], end
+    return [token.id for token in tokens if isinstance(token, Token)], end
 
 
 def test_tokens_stream_one_by_one(session):
@@ -124,7 +127,8 @@ def test_the_first_and_the_last_ends_of_turns_are_kept(session, folder):
 def test_a_hundred_turns_answer_as_fresh_sessions_do_and_hold_no_more_memory(bundle):
     folder = bundle("sample", "int4-datafree")
     session, fresh = Model.open(folder, threads=1).session(), Model.open(folder, threads=1).session()
-    countries, messages, held = ["Norway", "Peru", "Kenya", "Chad"], [], []
+    countries, held = ["Norway", "Peru", "Kenya", "Chad"], []
+    messages: list[dict[str, Any]] = []
     for index in range(100):
         asked = {"role": "user", "content": f"What is the capital of {countries[index % 4]}?"}
         messages = [*messages, asked] if index % 12 else [asked]

@@ -15,6 +15,7 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,7 +158,7 @@ def train(
     turn: int, role: int,
 ) -> float:  # fmt: skip
     sizes = {id(size) for one in made.values() for size in (one.input_size, one.output_size)}
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if id(p) in sizes], "lr": RANGES_RATE},
         {"params": [p for p in model.parameters() if id(p) not in sizes and p.requires_grad], "lr": rate_of_weights},
     ]
@@ -220,9 +221,9 @@ def main() -> None:
     stream = batches(tokenizer, backgrounds, facts, parts, random.Random(args.order), 0.1)
     stored = load_file(SAMPLE / "model.safetensors")
     teacher, model = build_model(), build_model()
-    for one in (teacher, model):
-        one.load_state_dict(stored, strict=False)  # the head is tied
-        one.float().eval()
+    for network in (teacher, model):
+        network.load_state_dict(stored, strict=False)  # the head is tied
+        network.float().eval()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("norm" in name and "projection_norm" not in name)
         if "embed_tokens" in name:  # also the head
@@ -235,6 +236,8 @@ def main() -> None:
         go_on(model, made)
     watched(model, made, next(stream)[:, :-1], fit=not args.resume)
     turn, role = tokenizer.token_to_id("<|turn>"), tokenizer.token_to_id("model")
+    assert turn is not None
+    assert role is not None
     loss = train(model, teacher, stream, made, args.steps, args.rate, turn, role)
     watched(model, made, next(stream)[:, :-1], fit=False)
     ranges = {}
