@@ -24,6 +24,8 @@ MOST_PARTS, MOST_FUNCTIONS, MOST_SETTINGS = 64, 64, 256
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A file's size in bytes, and its SHA-256 in hex."""
+
     size: int
     sha256: str
 
@@ -47,6 +49,8 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts of the text decoder."""
+
     family: str
     layers: Length
     own_kv_layers: Length
@@ -72,6 +76,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
+    """Sampling defaults and the ids that end an answer."""
+
     bos: int
     stop: list[int]
     do_sample: bool = True
@@ -81,6 +87,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tensor(msgspec.Struct, frozen=True, kw_only=True):
+    """An array that goes in or comes out; a word in `shape` is a size that varies."""
+
     name: str
     dtype: str
     shape: list[int | str]
@@ -161,6 +169,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """How the weights were rounded, for people."""
+
     name: str
     summary: str
     rules: list[list[str]]
@@ -169,6 +179,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the bundle comes from, for people."""
+
     checkpoint: str
     tool: str
     peak_rss_bytes: int = 0
@@ -178,6 +190,8 @@ Parts = Annotated[dict[Word, Part], msgspec.Meta(max_length=MOST_PARTS)]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole of bundle.json."""
+
     format: Literal["gemma-edge"]
     version: list[int]
     model: Model

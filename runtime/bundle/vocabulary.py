@@ -117,7 +117,7 @@ class Vocabulary:
             raise BundleError(f"{path}: an id or an offset leads nowhere", DAMAGED)
 
     def rights_rise(self) -> bool:
-        """Within the merges of a left half the right halves rise, each once."""
+        """Say whether the right halves rise within the merges of a left half, each once."""
         left = np.repeat(np.arange(len(self.types), dtype=np.int64), np.diff(self.first.astype(np.int64)))
         return bool((np.diff((left << 32) | self.merges[:, 0]) > 0).all())
 
@@ -125,7 +125,7 @@ class Vocabulary:
         return self.text[self.offsets[token] : self.offsets[token + 1]].decode()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without a start token."""
+        """Return the ids of a text, without a start token."""
         ids: list[int] = []
         for part, token in self.parts(text):
             if token is not None:
@@ -136,7 +136,7 @@ class Vocabulary:
         return ids
 
     def parts(self, text: str) -> Iterator[tuple[str, int | None]]:
-        """Text between added tokens, and these: at each place the longest that there is."""
+        """Give the text between added tokens, and these: at each place the longest that there is."""
         start = at = 0
         while at < len(text):
             length = next((n for n in self.lengths.get(text[at], ()) if text[at : at + n] in self.by_text), 0)
@@ -154,7 +154,7 @@ class Vocabulary:
 
     @cached_property
     def lengths(self) -> dict[str, list[int]]:
-        """Lengths of the added tokens that begin with a character, the longest first."""
+        """Return the lengths of the added tokens that begin with a character, the longest first."""
         lengths: dict[str, set[int]] = {}
         for text in self.by_text:
             lengths.setdefault(text[:1], set()).add(len(text))
@@ -169,7 +169,7 @@ class Vocabulary:
         return [token] if token is not None else [int(self.byte_ids[byte]) for byte in character.encode()]
 
     def merge(self, left: int, right: int) -> tuple[int, int] | None:
-        """Rank and product of two neighbours."""
+        """Return rank and product of two neighbours; None if they have no merge."""
         begin, end = int(self.first[left]), int(self.first[left + 1])
         at = begin + int(np.searchsorted(self.merges[begin:end, 0], right))
         if at == end or self.merges[at, 0] != right:
@@ -212,7 +212,7 @@ def rises_to(values: Words, end: int) -> bool:
 
 
 def split(text: str, splitting: int) -> Iterator[str]:
-    """Pieces of a normalized text between which nothing is merged."""
+    """Give the pieces of a normalized text between which nothing is merged."""
     if splitting == WHOLE:
         if text:
             yield text
@@ -225,7 +225,7 @@ def split(text: str, splitting: int) -> Iterator[str]:
 
 
 def word_end(text: str, at: int) -> int:
-    """A break; a mark and what is neither; or marks."""
+    """Return the end of a word: a break; a mark and what is neither; or marks."""
     if text[at] == "\n":
         return at + 1
     start = at + (text[at] == MARK)
@@ -240,7 +240,7 @@ def run(text: str, at: int, wanted: Callable[[str], bool]) -> int:
 
 
 def check_equal(vocabulary: Vocabulary, pieces: Pieces, path: Path) -> int:
-    """How many lines were tokenized.  Raises GemmaError for the first that tokenizer.json reads in another way."""
+    """Count the lines tokenized.  Raises GemmaError for the first that tokenizer.json reads in another way."""
     lines = [*AWKWARD, *drawn_lines(vocabulary)]
     for line in lines:
         expected = pieces.encode(line, add_special_tokens=False).ids
@@ -250,7 +250,7 @@ def check_equal(vocabulary: Vocabulary, pieces: Pieces, path: Path) -> int:
 
 
 def drawn_lines(vocabulary: Vocabulary) -> Iterator[str]:
-    """Pieces of the vocabulary side by side, which sets merges against each other."""
+    """Draw pieces of the vocabulary side by side, which sets merges against each other."""
     draw = SplitMix64(0)
     pieces = len(vocabulary.types)
     for _ in range(LINES_CHECKED if pieces else 0):
