@@ -28,42 +28,46 @@ PACKAGES = ("torch", "safetensors", "jsonschema")  # torch is imported later, an
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     widest = max(map(len, RECIPES))
     recipes = "\n".join(f"  {recipe.name:{widest}} {recipe.summary}" for recipe in RECIPES.values())
-    parser.description = "Make a bundle of a checkpoint, and prove it against the float model."
+    parser.description = (
+        "Make a bundle from a checkpoint, and compare it with the float model. If it deviates by more than the recipe "
+        "allows, no bundle is written."
+    )
     parser.epilog = f"recipes:\n{recipes}"
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder as released or as you saved it, or a hub id")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder as released or saved, or a hub id")
     parser.add_argument(
         "--to",
         default="onnx",
         metavar="TARGETS",
-        help=f"comma-separated, of: {', '.join(targets.available())} (default: %(default)s)",
+        help=f"one or more of {', '.join(targets.available())}, with commas between them (default: %(default)s)",
     )
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help=f"what is stored how, see below (default: {RELEASED} if trained for few bits, else {DEFAULT})",
+        help=f"how weights are stored, see below (default: {RELEASED} for a release of integers, else {DEFAULT})",
     )
     parser.add_argument(
         "--calibrate",
         metavar="TEXT",
-        help="auto: the model writes the text that a calibrated recipe fits the integers to; none: fit to nothing; "
-        "or a UTF-8 file (default: auto where the recipe is calibrated)",
+        help="the text that a calibrated recipe reads. auto: the model writes it. none: do not calibrate. Otherwise "
+        "the name of a UTF-8 file (default: auto, for a recipe that is calibrated)",
     )
     parser.add_argument(
         "--calls",
         type=Path,
         metavar="FILE",
-        help="JSON lines of messages and tools: compare the calls of the bundle with those of the checkpoint",
+        help="a file of JSON lines, each with messages and tools: check that the bundle makes the checkpoint's calls",
     )
     parser.add_argument(
         "--accept-loss",
         action="store_true",
-        help="seal a bundle that answers otherwise than the checkpoint more often than the recipe allows; it says so",
+        help="write the bundle even if it deviates from the float model by more than the recipe allows; "
+        "the bundle records that",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="folder to make")
+    parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="the folder to write")
     parser.add_argument(
-        "--dry-run", action="store_true", help="check everything and print what would be made, then stop"
+        "--dry-run", action="store_true", help="check everything, print what would be written, and stop"
     )
-    parser.add_argument("--force", action="store_true", help="replace a bundle that is there")
+    parser.add_argument("--force", action="store_true", help="replace the bundle that is already there")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.recipe is not None:
         named_recipe(args.recipe)
     if args.output is None and not args.dry_run:
-        raise GemmaError("no place for the bundle", "name it with -o BUNDLE")
+        raise GemmaError("no output given", "add -o BUNDLE")
     names = tuple(name.strip() for name in args.to.split(","))
     request = Request(args.checkpoint, names, args.recipe, args.calibrate)
     scripts = read_scripts(args.calls) if args.calls else []
@@ -120,7 +124,7 @@ def dry_run(args: argparse.Namespace, request: Request, scripts: Sequence[Script
     from .weights.plan import storage_plan
 
     checkpoint, recipe, _ = request.opened()
-    targets.load_targets(request.targets)
+    loaded = targets.load_targets(request.targets)
     if args.output is not None:
         check_destination(args.output, replace=args.force)
     storage_plan(checkpoint, recipe)
@@ -129,7 +133,7 @@ def dry_run(args: argparse.Namespace, request: Request, scripts: Sequence[Script
     side, _ = read_side_files(checkpoint)
     with TemporaryDirectory(prefix="gemma-edge-") as folder:
         speaker = speaker_of(Path(folder), *side.copy(Path(folder)), side)
-        check_calls(scripts, speaker, request.targets, checkpoint)
+        check_calls(scripts, speaker, loaded, checkpoint)
     side.print_notes()
     facts["recipes"] = {recipe.name: facts["recipes"][recipe.name]}
     print(text(facts))

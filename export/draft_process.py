@@ -77,8 +77,8 @@ def of_another_process(request: Request, place: Workplace, destination: Path, sc
 def ended(source: str, code: int) -> GemmaError:
     if code < 0:
         return GemmaError(
-            f"{source}: the export was ended by the system (signal {-code})",
-            "it may have been short of memory: close other programs and export again",
+            f"{source}: the system ended the export (signal {-code})",
+            "memory may have run out: close other programs and export again",
         )
     return GemmaError(f"{source}: the export ended with exit code {code}", "report this as a bug, with the lines above")
 
@@ -118,9 +118,9 @@ def draft_of(request: Request, place: Workplace, destination: Path, scripts: Seq
     from .pipeline import drafted, prepare
     from .targets import load_targets
 
-    lowerings = load_targets(request.targets)
+    targets = load_targets(request.targets)
     checkpoint, recipe, text = request.opened()
-    prepared = prepare(checkpoint, lowerings, recipe, text, scripts, request.settings)
+    prepared = prepare(checkpoint, targets, recipe, text, scripts, request.settings)
     with stored(destination, prepared.calibration_key, keep=True) as store:
         draft, _ = drafted(prepared, place, store)
     return dataclasses.replace(draft, peak=peak_rss())

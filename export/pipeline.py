@@ -47,7 +47,7 @@ from .prove.runs import BEYOND, STEPS, in_order, tokens_to_compare
 from .prove.seal import Draft, prove, unsealed
 from .reference import FloatSource, hidden_states
 from .request import AS_SHIPPED, ExportSettings
-from .targets import Lower, load_targets, longest
+from .targets import Target, load_targets
 from .weights.cache_scales import Ranges, covers, released_scales
 from .weights.linears import Calibrated, Weights, quantize_weights
 from .weights.plan import StoragePlan, storage_plan, values
@@ -59,7 +59,7 @@ PASSAGE = Path(__file__).with_name("passage.txt")
 def export_bundle(
     source: str | Path | Checkpoint,
     destination: Path,
-    targets: Sequence[str] | Mapping[str, Lower],
+    targets: Sequence[str | Target],
     recipe: QuantizeRecipe,
     *,
     replace: bool = False,
@@ -75,10 +75,10 @@ def export_bundle(
     Raises GemmaError for anything that can not be exported, or that verify does not pass, unless what it finds is a
     loss and `accept_loss` is said; then nothing is left behind.
     """
-    lowerings = dict(targets) if isinstance(targets, Mapping) else load_targets(targets)
+    loaded = load_targets(targets)
     check_destination(destination, replace=replace)
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
-    prepared = prepare(checkpoint, lowerings, recipe, text, scripts, settings)
+    prepared = prepare(checkpoint, loaded, recipe, text, scripts, settings)
     with (
         stored(destination, prepared.calibration_key) as store,
         created(destination, replace=replace) as place,
@@ -96,7 +96,7 @@ class Prepared:
     """
 
     checkpoint: Checkpoint
-    lowerings: Mapping[str, Lower]
+    targets: Mapping[str, Target]
     recipe: QuantizeRecipe
     plan: StoragePlan
     side: SideFiles
@@ -117,7 +117,7 @@ class Prepared:
 
 def prepare(
     checkpoint: Checkpoint,
-    lowerings: Mapping[str, Lower],
+    targets: Mapping[str, Target],
     recipe: QuantizeRecipe,
     text: Text = AUTO,
     scripts: Sequence[Script] = (),
@@ -135,7 +135,7 @@ def prepare(
     plan = storage_plan(checkpoint, recipe)
     checkpoint.check_head()
     side.print_notes()
-    return Prepared(checkpoint, lowerings, recipe, plan, side, ids, text, scripts, settings)
+    return Prepared(checkpoint, targets, recipe, plan, side, ids, text, scripts, settings)
 
 
 @dataclass(frozen=True)
@@ -172,12 +172,12 @@ def drafted(prepared: Prepared, place: Workplace, store: Store | None) -> tuple[
     trim_heap()
     weights = store_weights(prepared, place, store.units if store else place.scratch, calibrated, calibration)
     hidden, config, quantized = with_cache_scales(prepared, model, weights)
-    artifacts = lower_all(prepared.lowerings, config, quantized, folder)
-    parts = lowered_parts(parts_of(prepared.checkpoint), list(prepared.lowerings), folder)
+    artifacts = lower_all(prepared.targets, config, quantized, folder)
+    parts = lowered_parts(parts_of(prepared.checkpoint), prepared.targets, folder)
     manifest = manifest_of(prepared, config, files, weights, artifacts, parts)
     for name in in_order(artifacts):
-        check_weights(folder, quantized, name, artifacts[name].file)
-        check_scales(folder, config, name, artifacts[name].file)
+        check_weights(folder, quantized, prepared.targets[name], artifacts[name].file)
+        check_scales(folder, config, prepared.targets[name], artifacts[name].file)
     sources = QuantizedSources(config, quantized, unsealed(manifest, folder))
     text = ReadText(prepared.ids, config.window, place.scratch, manifest, prepared.settings.proof)
     draft = Draft(
@@ -202,7 +202,7 @@ def write_language_files(prepared: Prepared, folder: Path) -> tuple[Tokenizer, L
     """
     tokenizer, template = prepared.side.copy(folder)
     speaker = speaker_of(folder, tokenizer, template, prepared.side)
-    check_calls(prepared.scripts, speaker, list(prepared.lowerings), prepared.checkpoint)
+    check_calls(prepared.scripts, speaker, prepared.targets, prepared.checkpoint)
     return speaker, LanguageFiles(tokenizer, template, write_vocabulary(folder))
 
 
@@ -217,10 +217,12 @@ def speaker_of(folder: Path, tokenizer: str, template: str, side: SideFiles) -> 
     return speaker
 
 
-def check_calls(scripts: Sequence[Script], speaker: Tokenizer, targets: Sequence[str], checkpoint: Checkpoint) -> None:
+def check_calls(
+    scripts: Sequence[Script], speaker: Tokenizer, targets: Mapping[str, Target], checkpoint: Checkpoint
+) -> None:
     """Raises GemmaError for scripts that the first artifact could not be asked."""
     if scripts:
-        context = longest(answering(targets), checkpoint.config.context)
+        context = targets[answering(list(targets))].longest(checkpoint.config.context)
         check_scripts(scripts, speaker, context, str(checkpoint.folder))
 
 
@@ -287,11 +289,11 @@ def with_cache_scales(
 
 
 def lower_all(
-    lowerings: Mapping[str, Lower], config: GemmaConfig, weights: Weights, folder: Path
+    targets: Mapping[str, Target], config: GemmaConfig, weights: Weights, folder: Path
 ) -> dict[str, m.Artifact]:
     """Capture the graph once, and write the artifact of every target."""
     graph = capture(config)
-    artifacts = {name: lower(graph, weights, folder) for name, lower in lowerings.items()}
+    artifacts = {name: target.lower(graph, weights, folder) for name, target in targets.items()}
     del graph
     trim_heap()
     return artifacts
@@ -339,12 +341,12 @@ def manifest_of(
     )
 
 
-def model_facts(config: GemmaConfig, rescored: int) -> m.Model:
+def model_facts(config: GemmaConfig, rescored: int) -> m.ModelFacts:
     dtype: Literal["float32", "int8"] = "int8" if config.cache_bits else "float32"
     parameters: dict[str, int] = {}
     for name, shape in needed(config).items():
         parameters[part(config, name)] = parameters.get(part(config, name), 0) + int(np.prod(shape))
-    return m.Model(
+    return m.ModelFacts(
         family=config.family,
         layers=len(config.layers),
         own_kv_layers=config.own_kv_layers,

@@ -13,13 +13,13 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     """Raises GemmaError for a file that is not there, is not JSON, or holds something else."""
     path = folder / name
     if not path.is_file():
-        raise GemmaError(f"{folder}: no {name}", "give a checkpoint's folder, as released on the hub")
+        raise GemmaError(f"{folder} has no {name}", "give a checkpoint's folder, as released on the hub")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise GemmaError(f"{path}: not JSON: {error}", "download the file again") from error
+        raise GemmaError(f"{path} is not JSON: {error}", "download the file again") from error
     if not isinstance(fields, dict):
-        raise GemmaError(f"{path}: a {type(fields).__name__}, not an object", "download the file again")
+        raise GemmaError(f"{path} must hold a JSON object, not a {type(fields).__name__}", "download the file again")
     return fields
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -59,10 +59,10 @@ def generated(shape: NamedShape) -> Iterator[Checkpoint]:
         yield generated_checkpoint(shape, SEED, folder)
 
 
-def fingerprint(shape: NamedShape, recipe: Recipe) -> str:
+def fingerprint(shape: NamedShape, recipe: Recipe, rooms: Sequence[str] = ROOMS) -> str:
     """A hash of all that a bundle depends on, the exporter's own code among it."""
     digest = hashlib.sha256(f"{version('gemma-edge')} {recipe!r} {SEED}".encode() + shape.config_bytes())
     home = Path(__file__).parent.parent
-    for path in sorted(path for room in ROOMS for path in (home / room).rglob("*.py")):
+    for path in sorted(path for room in rooms for path in (home / room).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -153,12 +153,17 @@ SCALES: dict[Scales, Callable[[torch.Tensor, Scheme, torch.Tensor | None], torch
 
 
 def quantize(
-    matrix: Floats, scheme: Scheme, scales: Scales = "least-squares", importance: Floats | None = None
+    matrix: Floats,
+    scheme: Scheme,
+    scales: Scales = "least-squares",
+    importance: Floats | None = None,
+    piece_bytes: int = ROWS_BYTES,
 ) -> tuple[Quantized, Loss]:
     """Round a matrix (rows, inputs) float32 to integers.
 
     `scales` is one of SCALES: "absmax" is plain rounding, to compare with.  `importance` (inputs,) weighs
-    the error of each input: its mean square in use.  Raises ValueError for values that are not finite.
+    the error of each input: its mean square in use.  `piece_bytes` of floats are rounded at a time, which changes no
+    integer.  Raises ValueError for values that are not finite.
     """
     # 1) cut the rows into groups that share a scale, the last of a row filled up with zeros
     rows, inputs = matrix.shape
@@ -168,7 +173,7 @@ def quantize(
     chosen = np.empty((rows, count), np.float32)
     packed = np.empty((rows, scheme.packed_bytes(inputs)), np.uint8)
     # 2) a piece of rows at a time: choose a scale for each group, round, and pack
-    loss, step = Loss(), max(1, ROWS_BYTES // (4 * padded))
+    loss, step = Loss(), max(1, piece_bytes // (4 * padded))
     for start in range(0, rows, step):
         piece = torch.from_numpy(np.ascontiguousarray(matrix[start : start + step], np.float32))
         if not torch.isfinite(piece).all():

@@ -20,7 +20,7 @@ PASSES = 2  # a third takes off less than a fiftieth
 LAZY = 64  # inputs, or one group, whose slopes are computed together
 
 
-def refine(matrix: Floats, start: Quantized, hessian: Tensor) -> tuple[Quantized, Loss]:
+def refine(matrix: Floats, start: Quantized, hessian: Tensor, passes: int = PASSES) -> tuple[Quantized, Loss]:
     """Choose better scales and integers of a matrix (rows, d) that is rounded.
 
     hessian: (d, d), the mean outer product of its inputs
@@ -30,7 +30,7 @@ def refine(matrix: Floats, start: Quantized, hessian: Tensor) -> tuple[Quantized
     columns, scales, codes = (transposed(array) for array in (matrix, start.scales, start.codes().astype(np.float32)))
     error = columns - codes * np.repeat(scales, width, 0)[: len(columns)]
     together = width * max(1, LAZY // width)
-    for first in [*range(0, len(columns), together)] * PASSES:
+    for first in [*range(0, len(columns), together)] * passes:
         last = min(first + together, len(columns))
         # 2) how the error of the answers changes with each value of a group, or of several
         slopes = product(hessian[first:last].numpy(), error)

@@ -97,17 +97,17 @@ def bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 def coreml_bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`coreml_bundle("e2b", "int4-datafree")`: Core ML alone, calls of 16 tokens, compared in a few places."""
     pytest.importorskip("coremltools", reason="the extra coreml is not installed")
-    from export.to_coreml import lower as to_coreml
+    from export import to_coreml
+    from export.to_coreml.settings import Settings
 
     made: dict[tuple[str, str], Path] = {}
 
     def make(name: str, recipe: str) -> Path:
         if (name, recipe) not in made:
             made[name, recipe] = tmp_path_factory.mktemp("coreml") / f"{name}-{recipe}.bundle"
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(to_coreml, "TOKENS", 16)
-                settings = ExportSettings(proof=ProofSettings("few", compared_rows=2))
-                export_bundle(checkpoint(name), made[name, recipe], ["coreml"], RECIPES[recipe], settings=settings)
+            settings = ExportSettings(proof=ProofSettings("few", compared_rows=2))
+            target = to_coreml.target(Settings(tokens=16))
+            export_bundle(checkpoint(name), made[name, recipe], [target], RECIPES[recipe], settings=settings)
         return made[name, recipe]
 
     return make

@@ -184,11 +184,11 @@ def places() -> Iterator[Case]:
     yield Case("link to itself", link_to("tokenizer.json"), ("tokenizer.json: ",))
     yield Case("link to a folder", link_to("tables"), ("tokenizer.json: ",))
     yield Case("link to a device", link_to("/dev/zero"), ("tokenizer.json: ",))
-    yield Case("link to another file", link_to("golden.json"), ("tokenizer.json: ",))
+    yield Case("link to another file", link_to("golden.json"), ("tokenizer.json has ",))
     for location in ("../../outside.data", "absolute"):
         for link in (False, True):
             name = f"external data {location} {'linked' if link else 'named'}"
-            yield Case(name, external(location, link=link), ("onnxruntime refuses it",), LOADING, "load")
+            yield Case(name, external(location, link=link), ("onnxruntime cannot load it",), LOADING, "load")
 
 
 # ---- manifests ----
@@ -350,8 +350,8 @@ TEMPLATES = [
 ]
 LYING_VOCABULARIES = [
     (0, b"GEMROWS1", "not a compact vocabulary"),
-    (12, b"\xff" * 4, "do not hold"),
-    (40, b"\xff" * 4, "leads nowhere"),
+    (12, b"\xff" * 4, "which is wrong for"),
+    (40, b"\xff" * 4, "corrupt vocabulary"),
 ]
 HEADERS: list[Callable[[RowFormat], bytes]] = [
     lambda form: b"GEMROWS2".ljust(START, b"\0"),
@@ -387,7 +387,7 @@ def overwritten(name: str, at: int, value: bytes) -> Callable[[Path], None]:
 def contents() -> Iterator[Case]:
     for index, raw in enumerate(GRAPHS):
         damage = replaced("onnx/decoder.onnx", raw)
-        yield Case(f"no graph {index}", damage, ("onnxruntime refuses it",), LOADING, "load")
+        yield Case(f"no graph {index}", damage, ("onnxruntime cannot load it",), LOADING, "load")
     for index, header in enumerate(HEADERS):
         yield Case(f"lying rows {index}", lying_rows(header), (), LOADING, "load")
     for index, prompts in enumerate(PROVES_NOTHING):

@@ -5,25 +5,36 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]  # run as a script, this folder comes first, and it has an `export` too
 
 from bundle_bytes import GOLDEN as BYTES  # noqa: E402
 from bundle_bytes import of_every_recipe  # noqa: E402
+from golden_sentence import GOLDEN as SENTENCE  # noqa: E402
+from golden_sentence import answer as sentence  # noqa: E402
+from measured import GOLDEN as MEASURED  # noqa: E402
+from measured import export_and_measure  # noqa: E402
 
 from runtime.cli.main import COMMANDS, main  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
 
 
+COLUMNS = "80"  # a terminal of this width shows the committed help
+
+
 def help_text(*words: str) -> str:
+    """What `--help` prints in a terminal of 80 columns."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+    terminal = mock.patch.dict(os.environ, COLUMNS=COLUMNS)
+    with terminal, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([*words, "--help"])
     return printed.getvalue()
 
@@ -32,6 +43,8 @@ def help_text(*words: str) -> str:
 ANSWERS: dict[str, Callable[[], str]] = {
     "help/gemma-edge.txt": help_text,
     BYTES.name: lambda: json.dumps(of_every_recipe(), indent=1) + "\n",
+    SENTENCE.name: lambda: json.dumps(sentence(), indent=1, ensure_ascii=False) + "\n",
+    MEASURED.name: lambda: json.dumps(export_and_measure()["measured"], indent=1) + "\n",
     **{f"help/{command}.txt": partial(help_text, command) for command in COMMANDS},
 }
 

@@ -75,6 +75,13 @@ def test_help_is_as_committed(name):
     assert ANSWERS[name]() == (GOLDEN / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(("columns", "least", "most"), [("50", 40, 50), ("90", 80, 90), ("300", 90, 100)])
+def test_help_is_as_wide_as_the_terminal_up_to_100_columns(gemma_edge, monkeypatch, columns, least, most):
+    monkeypatch.setenv("COLUMNS", columns)
+    _, out, _ = gemma_edge("inspect", "--help")
+    assert least < max(map(len, out.splitlines())) <= most
+
+
 @pytest.mark.parametrize("words", [[], ["fly"], ["fly", "--help-me"], ["run"], ["bench", "x", "--repeat", "many"]])
 def test_wrong_usage_is_2_and_on_standard_error(gemma_edge, words):
     code, out, err = gemma_edge(*words)
@@ -86,12 +93,13 @@ def test_version_is_the_distributions(gemma_edge):
     assert gemma_edge("--version") == (0, f"gemma-edge {version('gemma-edge')}\n", "")
 
 
-def test_interrupted_is_130(gemma_edge, monkeypatch):
-    def interrupt(words):
-        raise KeyboardInterrupt
+def test_interrupted_is_130(gemma_edge, folder, monkeypatch):
+    class Interrupted(io.StringIO):
+        def read(self, size: int | None = -1) -> str:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "dispatch", interrupt)
-    assert gemma_edge("run") == (130, "", "interrupted\n")
+    monkeypatch.setattr(sys, "stdin", Interrupted())
+    assert gemma_edge("run", folder) == (130, "", "interrupted\n")
 
 
 def test_an_error_of_the_system_is_a_sentence(gemma_edge):
@@ -156,21 +164,21 @@ def test_run_stops_at_the_context_limit(answer):
         ([""], ["the prompt is empty"]),
         ([" \n"], ["the prompt is empty"]),
         (["\udcff"], ["not UTF-8"]),
-        (["hi", "--max-new-tokens", "0"], ["max new tokens 0"]),
-        (["hi", "--max-new-tokens", "-3"], ["max new tokens -3"]),
-        (["hi", "--temperature", "-1"], ["temperature -1"]),
-        (["hi", "--temperature", "nan"], ["temperature nan"]),
-        (["hi", "--temperature", "inf"], ["temperature inf"]),
-        (["hi", "--top-k", "-1"], ["top-k -1"]),
-        (["hi", "--top-p", "0"], ["top-p 0"]),
-        (["hi", "--top-p", "1.5"], ["top-p 1.5"]),
-        (["hi", "--top-p", "nan"], ["top-p nan"]),
-        (["hi", "--threads", "-2"], ["threads -2"]),
-        (["hi", "--image", "a.png"], ["--image a.png", "text only"]),
-        (["hi", "--audio", "a.wav"], ["--audio a.wav", "text only"]),
-        (["hi", "--chat"], ["--chat and "]),
-        (["hi", "--raw", "--system", "x"], ["--raw and --system"]),
-        (["hi", "--raw", "--json-schema", "x"], ["--raw and --json-schema"]),
+        (["hi", "--max-new-tokens", "0"], ["max new tokens must be", "not 0"]),
+        (["hi", "--max-new-tokens", "-3"], ["max new tokens must be", "not -3"]),
+        (["hi", "--temperature", "-1"], ["temperature must be", "not -1"]),
+        (["hi", "--temperature", "nan"], ["temperature must be", "not nan"]),
+        (["hi", "--temperature", "inf"], ["temperature must be", "not inf"]),
+        (["hi", "--top-k", "-1"], ["top-k must be", "not -1"]),
+        (["hi", "--top-p", "0"], ["top-p must be", "not 0"]),
+        (["hi", "--top-p", "1.5"], ["top-p must be", "not 1.5"]),
+        (["hi", "--top-p", "nan"], ["top-p must be", "not nan"]),
+        (["hi", "--threads", "-2"], ["threads must be", "not -2"]),
+        (["hi", "--image", "a.png"], ["--image a.png", "only text"]),
+        (["hi", "--audio", "a.wav"], ["--audio a.wav", "only text"]),
+        (["hi", "--chat"], ["--chat cannot be combined"]),
+        (["hi", "--raw", "--system", "x"], ["--raw cannot be combined with --system"]),
+        (["hi", "--raw", "--json-schema", "x"], ["--raw cannot be combined with --json-schema"]),
     ],
 )
 @pytest.mark.parametrize("output", [[], ["--json"]])
@@ -183,7 +191,10 @@ def test_run_refuses(gemma_edge, folder, words, named, output):
     [
         (["missing.json"], "missing.json: No such file"),
         ([__file__], "not JSON"),
-        ([str(GOLDEN.parent / "sample" / "checkpoint" / "config.json"), "--json"], "--json and --json-schema"),
+        (
+            [str(GOLDEN.parent / "sample" / "checkpoint" / "config.json"), "--json"],
+            "--json cannot be combined with --json-schema",
+        ),
     ],
 )
 def test_run_refuses_schemas(gemma_edge, folder, words, named):
@@ -253,11 +264,11 @@ def test_bench_json_is_one_line(gemma_edge, folder):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--prompt-tokens", "0"], "--prompt-tokens 0"),
-        (["--new-tokens", "-1"], "--new-tokens -1"),
-        (["--repeat", "0"], "--repeat 0"),
-        (["--context", "-1"], "--context -1"),
-        (["--context", "0,few"], "--context 0,few"),
+        (["--prompt-tokens", "0"], "--prompt-tokens must be at least 1, not 0"),
+        (["--new-tokens", "-1"], "--new-tokens must be at least 1, not -1"),
+        (["--repeat", "0"], "--repeat must be at least 1, not 0"),
+        (["--context", "-1"], "--context must be 0 or more, not -1"),
+        (["--context", "0,few"], "--context must be numbers with commas between them, not 0,few"),
         (["--context", "0,250"], f"context is {CONTEXT}"),
         (["--html", "missing/x.html"], "error: missing/x.html: there is no folder"),
         (["--threads", "-1"], "--threads -1"),

@@ -16,6 +16,7 @@ from runtime.cli.flags import FLAGS, explained
 from runtime.errors import BundleError, ContextFull, GateMissed, GemmaError, NotInstalled, RequestError
 from runtime.schema.guidance import load_llguidance
 from runtime.session.model import Model
+from runtime.session.options import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 HI = [{"role": "user", "content": "hi"}]
@@ -55,18 +56,18 @@ def test_a_bundle_of_a_later_format_is_a_bundle_error(copy):
     text, count = re.subn(r'"version": \[\s*1,', '"version": [2,', manifest.read_text())
     assert count == 1
     manifest.write_text(text)
-    with pytest.raises(BundleError, match=r"format 2\.\d, this gemma-edge reads 1"):
+    with pytest.raises(BundleError, match=r"format 2\.\d, but this gemma-edge reads 1"):
         Bundle.open(copy)
 
 
 def test_an_artifact_that_is_not_there_is_a_bundle_error(bundle):
     pytest.importorskip("executorch", reason="the extra executorch is not installed")
-    with pytest.raises(BundleError, match="no ExecuTorch artifact, only onnx"):
+    with pytest.raises(BundleError, match="has no ExecuTorch artifact; it has onnx"):
         Model.open(bundle("e2b"), engine="executorch")
 
 
 def test_a_prompt_over_the_context_is_context_full(model):
-    with pytest.raises(ContextFull, match="a prompt of 65 tokens: the context is 64"):
+    with pytest.raises(ContextFull, match="the prompt has 65 tokens, but the context is 64"):
         model.session().generate([2] * 65)
 
 
@@ -90,7 +91,7 @@ def test_a_package_that_is_missing_is_not_installed(monkeypatch):
 )
 def test_what_can_not_be_asked_is_a_request_error(model, messages, options):
     with pytest.raises(RequestError):
-        model.session().chat(messages, **options)
+        model.session().chat(messages, Options(**options))
 
 
 @pytest.mark.parametrize("options", [{"threads": -1}, {"engine": "steam"}, {"context": -5}, {"context": 10**9}])

@@ -109,7 +109,11 @@ def test_a_target_names_its_extra(target, package):
             "from runtime.cli.cmd_bench import synth_bundle\nsynth_bundle('e2b-tiny', None)",
             "--shape e2b-tiny: making a bundle needs the package torch",
         ),
-        ("hub", "from export.checkpoint.download import download\ndownload('a/b')", "a/b: no such folder, and the hub"),
+        (
+            "hub",
+            "from export.checkpoint.download import download\ndownload('a/b')",
+            "there is no folder a/b, and downloading it",
+        ),
     ],
 )
 def test_a_part_of_the_library_names_its_extra(extra, code, said):

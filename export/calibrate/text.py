@@ -35,7 +35,7 @@ class Text:
             return cls("auto")
         path = Path(choice)
         if not path.is_file():
-            raise GemmaError(f"{choice}: no such file to calibrate with", "give auto, none, or a UTF-8 text file")
+            raise GemmaError(f"there is no file {choice} to calibrate with", "give auto, none, or a UTF-8 text file")
         return cls(f"{path.name} sha256:{sha256(path.read_bytes()).hexdigest()}", path)
 
     def tokens(self, recipe: Recipe, amounts: TextAmounts) -> int:
@@ -70,14 +70,16 @@ def read(path: Path, tokenizer: Tokenizer) -> list[int]:
     try:
         return tokenizer.encode(path.read_text(encoding="utf-8"), bos=False)
     except UnicodeDecodeError as error:
-        raise GemmaError(f"{path}: not UTF-8: {error}", "give a text file") from error
+        raise GemmaError(f"{path} is not UTF-8: {error}", "give a text file") from error
 
 
 def windows_of(ids: list[int], bos: int, wanted: int, length: int, path: Path) -> Ids:
     """Cut at most `wanted` windows, spread evenly over the text, each beginning with BOS."""
     count = len(ids) // length
     if not count:
-        raise GemmaError(f"{path}: {len(ids)} tokens, less than one window of {length}", "give a longer text, or auto")
+        raise GemmaError(
+            f"{path} has only {len(ids)} tokens, but one window needs {length}", "give a longer text, or auto"
+        )
     windows = np.array(ids[: count * length], np.int64).reshape(count, length)
     chosen: Ids = windows[np.linspace(0, count - 1, min(count, wanted)).astype(int)]
     chosen[:, 0] = bos

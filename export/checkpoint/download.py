@@ -32,7 +32,7 @@ def download(hub_id: str) -> Path:
     Raises GemmaError for what the hub says, and, before any weights are fetched, for what is not a Gemma that can
     be exported.
     """
-    needs("huggingface_hub", "hub", f"{hub_id}: no such folder, and the hub")
+    needs("huggingface_hub", "hub", f"there is no folder {hub_id}, and downloading it")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError
 
@@ -42,14 +42,14 @@ def download(hub_id: str) -> Path:
         raise
     except GatedRepoError as error:
         raise GemmaError(
-            f"{hub_id}: no such folder, and on the hub it is gated",
+            f"there is no folder {hub_id}, and on the hub it is gated",
             f"accept its terms at {HfApi().endpoint}/{hub_id}, then log in with: hf auth login",
         ) from error
     except Exception as error:  # the hub's, the network's and the system's errors have no common class
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GemmaError(
-            f"{hub_id}: no such folder, and the hub says: {reason}",
-            "check the id and the network; a broken download goes on where it stopped",
+            f"there is no folder {hub_id}, and the hub says: {reason}",
+            "check the id and the network; a broken download continues where it stopped",
         ) from error
 
 

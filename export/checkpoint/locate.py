@@ -30,6 +30,6 @@ def locate(source: str | Path) -> Path:
         refuse_file(folder)
     if not HUB_ID.fullmatch(str(source)) or str(source).startswith("."):
         raise GemmaError(
-            f"{source}: no such folder", "give a checkpoint's folder, or a hub id such as google/gemma-4-E2B-it"
+            f"there is no folder {source}", "give a checkpoint's folder, or a hub id such as google/gemma-4-E2B-it"
         )
     return download(str(source))

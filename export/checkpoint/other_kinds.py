@@ -60,8 +60,8 @@ def refuse_other(folder: Path, names: Collection[str], missing: str) -> None:
     for pattern, what, hint in kinds:
         fitting = sorted(name.rstrip("/") for name in names if re.fullmatch(pattern, name))
         if fitting:
-            raise GemmaError(f"{folder}: no {missing}; {fitting[0]} is {what}", hint)
-    raise GemmaError(f"{folder}: no {missing}", "give a checkpoint's folder, as released on the hub")
+            raise GemmaError(f"{folder} has no {missing}; {fitting[0]} is {what}", hint)
+    raise GemmaError(f"{folder} has no {missing}", "give a checkpoint's folder, as released on the hub")
 
 
 def refuse_adapter(folder: Path, names: Collection[str]) -> None:
@@ -72,7 +72,7 @@ def refuse_adapter(folder: Path, names: Collection[str]) -> None:
     kind = {"LORA": "LoRA"}.get(str(adapter.get("peft_type")), str(adapter.get("peft_type")))
     model = adapter.get("base_model_name_or_path") or "a model that it does not name"
     raise GemmaError(
-        f"{folder}: a {kind} adapter of {model}, not a model",
+        f"{folder} holds a {kind} adapter of {model}, not a model",
         "merge it first: PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(FOLDER), "
         "and save the tokenizer to FOLDER too",
     )
@@ -81,7 +81,7 @@ def refuse_adapter(folder: Path, names: Collection[str]) -> None:
 def refuse_without_tokenizer(where: Path | str) -> None:
     """Raises GemmaError."""
     raise GemmaError(
-        f"{where}: no tokenizer.json",
+        f"{where} has no tokenizer.json",
         "save the tokenizer to this folder too: AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)",
     )
 
@@ -90,5 +90,5 @@ def refuse_file(path: Path) -> None:
     """Raises GemmaError for a file in place of a folder."""
     for pattern, what, hint in FOREIGN[:4]:
         if re.fullmatch(pattern, path.name):
-            raise GemmaError(f"{path}: {what}, not a checkpoint's folder", hint)
-    raise GemmaError(f"{path}: a file, not a folder", "give the folder that holds config.json")
+            raise GemmaError(f"{path} is {what}, not the folder of a checkpoint", hint)
+    raise GemmaError(f"{path} is a file, not a folder", "give the folder that holds config.json")

@@ -28,7 +28,8 @@ def with_named_head(tensors: Mapping[str, TensorEntry], config: GemmaConfig, whe
         name = SPELLINGS[config.family].sub("", source_name, count=1) if "lm_head." in source_name else source_name
         if name in named:
             raise GemmaError(
-                f"{where}: {name} is there twice, as {named[name].source_name} and as {source_name}", "keep one"
+                f"{where}: {name} is stored twice, as {named[name].source_name} and as {source_name}",
+                "keep one of the two",
             )
         named[name] = entry
     return named

@@ -98,11 +98,14 @@ def join(
     """
     longest = max(tensors, key=len, default="")
     if len(longest) > LONGEST_PATTERN:
-        raise GemmaError(f"{where}: a tensor's name has {len(longest)} characters", "download the checkpoint again")
+        raise GemmaError(
+            f"{where}: the name of a tensor has {len(longest)} characters, which is too long",
+            "download the checkpoint again",
+        )
     idle = bits.idle(name.rpartition(".")[0] for name in tensors)
     if idle:
         raise GemmaError(
-            f"{where}: module_quant_configs in config.json has {idle[0]!r}, which fits none of the tensors",
+            f"{where}: module_quant_configs in config.json has {idle[0]!r}, which matches no tensor",
             "check that config.json belongs to these weights",
         )
     joined: dict[str, TensorEntry] = {}
@@ -122,7 +125,7 @@ def packed(name: str, codes: TensorEntry, scales: TensorEntry, bits: int, shape:
     kind = "I8" if bits == 8 else "U8"
     if codes.dtype != kind or len(codes.shape) != 2:
         raise GemmaError(
-            f"{codes.origin}: {codes.dtype} {list(codes.shape)} does not hold rows of int{bits}, which are {kind}",
+            f"{codes.origin} is {codes.dtype} {list(codes.shape)}, but rows of int{bits} are {kind}",
             "check that config.json belongs to these weights",
         )
     inputs = codes.shape[1] * 8 // bits
@@ -131,7 +134,8 @@ def packed(name: str, codes: TensorEntry, scales: TensorEntry, bits: int, shape:
     sound = scales.dtype in DTYPES and len(scales.shape) == 2 and scales.shape[0] == codes.shape[0]
     if not sound or not scales.shape[1] or inputs % scales.shape[1]:
         raise GemmaError(
-            f"{scales.origin}: {scales.dtype} {list(scales.shape)} are not scales of {codes.shape[0]} rows of {inputs}",
+            f"{scales.origin} is {scales.dtype} {list(scales.shape)}, "
+            f"which does not hold the scales of {codes.shape[0]} rows of {inputs}",
             "download the file again",
         )
     return PackedEntry(name, codes, scales, bits, inputs)
@@ -174,8 +178,8 @@ def scales_of(module: str, tensors: Mapping[str, TensorEntry], where: str) -> Ac
     for part in ACTIVATIONS:
         if f"{module}.{part}" not in tensors:
             raise GemmaError(
-                f"{where}: {module} has no {part}, which other linears have",
-                "the checkpoint is not whole; download it again",
+                f"{where}: {module} has no {part}, though other linears have it",
+                "the checkpoint is incomplete; download it again",
             )
     return ActivationScales(*(single_scale(tensors[f"{module}.{part}"]) for part in ACTIVATIONS))
 
@@ -184,10 +188,12 @@ def single_scale(entry: TensorEntry) -> float:
     """Raises GemmaError for what is not one number, 0 or one that integers of 8 bits can be multiplied by."""
     if entry.shape not in ((), (1,)) or entry.dtype not in DTYPES:
         raise GemmaError(
-            f"{entry.origin}: {entry.dtype} {list(entry.shape)} is not one scale", "download the checkpoint again"
+            f"{entry.origin} must be one scale, not {entry.dtype} {list(entry.shape)}", "download the checkpoint again"
         )
     with entry.opened() as view:
         scale = float(widened(view[:])[0])
     if scale != 0 and not SMALLEST <= scale <= LARGEST:
-        raise GemmaError(f"{entry.origin}: {scale} is not a scale", "the checkpoint is damaged; download it again")
+        raise GemmaError(
+            f"{entry.origin} is {scale}, which is not a valid scale", "the checkpoint is damaged; download it again"
+        )
     return scale

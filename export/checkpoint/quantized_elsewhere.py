@@ -44,7 +44,7 @@ def bits_of(
     try:
         return parse_bits(raw), ()
     except (TypeError, ValueError, AttributeError) as error:
-        raise GemmaError(f"{where}: config.json is not one of a Gemma: {error}", WHOLE) from error
+        raise GemmaError(f"{where}: config.json does not describe a Gemma: {error}", WHOLE) from error
 
 
 def are_floats(tensors: Mapping[str, TensorEntry]) -> bool:

@@ -92,7 +92,7 @@ def check_sound(file: Path) -> None:
         with safe_open(file, "np"):
             return
     except (SafetensorError, OSError) as error:
-        raise GemmaError(f"{file}: not a sound safetensors file: {error}", "download the file again") from error
+        raise GemmaError(f"{file} is not a valid safetensors file: {error}", "download the file again") from error
 
 
 def entries_of(file: Path) -> Iterator[tuple[str, FileEntry]]:

@@ -32,7 +32,7 @@ def chosen(earlier: FileEntry, later: FileEntry, named: str) -> FileEntry:
     """Take one of two with one name: transformers reads the later, in the order of the files' names."""
     if named == earlier.file.name and not same_values(earlier, later):
         raise GemmaError(
-            f"{later.origin}: another tensor than that of {named}, where the index says it is",
+            f"{later.origin} differs from the tensor of the same name in {named}, where the index says it is",
             "delete the file that does not belong to this checkpoint, or save the model again",
         )
     return later

@@ -43,7 +43,7 @@ def weight_map(folder: Path, raw: Mapping[str, Any]) -> dict[str, str]:
         return {}
     where = read_json(folder, index).get("weight_map")
     if not isinstance(where, dict) or not where:
-        raise GemmaError(f"{folder / index}: no weight_map", "download the file again")
+        raise GemmaError(f"{folder / index} has no weight_map", "download the file again")
     return {str(name): str(file) for name, file in where.items()}
 
 
@@ -54,7 +54,9 @@ def unread_index(folder: Path, raw: Mapping[str, Any]) -> bool:
 
 def plain(name: str, folder: Path) -> str:
     if Path(name).name != name:
-        raise GemmaError(f"{folder}: weights in {name!r}, not a file of the folder", "download the checkpoint again")
+        raise GemmaError(
+            f"{folder}: the index names the file {name!r}, which is not in the folder", "download the checkpoint again"
+        )
     return name
 
 

@@ -35,8 +35,8 @@ def chat_template(folder: Path, special_tokens: Mapping[str, str]) -> str | None
         return None
     if DEFAULT not in named:
         raise GemmaError(
-            f"{folder}: chat templates {', '.join(sorted(named))}, and none is called {DEFAULT}",
-            f"call the one for plain conversations {DEFAULT}",
+            f"{folder} has the chat templates {', '.join(sorted(named))}, but none is called {DEFAULT}",
+            f"name the template for plain conversations {DEFAULT}",
         )
     plain = sound(named[DEFAULT], DEFAULT, folder)
     check_renders(plain, folder, special_tokens, None)
@@ -79,7 +79,7 @@ def by_name(templates: Any, path: Path) -> dict[str, str]:
             return dict(pairs)
     except (KeyError, TypeError):
         pass
-    raise GemmaError(f"{path}: chat_template is neither a text nor a list of named texts", "download the file again")
+    raise GemmaError(f"{path}: chat_template must be a text or a list of named texts", "download the file again")
 
 
 def sound(template: str, name: str, folder: Path) -> str:
@@ -92,7 +92,7 @@ def sound(template: str, name: str, folder: Path) -> str:
         line = getattr(error, "lineno", None)
         raise GemmaError(
             f"{folder}: chat template {name}: {f'line {line}: ' if line else ''}{error}",
-            "correct the template; transformers can not read it either",
+            "correct the template; transformers cannot read it either",
         ) from error
     return plain
 
@@ -109,6 +109,6 @@ def check_renders(template: str, folder: Path, special_tokens: Mapping[str, str]
         except Exception as error:  # a template is a program, and can fail like one
             failures.append(error)
     raise GemmaError(
-        f"{folder}: the chat template can not render a question: {failures[0]}",
+        f"{folder}: the chat template cannot render a question: {failures[0]}",
         "correct the template: tokenizer.apply_chat_template of transformers fails too",
     ) from failures[0]

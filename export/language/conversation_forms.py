@@ -79,13 +79,13 @@ def rendered(tokenizer: Tokenizer, name: str, form: Form) -> str:
     except GemmaError as error:
         if name == "question":
             raise
-        return f"refused by the template: {error.message.removeprefix('chat template: ')}"
+        return f"refused by the template: {error.message.removeprefix('the chat template failed: ')}"
     at = 0
     for expected in form.texts:
         place = text.find(expected, at)
         if place < 0:
             raise GemmaError(
-                f"chat template: a conversation of the form {name!r} is rendered without {expected!r}, or out of order",
+                f"the chat template renders a conversation of the form {name!r} without {expected!r}, or out of order",
                 "correct the chat template of the checkpoint",
             )
         at = place + len(expected)
@@ -125,6 +125,6 @@ def check_turn_end(tokenizer: Tokenizer, stop: Sequence[int]) -> None:
         stops = ", ".join(f"{token} {tokenizer.pieces.id_to_token(token)}" for token in stop)
         raise GemmaError(
             f"the chat template ends a turn with the token {end} {tokenizer.pieces.id_to_token(end)}, "
-            f"and an answer would go on behind it: what ends one is {stops or 'nothing'}",
+            f"but answers end only at {stops or 'no token'}, so they would go on",
             f"add {end} to eos_token_id in generation_config.json",
         )

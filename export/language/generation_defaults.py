@@ -61,7 +61,9 @@ def generation_defaults(folder: Path, stop: list[int]) -> Generation:
     except (TypeError, ValueError, OverflowError) as error:
         raise GemmaError(f"{path}: {error}", "download the file again") from error
     if not 0 <= temperature < float("inf") or not 0 <= top_p <= 1:
-        raise GemmaError(f"{path}: temperature {temperature} and top_p {top_p} are no way to draw", "correct the file")
+        raise GemmaError(
+            f"{path}: temperature {temperature} and top_p {top_p} cannot be used for sampling", "correct the file"
+        )
     greedy = temperature == 0 or top_p == 0
     return Generation(
         bos=bos,

@@ -72,7 +72,7 @@ def bos_text(pieces: Pieces, bos: int, checkpoint: Checkpoint) -> str:
     text = pieces.id_to_token(bos) if 0 <= bos < checkpoint.config.vocab else None
     if text is None:
         raise GemmaError(
-            f"{checkpoint.folder}: bos_token_id {bos} is no token of tokenizer.json",
+            f"{checkpoint.folder}: bos_token_id {bos} is not a token of tokenizer.json",
             "correct it in generation_config.json, or in config.json",
         )
     return str(text)

@@ -59,7 +59,7 @@ def listed(ids: Any, where: str, folder: Path) -> list[int]:
     except (TypeError, ValueError, OverflowError) as error:
         raise GemmaError(f"{folder / where}: eos_token_id {ids!r}: {error}", "download the file again") from error
     if min(tokens, default=0) < 0:
-        raise GemmaError(f"{folder / where}: eos_token_id {ids!r} is no token", "download the file again")
+        raise GemmaError(f"{folder / where}: eos_token_id {ids!r} is not a token", "download the file again")
     return tokens
 
 

@@ -23,8 +23,8 @@ from runtime.bundle.vocabulary import (
     WHOLE,
     WORDS,
     Vocabulary,
-    check_equal,
 )
+from runtime.language.check_vocabulary import check_equal
 from runtime.language.tokenizer import read_pieces
 
 from ..model.arrays import Ids

@@ -110,7 +110,9 @@ def parse_config(raw: Mapping[str, Any], where: str) -> GemmaConfig:
     except KeyError as error:
         raise GemmaError(f"{where}: config.json has no {error.args[0]!r}", f"supported: {SUPPORTED}") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise GemmaError(f"{where}: config.json is not one of a Gemma: {error}", f"supported: {SUPPORTED}") from error
+        raise GemmaError(
+            f"{where}: config.json does not describe a Gemma: {error}", f"supported: {SUPPORTED}"
+        ) from error
     raise GemmaError(
         f"{where}: model_type {model_type!r} is not a Gemma that can be exported", f"supported: {SUPPORTED}"
     )
@@ -137,7 +139,10 @@ def refuse_unsupported(text: Mapping[str, Any]) -> None:
 
 
 def kinds_of(text: Mapping[str, Any], pattern: int) -> list[Kind]:
-    """Of each layer: as listed, or every `pattern`-th full.  Raises ValueError for a list of another length."""
+    """Give the kind of each layer: as listed, or every `pattern`-th full.
+
+    Raises ValueError for a list of another length.
+    """
     layers = int(text["num_hidden_layers"])
     if not 0 < layers <= MOST_LAYERS:
         raise ValueError(f"num_hidden_layers {layers} is not in 1 to {MOST_LAYERS}")
@@ -257,7 +262,7 @@ def check(config: GemmaConfig, where: str) -> GemmaConfig:
         for name, (value, least, most) in limits.items():
             if not least <= value <= most:
                 raise GemmaError(
-                    f"{where}: {name} {value} in config.json is not in {least} to {most}", f"supported: {SUPPORTED}"
+                    f"{where}: {name} in config.json must be {least} to {most}, not {value}", f"supported: {SUPPORTED}"
                 )
         if layer.heads % layer.kv_heads or layer.head_dim % 2:
             raise GemmaError(

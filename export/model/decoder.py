@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import FLOATS, ActivationScales, GemmaConfig, LayerConfig
-from .operators import attend, attend_shared, fake_quantize, gelu_tanh, linear, remember, rms_norm
+from .operators import attend, attend_cached, fake_quantize, gelu_tanh, linear, rms_norm, store_kv
 
 KV = tuple[Tensor, Tensor]
 Scales = tuple[Tensor | None, Tensor | None]
@@ -35,7 +35,7 @@ class Linear(nn.Module):
 
 
 def rounded(x: Tensor, scale: float) -> Tensor:
-    """To the 8-bit multiples of a static scale, if there is one."""
+    """Round to the 8-bit multiples of a static scale, if there is one."""
     out: Tensor = fake_quantize(x, scale) if scale else x
     return out
 
@@ -90,30 +90,34 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, positions: Tensor, rope: KV, kv: KV, scales: Scales) -> tuple[Tensor, KV]:
         """`kv` is the past of a layer that owns it, the source's present of one that does not; so are `scales`."""
         if not self.layer.owns_kv:
-            return self.ask(x, positions, rope, kv, scales), kv
+            return self.attend_cached(x, positions, rope, kv, scales), kv
         q, (k, v) = self.q_proj(x), self.keys_values(x)
         gains = (self.q_norm.weight, self.k_norm.weight)
         out, key, value = attend(
-            q, k, v, *gains, positions, *rope, *kv, self.scale, self.window, self.value_norm, self.eps, *scales
-        )
+            q, k, v, *gains, positions, *rope, *kv, self.scale, self.window, self.value_norm, self.eps, *scales,
+            self.layer.index,
+        )  # fmt: skip
         return self.o_proj(out), (key, value)
 
     def keys_values(self, x: Tensor) -> KV:
         k = self.k_proj(x)
         return k, k if self.layer.value_is_key else self.v_proj(x)
 
-    def remember(self, x: Tensor, positions: Tensor, rope: KV, past: KV, scales: Scales) -> KV:
-        """The present keys and values."""
-        gain = self.k_norm.weight
-        key, value = remember(*self.keys_values(x), gain, positions, *rope, *past, self.value_norm, self.eps, *scales)
+    def store_kv(self, x: Tensor, positions: Tensor, rope: KV, past: KV, scales: Scales) -> KV:
+        """Give the present keys and values, without attending to them."""
+        key, value = store_kv(
+            *self.keys_values(x), self.k_norm.weight, positions, *rope, *past, self.value_norm, self.eps, *scales,
+            self.layer.index,
+        )  # fmt: skip
         return key, value
 
-    def ask(self, x: Tensor, positions: Tensor, rope: KV, present: KV, scales: Scales) -> Tensor:
-        """What keys and values answer that are there already; x are the last positions, or some of them."""
-        q, gain = self.q_proj(x), self.q_norm.weight
-        out: Tensor = self.o_proj(
-            attend_shared(q, gain, positions, *rope, *present, self.scale, self.window, self.eps, *scales)
-        )
+    def attend_cached(self, x: Tensor, positions: Tensor, rope: KV, present: KV, scales: Scales) -> Tensor:
+        """Attend to keys and values that are cached already; x (1, n, hidden) are the last positions, or some."""
+        attention = attend_cached(
+            self.q_proj(x), self.q_norm.weight, positions, *rope, *present, self.scale, self.window, self.eps, *scales,
+            self.layer.index,
+        )  # fmt: skip
+        out: Tensor = self.o_proj(attention)
         return out
 
 
@@ -152,8 +156,8 @@ class Layer(nn.Module):
             attention, kv = self.self_attn(normed, positions, rope, kv, scales)
         else:
             index, positions_kept = kept
-            kv = self.self_attn.remember(normed, positions, rope, kv, scales)
-            attention = self.self_attn.ask(normed.index_select(1, index), positions_kept, rope, kv, scales)
+            kv = self.self_attn.store_kv(normed, positions, rope, kv, scales)
+            attention = self.self_attn.attend_cached(normed.index_select(1, index), positions_kept, rope, kv, scales)
             x = x.index_select(1, index)
             per_layer = None if per_layer is None else per_layer.index_select(1, index)
         x = x + self.post_attention_layernorm(attention)

@@ -9,7 +9,7 @@ USED = ("head_dim", "num_key_value_heads")  # the only fields that Gemma 4's lay
 
 
 def layer_overrides(text: Mapping[str, Any], kinds: Sequence[str]) -> list[dict[str, int]]:
-    """Of each layer: head_dim and num_key_value_heads, resolved.
+    """Give each layer's head_dim and num_key_value_heads, resolved.
 
     `per_layer_config` alone where it is said; else the older fields of full layers, which
     num_global_key_value_heads changes only where keys are values.

@@ -9,7 +9,7 @@ several sequences at the same positions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Protocol, cast
 
 import torch
@@ -23,21 +23,28 @@ Body = Callable[..., Any]
 
 
 class Operator(Protocol):
+    overload: Body  # the target of its nodes in a captured graph
+
     def __call__(self, *arguments: Any) -> Any: ...
     def register_fake(self, body: Body) -> Body:
-        """What the shapes of its results are."""
+        """Say what the shapes of its results are."""
         ...
 
 
-def operator(body: Body) -> Operator:
-    """A custom operator while a graph is captured, its body otherwise: dispatch costs more than a small tensor."""
-    captured = torch.library.custom_op(f"gemma_edge::{body.__name__}", body, mutates_args=())
+def operator(body: Body, name: str = "") -> Operator:
+    """Make a custom operator of a body: it is one while a graph is captured, and the body itself otherwise.
+
+    Dispatch costs more than a small tensor.  `name` is what its nodes are called, by default as the body.
+    """
+    name = name or body.__name__
+    captured = torch.library.custom_op(f"gemma_edge::{name}", body, mutates_args=())
 
     @wraps(body)
     def call(*arguments: Any) -> Any:
         return (captured if torch.compiler.is_compiling() else body)(*arguments)
 
     call.register_fake = captured.register_fake  # type: ignore[attr-defined]
+    call.overload = getattr(torch.ops.gemma_edge, name).default  # type: ignore[attr-defined]
     return cast(Operator, call)
 
 
@@ -118,6 +125,7 @@ def attend(
     eps: float,
     k_scale: Tensor | None,
     v_scale: Tensor | None,
+    layer: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Head norms, rotary positions, append to the past, causal attention.
 
@@ -125,6 +133,7 @@ def attend(
     past (1, K, T, D) -> attention (1, S, H·D), present key and value (1, K, T + S, D).
     `window` 0 sees all; else key j is seen by query i if 0 ≤ i − j < window.
     With scales (1, K, 1, D) the caches are int8; here they hold what the integers stand for.
+    `layer` is the number of the layer, which only backends ask for.
     """
     new = (k, v, k_gain, positions, cos, sin)
     key, value = appended(*new, past_key, past_value, value_norm, eps, k_scale, v_scale)
@@ -136,15 +145,17 @@ def attend(
 def _(
     q: Tensor, k: Tensor, v: Tensor, q_gain: Tensor, k_gain: Tensor, positions: Tensor, cos: Tensor, sin: Tensor,
     past_key: Tensor, past_value: Tensor, scale: float, window: int, value_norm: bool, eps: float,
-    k_scale: Tensor | None, v_scale: Tensor | None,
+    k_scale: Tensor | None, v_scale: Tensor | None, layer: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     _, heads, past, dim = past_key.shape
     present = past_key.new_empty(1, heads, past + q.shape[1], dim)
     return torch.empty_like(q), present, torch.empty_like(present)
 
 
-@operator
-def remember(
+# Nodes of a graph are called after their operators, and values in an ONNX file after nodes.  The two below keep the
+# names that bundles have.
+@partial(operator, name="remember")
+def store_kv(
     k: Tensor,
     v: Tensor,
     k_gain: Tensor,
@@ -157,23 +168,24 @@ def remember(
     eps: float,
     k_scale: Tensor | None,
     v_scale: Tensor | None,
+    layer: int,
 ) -> tuple[Tensor, Tensor]:
-    """As `attend`, without the attention: the present key and value."""
+    """Give the present key and value, as `attend` does, without the attention."""
     return appended(k, v, k_gain, positions, cos, sin, past_key, past_value, value_norm, eps, k_scale, v_scale)
 
 
-@remember.register_fake
+@store_kv.register_fake
 def _(
     k: Tensor, v: Tensor, k_gain: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, past_key: Tensor,
-    past_value: Tensor, value_norm: bool, eps: float, k_scale: Tensor | None, v_scale: Tensor | None,
+    past_value: Tensor, value_norm: bool, eps: float, k_scale: Tensor | None, v_scale: Tensor | None, layer: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     _, heads, past, dim = past_key.shape
     present = past_key.new_empty(1, heads, past + k.shape[1], dim)
     return present, torch.empty_like(present)
 
 
-@operator
-def attend_shared(
+@partial(operator, name="attend_shared")
+def attend_cached(
     q: Tensor,
     q_gain: Tensor,
     positions: Tensor,
@@ -186,19 +198,21 @@ def attend_shared(
     eps: float,
     k_scale: Tensor | None,
     v_scale: Tensor | None,
+    layer: int,
 ) -> Tensor:
-    """Attention over the present keys and values of another layer; the queries are the last positions.
+    """Attend to present keys and values that another operator has stored; the queries are the last positions.
 
-    The scales are that layer's, for a backend whose caches hold integers.
+    `layer` is the number of the layer that asks.  The scales are those of the layer that stored, for a backend whose
+    caches hold integers.
     """
     query = rotate(head_norm(q, q_gain, eps), positions, cos, sin)
     return scores(query, key, value, positions, scale, window)
 
 
-@attend_shared.register_fake
+@attend_cached.register_fake
 def _(
     q: Tensor, q_gain: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, key: Tensor, value: Tensor,
-    scale: float, window: int, eps: float, k_scale: Tensor | None, v_scale: Tensor | None,
+    scale: float, window: int, eps: float, k_scale: Tensor | None, v_scale: Tensor | None, layer: int,
 ) -> Tensor:  # fmt: skip
     return torch.empty_like(q)
 
@@ -226,7 +240,7 @@ def head_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
 
 
 def rounded(x: Tensor, scale: Tensor | None) -> Tensor:
-    """To the nearest value of an int8 cache (1, K, S, D), if it has a scale."""
+    """Round to the nearest value of an int8 cache (1, K, S, D), if it has a scale."""
     return x if scale is None else (x / scale).round().clamp(-128, 127) * scale
 
 

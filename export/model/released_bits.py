@@ -35,10 +35,10 @@ class ReleasedBits:
 
     def of(self, module: str) -> int:
         """Bits of a module, by its released name: of all patterns that begin to fit earliest, the first."""
-        found = self._any.search(module)
-        if found is None:
+        match = self._any.search(module)
+        if match is None:
             return self.otherwise
-        return next(bits for i, (_, bits) in enumerate(self.rules) if found[f"g{i}"] is not None)
+        return next(bits for i, (_, bits) in enumerate(self.rules) if match[f"g{i}"] is not None)
 
     def idle(self, modules: Iterable[str]) -> list[str]:
         """Patterns that fit none of the modules."""
@@ -47,15 +47,15 @@ class ReleasedBits:
 
 
 def parse_bits(raw: Mapping[str, Any]) -> ReleasedBits | None:
-    """Of a whole config.json; None for a model that is not quantized.
+    """Read the rules of a whole config.json; None for a model that is not quantized.
 
     Raises ValueError for another method, a width that there is not, and a pattern that is none or that could
     take for ever: a config is not trusted.
     """
-    found = raw.get("quantization_config")
-    if found is None:
+    quantization = raw.get("quantization_config")
+    if quantization is None:
         return None
-    method = found.get("quant_method")
+    method = quantization.get("quant_method")
     if method == "compressed-tensors":
         raise ValueError(
             "it is quantized by compressed-tensors, which is not read; "
@@ -63,8 +63,8 @@ def parse_bits(raw: Mapping[str, Any]) -> ReleasedBits | None:
         )
     if method != "gemma":
         raise ValueError(f"it is quantized already (quant_method {method!r}); use the unquantized checkpoint")
-    otherwise = width(found.get("num_bits", 4))
-    patterns = found.get("module_quant_configs") or {}
+    otherwise = width(quantization.get("num_bits", 4))
+    patterns = quantization.get("module_quant_configs") or {}
     if len(patterns) > MOST:
         raise ValueError(f"module_quant_configs has {len(patterns)} patterns, more than {MOST}")
     rules = tuple((safe(pattern), width(each.get("num_bits", otherwise))) for pattern, each in patterns.items())

@@ -32,7 +32,7 @@ def gemma4_ropes(text: Mapping[str, Any], head_dims: Mapping[Kind, int]) -> Rope
 
 
 def gemma3_ropes(text: Mapping[str, Any], head_dim: int) -> Ropes:
-    """By kind in `rope_parameters`; what that leaves out comes from the older fields, else from the defaults.
+    """Read `rope_parameters` by kind; what that leaves out comes from the older fields, else from the defaults.
 
     A flat `rope_parameters`, with one theta for all layers, says nothing: transformers looks by kind only.
     `rope_scaling` changes the full layers.

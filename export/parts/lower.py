@@ -11,11 +11,11 @@ from runtime.bundle.manifest import Part
 from runtime.bundle.written import written
 from runtime.parts.golden import PackedArray, PartCall, PartGoldens, packed
 
-from ..targets import load_part_lowerings
+from ..targets import Target
 from .source import PartSource, captured
 
 
-def lowered_parts(sources: Sequence[PartSource], targets: Sequence[str], folder: Path) -> dict[str, Part]:
+def lowered_parts(sources: Sequence[PartSource], targets: Mapping[str, Target], folder: Path) -> dict[str, Part]:
     """Lower parts below `folder` with those of the targets that lower parts; what the manifest says of each, by name.
 
     Raises GemmaError for an operator that a target does not know.
@@ -23,12 +23,16 @@ def lowered_parts(sources: Sequence[PartSource], targets: Sequence[str], folder:
     return {source.name: lowered_part(source, targets, folder) for source in sources}
 
 
-def lowered_part(source: PartSource, targets: Sequence[str], folder: Path) -> Part:
+def lowered_part(source: PartSource, targets: Mapping[str, Target], folder: Path) -> Part:
     """Lower one part, and write its golden calls."""
     place = f"parts/{source.name}"
     (folder / place).mkdir(parents=True)
-    graph, lowerings = captured(source), load_part_lowerings(targets)
-    artifacts = {target: lower(source, graph, folder, f"{place}/{target}") for target, lower in lowerings.items()}
+    graph = captured(source)
+    artifacts = {
+        name: target.lower_part(source, graph, folder, f"{place}/{name}")
+        for name, target in targets.items()
+        if target.lower_part
+    }
     (folder / place / "golden.json").write_bytes(written(goldens(source)))
     return Part(kind=source.kind, artifacts=artifacts, settings=dict(source.settings), golden=f"{place}/golden.json")
 

@@ -57,11 +57,11 @@ def read_scripts(path: Path) -> list[Script]:
     except OSError as error:
         raise GemmaError(f"{path}: {error.strerror or error}", "give a file of JSON lines") from error
     except UnicodeDecodeError as error:
-        raise GemmaError(f"{path}: not UTF-8: {error}", "convert it, for example with iconv") from error
+        raise GemmaError(f"{path} is not UTF-8: {error}", "convert it, for example with iconv") from error
     places = (f"{path}, line {number}" for number in range(1, len(lines) + 1))
     scripts = [script(place, line) for place, line in zip(places, lines, strict=True) if line.strip(BLANKS)]
     if not scripts:
-        raise GemmaError(f"{path}: no conversations", HINT)
+        raise GemmaError(f"{path} holds no conversations", HINT)
     return scripts
 
 
@@ -69,10 +69,10 @@ def script(place: str, line: str) -> Script:
     try:
         parsed = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise GemmaError(f"{place}: not JSON: {error}", HINT) from error
+        raise GemmaError(f"{place} is not JSON: {error}", HINT) from error
     messages, tools = (parsed.get(name) if isinstance(parsed, dict) else None for name in ("messages", "tools"))
     if not isinstance(messages, list) or not isinstance(tools, list) or not tools:
-        raise GemmaError(f"{place}: no messages and tools in it", HINT)
+        raise GemmaError(f"{place}: the object needs the fields messages and tools", HINT)
     with named(place):
         checked(messages)
         declarations(tools)
@@ -93,7 +93,7 @@ def answering(targets: Collection[str]) -> str:
     first = next((name for name in ENGINES if name in targets), None)
     if first is None:
         raise GemmaError(
-            f"calls of tools are compared where a bundle answers: nothing here runs {', '.join(targets)}",
+            f"tool calls are compared by running the bundle, and nothing here runs {', '.join(targets)}",
             f"export for one of {', '.join(ENGINES)} too",
         )
     return first
@@ -105,13 +105,14 @@ def check_scripts(scripts: Sequence[Script], tokenizer: Tokenizer, context: int,
     Raises GemmaError for a model that knows no calls, and by its place for a script that can not be asked.
     """
     if scripts and not knows_calls(tokenizer):
-        raise GemmaError(f"{model} knows no tool calls, there is nothing to compare", "leave the conversations out")
+        raise GemmaError(f"{model} cannot call tools, so there is nothing to compare", "leave the conversations out")
     for asked in scripts:
         with named(asked.place):
             length = len(prompt_of(tokenizer, asked.messages, declarations(asked.tools)))
         if length > context:
             raise ContextFull(
-                f"{asked.place}: a prompt of {length} tokens: the context is {context}", "shorten the conversation"
+                f"{asked.place}: the prompt has {length} tokens, but the context is {context}",
+                "shorten the conversation",
             )
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from runtime.errors import GemmaError
 
 from ..model.config import FLOATS, GemmaConfig
-from ..targets import load_reader
+from ..targets import Target
 
 
-def check_scales(folder: Path, config: GemmaConfig, target: str, file: str) -> None:
+def check_scales(folder: Path, config: GemmaConfig, target: Target, file: str) -> None:
     """Raises GemmaError unless each linear is rounded as it was released, and those that were not are not."""
     labels = set()
-    for label, scales in load_reader(target).stored_scales(folder / file, config):
+    for label, scales in target.stored_ranges(folder / file, config):
         labels.add(label)
         decided = config.activation_scales.get(label, FLOATS)
         if scales != decided:
@@ -24,4 +24,6 @@ def check_scales(folder: Path, config: GemmaConfig, target: str, file: str) -> N
             )
     missing = sorted(set(config.activation_scales) - labels)
     if missing:
-        raise GemmaError(f"{folder}: no linear in the artifact for the ranges of {missing[:5]}", "report this as a bug")
+        raise GemmaError(
+            f"{folder}: the artifact has no linear for the ranges of {missing[:5]}", "report this as a bug"
+        )

@@ -64,8 +64,8 @@ def check_shape(checkpoint: Checkpoint, bundle: Bundle) -> None:
     config, model = checkpoint.config, bundle.manifest.model
     if (config.vocab, config.hidden) != (model.vocab_size, model.hidden_size):
         raise GemmaError(
-            f"{checkpoint.folder}: vocabulary {config.vocab} and hidden size {config.hidden}, "
-            f"those of {bundle.folder} are {model.vocab_size} and {model.hidden_size}",
+            f"{checkpoint.folder} has the vocabulary {config.vocab} and the hidden size {config.hidden}, "
+            f"but {bundle.folder} has {model.vocab_size} and {model.hidden_size}",
             "give the checkpoint that the bundle was made of",
         )
 

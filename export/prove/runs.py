@@ -10,7 +10,7 @@ from runtime.bundle.manifest import Manifest
 from runtime.engine.chunk import CHUNK
 from runtime.engine.engine import ENGINES
 
-from ..targets import Runner, runners
+from ..targets import Runner, find_target
 
 BEYOND = 7  # tokens after two windows
 STEPS = 8  # decode steps after each prompt
@@ -67,7 +67,8 @@ class Run:
 
 def runs(manifest: Manifest) -> list[Run]:
     """Every way to run every artifact; those that cost too much for a large model are left out."""
-    every = (Run(target, runner) for target in in_order(manifest.artifacts) for runner in runners(target))
+    targets = map(find_target, in_order(manifest.artifacts))
+    every = (Run(target.name, runner) for target in targets for runner in target.runners)
     return [run for run in every if not (is_large(manifest) and run.runner.small)]
 
 

@@ -134,7 +134,7 @@ def prove(
         for run in all_runs:
             progress.advance(1)
             trim_heap()
-            engine = run.runner.open(in_one_stage(proof.bundle) if run.runner.exact else proof.bundle)
+            engine = run.runner.open(proof.bundle)
             report, losses = proof.report(run, engine, progress.advance)
             reports.append(report)
             missed += losses
@@ -146,12 +146,6 @@ def prove(
     (folder / "parity.json").write_bytes(written(sealed))
     finish(draft.manifest, folder, draft.peak)
     return sealed
-
-
-def in_one_stage(bundle: Bundle) -> Bundle:
-    """The bundle as if its head had no second stage: what is computed again is no matter of rounding."""
-    model = msgspec.structs.replace(bundle.manifest.model, rescored=0)
-    return Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, model=model))
 
 
 def unsealed(manifest: Manifest, folder: Path) -> Bundle:

@@ -151,11 +151,11 @@ def check_place(destination: Path, *, replace: bool) -> None:
     if not (destination.exists() or destination.is_symlink()):
         return
     if not replace:
-        raise GemmaError(f"{destination}: exists already", "choose another folder, or pass replace=True")
+        raise GemmaError(f"{destination} already exists", "choose another folder, or pass replace=True")
     if destination.is_symlink() or not (destination / GENERATED).is_file():
         raise GemmaError(
-            f"{destination}: exists and is not a generated checkpoint",
-            f"replace=True replaces folders with a {GENERATED} only",
+            f"{destination} already exists and is not a generated checkpoint",
+            f"replace=True replaces only folders that hold {GENERATED}",
         )
 
 
@@ -164,7 +164,7 @@ def check_space(destination: Path, needed: int) -> None:
     free = shutil.disk_usage(parent).free
     if needed > free:
         raise GemmaError(
-            f"{destination}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free", "choose another disk"
+            f"{destination} needs {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free", "choose another disk"
         )
 
 

@@ -33,18 +33,18 @@ def mul(x: Array, y: Array) -> Array:
 
 
 def real_div(x: Array, y: Array) -> Array:
-    found: Array = wide(x) / wide(y)
-    return found
+    quotient: Array = wide(x) / wide(y)
+    return quotient
 
 
 def round_to_even(x: Array) -> Array:
-    found: Array = np.rint(wide(x))
-    return found
+    whole: Array = np.rint(wide(x))
+    return whole
 
 
 def clip(x: Array, alpha: Array, beta: Array) -> Array:
-    found: Array = np.clip(wide(x), wide(alpha), wide(beta))
-    return found
+    clipped: Array = np.clip(wide(x), wide(alpha), wide(beta))
+    return clipped
 
 
 def identity(x: Array) -> Array:
@@ -56,20 +56,20 @@ def tanh(x: Array) -> Array:
 
 
 def rsqrt(x: Array, epsilon: Array) -> Array:
-    found: Array = 1 / np.sqrt(wide(x) + wide(epsilon))
-    return found
+    root: Array = 1 / np.sqrt(wide(x) + wide(epsilon))
+    return root
 
 
 def reduce_mean(x: Array, axes: Array, keep_dims: Array) -> Array:
-    found: Array = wide(x).mean(tuple(axes.tolist()), keepdims=bool(keep_dims))
-    return found
+    mean: Array = wide(x).mean(tuple(axes.tolist()), keepdims=bool(keep_dims))
+    return mean
 
 
 def softmax(x: Array, axis: Array) -> Array:
     x = wide(x)
     powers = np.exp(x - x.max(int(axis), keepdims=True))
-    found: Array = powers / powers.sum(int(axis), keepdims=True)
-    return found
+    shares: Array = powers / powers.sum(int(axis), keepdims=True)
+    return shares
 
 
 def gelu(x: Array, mode: str) -> Array:
@@ -77,12 +77,12 @@ def gelu(x: Array, mode: str) -> Array:
     if mode != "TANH_APPROXIMATION":
         raise ValueError(f"mode {mode}, which is not evaluated")
     x = wide(x)
-    found: Array = np.float32(0.5) * x * (1 + np.tanh(ROOT * (x + CUBIC * x * x * x)))
-    return found
+    activated: Array = np.float32(0.5) * x * (1 + np.tanh(ROOT * (x + CUBIC * x * x * x)))
+    return activated
 
 
 def matmul(x: Array, y: Array, transpose_x: Array, transpose_y: Array) -> Array:
-    x, y = (np.swapaxes(one, -1, -2) if flag else one for one, flag in ((x, transpose_x), (y, transpose_y)))
+    x, y = (np.swapaxes(matrix, -1, -2) if flag else matrix for matrix, flag in ((x, transpose_x), (y, transpose_y)))
     return wide(x) @ wide(y)
 
 

@@ -24,8 +24,6 @@ from .evaluator import Precision, Program, States
 UNSEEN = np.float32(-3e4)  # added to the score of a key that a query does not see; float16 has it too
 FEW_TOKENS = 4  # tokens that are read one by one: a call of many costs more
 
-Run = Callable[[str, dict[str, Array], States], dict[str, Array]]
-
 
 @dataclass(frozen=True)
 class CoreMLState:
@@ -54,7 +52,8 @@ class CoreMLWeights:
         if artifact is None:
             artifacts = ", ".join(bundle.manifest.artifacts) or "nothing"
             raise GemmaError(
-                f"{bundle.folder}: no Core ML artifact, only {artifacts}", "export it again with targets=['coreml']"
+                f"{bundle.folder} has no Core ML artifact; it has {artifacts}",
+                "export it again with targets=['coreml']",
             )
         beside()
         self.tables = open_tables(bundle)
@@ -121,12 +120,12 @@ class CoreMLEngine:
         self.states = self.program.new_states("decode")
 
     def save(self) -> CoreMLState:
-        """What was read so far, to come back to."""
-        return CoreMLState(self.position, {name: one.copy() for name, one in self.states.items()})
+        """Give what was read so far, to come back to."""
+        return CoreMLState(self.position, {name: rows.copy() for name, rows in self.states.items()})
 
     def restore(self, state: CoreMLState) -> None:
         """Forget what was read after a `save`."""
-        self.position, self.states = state.position, {name: one.copy() for name, one in state.states.items()}
+        self.position, self.states = state.position, {name: rows.copy() for name, rows in state.states.items()}
 
     def rewind(self, position: int) -> bool:
         """Forget what comes after `position`; false, and nothing changed, if a window has moved past it."""
@@ -173,12 +172,12 @@ class CoreMLEngine:
 
     def _call(self, piece: Piece) -> tuple[Floats, Floats]:
         """Logits (1, vocab) and hidden states (1, hidden) after one call."""
-        found = self._run("decode" if len(piece.ids) == 1 else "prefill", self._feeds(piece))
+        outputs = self._run("decode" if len(piece.ids) == 1 else "prefill", self._feeds(piece))
         self.position += len(piece.ids)
-        logits, hidden = found["logits"][0], found["hidden"][0]
+        logits, hidden = outputs["logits"][0], outputs["hidden"][0]
         if not np.isfinite(logits).all():
             raise GemmaError(
-                f"the Core ML artifact answers with logits that are not finite, at position {self.position - 1}",
+                f"the Core ML artifact gives logits that are not finite, at position {self.position - 1}",
                 "float16 is too narrow for this model; use another target",
             )
         return logits, hidden

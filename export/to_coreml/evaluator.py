@@ -88,27 +88,29 @@ class Program:
         Raises GemmaError for a feed that is missing or of another shape, or an operator that can not take its
         values or makes others than the program declares.
         """
-        found = self.functions[function]
-        values = dict(found.constants)
-        for end in found.ends:
+        body = self.functions[function]
+        values = dict(body.constants)
+        for end in body.ends:
             values[end.name] = self._fed(end, feeds, states)
-        for operation in found.operations:
+        for operation in body.operations:
             results = self._results(operation, values, states)
             for end, result in zip(operation.outputs, results, strict=True):
                 values[end.name] = self._declared(operation, end, result)
-        return {name: values[name] for name in found.outputs}
+        return {name: values[name] for name in body.outputs}
 
     def _fed(self, end: MilValue, feeds: Mapping[str, Array], states: States) -> Any:
-        found = (states if end.state else feeds).get(end.name)
-        if found is None or found.shape != end.shape:
-            given = "nothing" if found is None else f"{found.shape}"
-            raise refused(end.name, f"is fed {given}, and the program takes {end.shape}")
-        return end.name if end.state else found.astype(end.dtype).astype(self.held(end.dtype), copy=False)
+        array = (states if end.state else feeds).get(end.name)
+        if array is None or array.shape != end.shape:
+            fed = "nothing" if array is None else f"{array.shape}"
+            raise refused(end.name, f"is fed {fed}, and the program takes {end.shape}")
+        return end.name if end.state else array.astype(end.dtype).astype(self.held(end.dtype), copy=False)
 
     def _results(self, operation: Operation, values: dict[str, Any], states: States) -> Sequence[Array]:
         kind, where = operation.kind, operation.where
-        given = {key: [values[name] for name in names] for key, names in operation.arguments.items()}
-        arguments: dict[str, Any] = {key: one if key == "values" else one[0] for key, one in given.items()}
+        operands = {key: [values[name] for name in names] for key, names in operation.arguments.items()}
+        arguments: dict[str, Any] = {
+            key: several if key == "values" else several[0] for key, several in operands.items()
+        }
         if kind == "read_state":
             return [states[arguments["input"]]]
         if kind == "write_state":
@@ -121,15 +123,15 @@ class Program:
         return computed(kind, where, arguments)
 
     def _write(self, states: States, where: str, input: str, data: Array) -> Sequence[Array]:
-        """What was read from a state before stays what it was: no array is written in place."""
+        """Replace a state: what was read from it before stays what it was, as no array is written in place."""
         if states[input].shape != data.shape or states[input].dtype != data.dtype:
-            raise refused(where, f"writes {data.dtype} {data.shape} to a state {states[input].shape}")
+            raise refused(where, f"writes {data.dtype} {data.shape} to a state of {states[input].shape}")
         states[input] = data
         return []
 
     def _declared(self, operation: Operation, end: MilValue, result: Array) -> Array:
         if result.shape != end.shape:
-            raise refused(operation.where, f"makes {result.shape}, and declares {end.shape}")
+            raise refused(operation.where, f"computes {result.shape}, but declares {end.shape}")
         with np.errstate(over="ignore"):
             return result.astype(self.held(end.dtype), copy=False)
 
@@ -162,10 +164,10 @@ class Program:
 def computed(kind: str, where: str, arguments: dict[str, Any]) -> Sequence[Array]:
     """Raises GemmaError for values that an operator can not take."""
     try:
-        found = OPERATIONS[kind](**arguments)
+        results = OPERATIONS[kind](**arguments)
     except (ValueError, IndexError, TypeError) as error:
-        raise refused(where, f"can not be computed: {error}") from error
-    return found if isinstance(found, tuple) else [found]
+        raise refused(where, f"cannot be computed: {error}") from error
+    return results if isinstance(results, tuple) else [results]
 
 
 # ---- reading a function ----
@@ -176,31 +178,31 @@ def function_of(package: Package, name: str) -> Function:
     block, operations = package.block(name), []
     constants: dict[str, Any] = {}
     ends = tuple(value_of(end) for end in package.program.functions[name].inputs)
-    made = {end.name for end in ends}
-    for one in block.operations:
-        where = f"{one.type} {one.outputs[0].name if one.outputs else ''}".strip()
-        if one.type == "const":
-            constants[one.outputs[0].name] = package.constant(one.attributes["val"], where)
-        elif one.type.startswith("constexpr_"):
-            constants[one.outputs[0].name] = stored_weight(package, one, where)
+    known = {end.name for end in ends}
+    for operation in block.operations:
+        where = f"{operation.type} {operation.outputs[0].name if operation.outputs else ''}".strip()
+        if operation.type == "const":
+            constants[operation.outputs[0].name] = package.constant(operation.attributes["val"], where)
+        elif operation.type.startswith("constexpr_"):
+            constants[operation.outputs[0].name] = stored_weight(package, operation, where)
         else:
-            operations.append(operation_of(one, where, made))
-        made |= {end.name for end in one.outputs}
-    if not set(block.outputs) <= made:
-        raise refused(f"{package.path}: {name}", "has an output that is not made")
+            operations.append(operation_of(operation, where, known))
+        known |= {end.name for end in operation.outputs}
+    if not set(block.outputs) <= known:
+        raise refused(f"{package.path}: {name}", "has an output that nothing computes")
     return Function(ends, constants, tuple(operations), tuple(block.outputs))
 
 
-def operation_of(one: mil.Operation, where: str, made: set[str]) -> Operation:
-    if one.type not in PARAMETERS:
-        raise refused(where, "is an operator that is not evaluated")
-    if set(one.inputs) != PARAMETERS[one.type]:
-        raise refused(where, f"has arguments {sorted(one.inputs)}, and not {sorted(PARAMETERS[one.type])}")
-    arguments = {key: tuple(binding.name for binding in value.arguments) for key, value in one.inputs.items()}
-    missing = {name for names in arguments.values() for name in names or ("",)} - made
+def operation_of(operation: mil.Operation, where: str, known: set[str]) -> Operation:
+    if operation.type not in PARAMETERS:
+        raise refused(where, "is an operator that the evaluator does not know")
+    if set(operation.inputs) != PARAMETERS[operation.type]:
+        raise refused(where, f"has arguments {sorted(operation.inputs)}, and not {sorted(PARAMETERS[operation.type])}")
+    arguments = {key: tuple(binding.name for binding in value.arguments) for key, value in operation.inputs.items()}
+    missing = {name for names in arguments.values() for name in names or ("",)} - known
     if missing:
-        raise refused(where, f"reads {sorted(missing)}, which is not made before it")
-    return Operation(one.type, where, arguments, tuple(value_of(end) for end in one.outputs))
+        raise refused(where, f"reads {sorted(missing)}, which nothing computes before it")
+    return Operation(operation.type, where, arguments, tuple(value_of(end) for end in operation.outputs))
 
 
 def value_of(end: mil.NamedValueType) -> MilValue:

@@ -1,6 +1,6 @@
 """Graph -> coreml/decoder.mlpackage: a Core ML program for iOS 18 and macOS 15.
 
-Two functions of static shapes share the weights and the states: `prefill` reads TOKENS tokens and
+Two functions of static shapes share the weights and the states: `prefill` reads many tokens and
 answers one of them, `decode` reads one.  The program is written as it is walked, and the weight file
 as a stream from the integers on disk, so that memory does not grow with the model.
 """
@@ -11,7 +11,7 @@ import json
 import math
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,10 @@ from ..model.config import FLOATS, KINDS, GemmaConfig, Kind
 from ..weights.linears import Weights
 from .operators import TRANSLATIONS, Cached, Ends, MilMatrix, Translation
 from .program import BlobTensor, FunctionBuilder, MilValue
-from .read import kept_scales
+from .read import scales_as_stored
+from .settings import Settings
 from .weight_bin import WeightWriter
 
-TOKENS = 128  # of a prefill call
-CONTEXT = 4096  # most positions of the full layers' states
 STATE_ROWS = 32  # states have a multiple of this
 SPECIFICATION = 9  # iOS 18, macOS 15
 NARROWEST = 16  # inputs that share a scale
@@ -54,7 +53,7 @@ OPERATORS = {
 }  # fmt: skip
 
 
-def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
+def lower(graph: Graph, settings: Settings, weights: Weights, folder: Path) -> Artifact:
     """Write the artifact below `folder`.
 
     Raises GemmaError for an operator that is not known, or weights that Core ML can not hold.
@@ -64,24 +63,25 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
     path = package / DATA / "weights" / "weight.bin"
     with WeightWriter(path) as writer:
         stored = StoredWeights(writer, graph.config, weights)
-        decoders = {
-            name: CoreMLFunction(graph, stored, tokens) for name, tokens in (("prefill", TOKENS), ("decode", 1))
+        functions = {
+            name: CoreMLFunction(graph, stored, tokens, settings.context)
+            for name, tokens in (("prefill", settings.tokens), ("decode", 1))
         }
-        stored.check_all_used(set.intersection(*(decoder.translation.used for decoder in decoders.values())))
-    check_size(path, weights, [4 * one.shape[0] for one in stored.matrices.values() if one.factor])
-    program = mil.Program(version=1, functions={name: one.function for name, one in decoders.items()})
+        stored.check_all_used(set.intersection(*(function.translation.used for function in functions.values())))
+    check_size(path, weights, [4 * matrix.shape[0] for matrix in stored.matrices.values() if matrix.factor])
+    program = mil.Program(version=1, functions={name: function.function for name, function in functions.items()})
     operators = census(program)
-    model = specification(program, decoders)
+    model = specification(program, functions)
     (package / DATA / "model.mlmodel").write_bytes(model.SerializeToString(deterministic=True))
     (package / "Manifest.json").write_text(json.dumps(package_items(), indent=2) + "\n", encoding="utf-8")
-    prefill = decoders["prefill"]
+    prefill = functions["prefill"]
     return Artifact(
         file=f"{PACKAGE}/{DATA}/model.mlmodel",
         data=f"{PACKAGE}/{DATA}/weights/weight.bin",
         inputs=[described(value) for value in prefill.to.inputs],
         outputs=[described(value) for value in prefill.outputs],
         operators=operators,
-        functions={name: one.tokens for name, one in decoders.items()},
+        functions={name: function.tokens for name, function in functions.items()},
         states=[described(value) for value in prefill.to.states],
         scale_error=stored.scale_error,
     )
@@ -106,16 +106,16 @@ class StoredWeights:
         for name in weights:
             if name.endswith(CACHE_SCALES):
                 continue  # of int8 caches: the states here are float16
-            one = weights[name]
-            if isinstance(one, Quantized):
+            weight = weights[name]
+            if isinstance(weight, Quantized):
                 self.matrices[name] = self._integers(name, weights)
-            elif one.ndim == 2:
-                self.matrices[name] = MilMatrix(self._floats(one, weights.read_rows(name, PIECE_ROWS)))
+            elif weight.ndim == 2:
+                self.matrices[name] = MilMatrix(self._floats(weight, weights.read_rows(name, PIECE_ROWS)))
             else:
-                self.vectors[name] = self._floats(one, iter([np.asarray(one)]))
+                self.vectors[name] = self._floats(weight, iter([np.asarray(weight)]))
 
     def zeros(self, dtype: str, size: int) -> BlobTensor:
-        """What a linear adds: nothing."""
+        """Store the zeros that a linear adds, once for each size."""
         if (dtype, size) not in self._zeros:
             record = self.writer.write(dtype, (size,), [np.zeros(size, dtype)])
             self._zeros[dtype, size] = BlobTensor(record, dtype, (size,))
@@ -130,21 +130,21 @@ class StoredWeights:
         return BlobTensor(self.writer.write("float32", array.shape, pieces), "float32", array.shape)
 
     def _integers(self, name: str, weights: Weights) -> MilMatrix:
-        one = weights[name]
-        assert isinstance(one, Quantized)
-        decided = even_scales(name, one)
-        shape, scales = (one.rows, one.inputs), kept_scales(decided)
+        weight = weights[name]
+        assert isinstance(weight, Quantized)
+        decided = even_scales(name, weight)
+        shape, scales = (weight.rows, weight.inputs), scales_as_stored(decided)
         factor = self._factor(name, decided, scales)
         moved = self._moved(name, decided, scales)
         self.scale_error = max(self.scale_error, 0.0 if factor else moved)
-        if one.scheme.bits == 2:
+        if weight.scheme.bits == 2:
             table = (scales[..., None] * np.arange(-2, 2, dtype=np.float32)).astype(np.float16)[..., None]
-            return MilMatrix(self._packed(one, "uint2", shape), table=self._small(table), factor=factor)
-        kind = "int4" if one.scheme.bits == 4 else "int8"
-        return MilMatrix(self._packed(one, kind, shape), scale=self._small(scales.astype(np.float16)), factor=factor)
+            return MilMatrix(self._packed(weight, "uint2", shape), table=self._small(table), factor=factor)
+        kind = "int4" if weight.scheme.bits == 4 else "int8"
+        return MilMatrix(self._packed(weight, kind, shape), scale=self._small(scales.astype(np.float16)), factor=factor)
 
     def _factor(self, name: str, decided: Floats, kept: Floats) -> BlobTensor | None:
-        """With rounded inputs a last digit of a scale moves other values to other steps: none may be lost."""
+        """Store what float16 takes from each scale: with rounded inputs a last digit moves values to other steps."""
         static = self.config.activation_scales.get(name.removesuffix(".weight"), FLOATS).input
         if not static or decided.shape[1] > 1:
             return None
@@ -152,45 +152,45 @@ class StoredWeights:
         values = rest * np.float32(static)
         return BlobTensor(self.writer.write("float32", values.shape, [values]), "float32", values.shape)
 
-    def _packed(self, one: Quantized, dtype: str, shape: Shape) -> BlobTensor:
-        return BlobTensor(self.writer.write(dtype, shape, packed_pieces(one)), dtype, shape)
+    def _packed(self, weight: Quantized, dtype: str, shape: Shape) -> BlobTensor:
+        return BlobTensor(self.writer.write(dtype, shape, packed_pieces(weight)), dtype, shape)
 
     def _small(self, array: NDArray[np.float16]) -> BlobTensor:
         return BlobTensor(self.writer.write("float16", array.shape, [array]), "float16", array.shape)
 
     @staticmethod
     def _moved(name: str, decided: Floats, kept: Floats) -> float:
-        """By how much of itself a scale has to move.  Raises GemmaError if that is too much."""
+        """Give by how much of itself a scale has to move.  Raises GemmaError if that is too much."""
         sized = decided[decided != 0]
         moved = float(np.abs(kept[decided != 0] / sized - 1).max()) if sized.size else 0.0
         if not moved <= WORST_SCALE:
             raise GemmaError(
-                f"{name}: a scale moves by {moved:.2g} of itself as float16, which is what Core ML holds",
+                f"{name}: Core ML stores scales as float16, which moves one of them by {moved:.2g} of its value",
                 "choose another recipe, or another target",
             )
         return moved
 
 
-def even_scales(name: str, one: Quantized) -> Floats:
+def even_scales(name: str, weight: Quantized) -> Floats:
     """Scales (rows, groups) of groups that divide a row: where a last group is shorter, all are cut to what divides.
 
     Raises GemmaError for rows that no useful groups divide, or that do not fill their bytes.
     """
-    width, scales = one.scheme.width(one.inputs), np.asarray(one.scales)
-    even = math.gcd(width, one.inputs)
-    if even < min(width, NARROWEST) or one.inputs * one.scheme.bits % 8:
+    width, scales = weight.scheme.width(weight.inputs), np.asarray(weight.scales)
+    even = math.gcd(width, weight.inputs)
+    if even < min(width, NARROWEST) or weight.inputs * weight.scheme.bits % 8:
         raise GemmaError(
-            f"{name}: {one.scheme} on rows of {one.inputs} does not come out even, which Core ML asks for",
+            f"{name}: {weight.scheme} on rows of {weight.inputs} does not come out even, which Core ML asks for",
             "choose another recipe",
         )
-    return scales if even == width else np.repeat(scales, width // even, 1)[:, : one.inputs // even]
+    return scales if even == width else np.repeat(scales, width // even, 1)[:, : weight.inputs // even]
 
 
-def packed_pieces(one: Quantized) -> Iterator[Bytes]:
+def packed_pieces(weight: Quantized) -> Iterator[Bytes]:
     """Bytes as Core ML packs them: as ours, but four bits are two's complement."""
-    for start in range(0, one.rows, PIECE_ROWS):
-        piece = np.asarray(one.packed[start : start + PIECE_ROWS])
-        yield piece ^ np.uint8(0x88) if one.scheme.bits == 4 else piece
+    for start in range(0, weight.rows, PIECE_ROWS):
+        piece = np.asarray(weight.packed[start : start + PIECE_ROWS])
+        yield piece ^ np.uint8(0x88) if weight.scheme.bits == 4 else piece
 
 
 def check_size(path: Path, weights: Weights, factors: Sequence[int] = ()) -> None:
@@ -199,33 +199,34 @@ def check_size(path: Path, weights: Weights, factors: Sequence[int] = ()) -> Non
     factors: bytes of each factor of rows.
     """
     expected, rows = 0, set()
-    for one in (weights[name] for name in weights if not name.endswith(CACHE_SCALES)):
-        if isinstance(one, Quantized):
-            entries = 4 if one.scheme.bits == 2 else 1  # values of a table, or a scale
-            expected += one.packed.nbytes + 2 * entries * even_scales(str(path), one).size
+    for weight in (weights[name] for name in weights if not name.endswith(CACHE_SCALES)):
+        if isinstance(weight, Quantized):
+            entries = 4 if weight.scheme.bits == 2 else 1  # values of a table, or a scale
+            expected += weight.packed.nbytes + 2 * entries * even_scales(str(path), weight).size
         else:
-            expected += 4 * one.size
-        rows |= {len(one.scales) if isinstance(one, Quantized) else len(one)}
+            expected += 4 * weight.size
+        rows |= {len(weight.scales) if isinstance(weight, Quantized) else len(weight)}
     expected += sum(factors)
     most = expected * (1 + SLACK) + 2 * (len(weights) + len(factors)) * EDGE
     most += 4 * sum(rows)  # rows: of zeros that linears add
-    found = path.stat().st_size
-    if not expected <= found <= most:
-        raise GemmaError(f"{path}: {found:,} bytes, where integers and scales are {expected:,}", "report this as a bug")
+    size = path.stat().st_size
+    if not expected <= size <= most:
+        raise GemmaError(f"{path}: {size:,} bytes, but integers and scales take {expected:,}", "report this as a bug")
 
 
 # ---- the functions ----
 
 
 class CoreMLFunction:
-    """One function that reads `tokens` tokens and answers one."""
+    """One function that reads `tokens` tokens and answers one; its full layers hold `context` positions at most."""
 
-    def __init__(self, graph: Graph, stored: StoredWeights, tokens: int) -> None:
+    def __init__(self, graph: Graph, stored: StoredWeights, tokens: int, context: int) -> None:
         self.graph, self.config, self.tokens = graph, graph.config, tokens
+        self.rows = state_rows(graph.config, context)
         self.to = FunctionBuilder()
         self.news: dict[str, list[MilValue]] = {}
         ends = self._inputs()
-        self.states = {name: self.to.state(name, shape) for name, shape in state_shapes(self.config).items()}
+        self.states = {name: self.to.state(name, shape) for name, shape in state_shapes(self.config, self.rows).items()}
         self.before = {name: self.to.read_state(state) for name, state in self.states.items()}
         self.translation = Translation(
             self.to, self.config, ends, self._pasts(), stored.matrices, stored.vectors, stored.zeros
@@ -246,7 +247,7 @@ class CoreMLFunction:
         cos: dict[Kind, MilValue] = {}
         sin: dict[Kind, MilValue] = {}
         mask: dict[Kind, MilValue] = {}
-        for kind, rows in state_rows(config).items():
+        for kind, rows in self.rows.items():
             half = (1, 1, s, config.rope[kind].head_dim // 2)
             cos[kind] = to.input(f"{kind}_cos", "float32", half)
             sin[kind] = to.input(f"{kind}_sin", "float32", half)
@@ -258,14 +259,14 @@ class CoreMLFunction:
 
     def _pasts(self) -> dict[str, MilValue]:
         """Every owning layer's own part (1, K, T, D) of the states, by the graph's names."""
-        found = {}
+        pasts = {}
         for kind, layers in owners(self.config).items():
             for index, layer in enumerate(layers):
                 for part in ("key", "value"):
                     before = self.before[f"{kind}_{part}"]
                     begin, end = (index, 0, 0, 0), (index + 1, *before.shape[1:])
-                    found[f"past.{layer}.{part}"] = self.to.slice(before, begin, end)
-        return found
+                    pasts[f"past.{layer}.{part}"] = self.to.slice(before, begin, end)
+        return pasts
 
     def _walk(self) -> None:
         of, names = self.translation, iter(self.graph.inputs)
@@ -286,9 +287,9 @@ class CoreMLFunction:
         self.outputs = [of.to.output(of.floats(ends[name]), name) for name in ("logits", "hidden")]
         for kind, layers in owners(self.config).items():
             for part in ("key", "value"):
-                found = [of.values[ends[f"present.{layer}.{part}"]] for layer in layers]
-                assert all(isinstance(one, Cached) for one in found)
-                self.news[f"{kind}_{part}"] = [one.new for one in found]
+                cached = [of.values[ends[f"present.{layer}.{part}"]] for layer in layers]
+                assert all(isinstance(tensor, Cached) for tensor in cached)
+                self.news[f"{kind}_{part}"] = [tensor.new for tensor in cached]
 
     def _remember(self) -> None:
         """Write the states: the new rows of all layers at once."""
@@ -319,38 +320,38 @@ class CoreMLFunction:
 
 
 def translated(of: Translation, node: Node) -> Any:
-    found = TRANSLATIONS.get(node.target)
-    if found is None:
+    translate = TRANSLATIONS.get(node.target)
+    if translate is None:
         raise GemmaError(
-            f"the graph has an operator {node.target}, which Core ML lowering does not know",
+            f"the graph has the operator {node.target}, which the Core ML lowering does not know",
             "add it to export/to_coreml/operators.py",
         )
-    return found(of, node)
+    return translate(of, node)
 
 
 def owners(config: GemmaConfig) -> dict[Kind, list[int]]:
     """Layers that own keys and values, by kind; of no kind that none is of."""
-    found: dict[Kind, list[int]] = {}
+    by_kind: dict[Kind, list[int]] = {}
     for kind in KINDS.values():
         layers = [layer.index for layer in config.layers if layer.owns_kv and layer.kind == kind]
         if layers:
-            found[kind] = layers
-    return found
+            by_kind[kind] = layers
+    return by_kind
 
 
-def state_rows(config: GemmaConfig) -> dict[Kind, int]:
+def state_rows(config: GemmaConfig, context: int) -> dict[Kind, int]:
     """Rows of a state, by kind: the window before a token, and all positions."""
-    wanted: dict[Kind, int] = {"sliding": config.window - 1, "full": min(config.context, CONTEXT)}
+    wanted: dict[Kind, int] = {"sliding": config.window - 1, "full": min(config.context, context)}
     return {kind: -(-wanted[kind] // STATE_ROWS) * STATE_ROWS for kind in owners(config)}
 
 
-def state_shapes(config: GemmaConfig) -> dict[str, Shape]:
-    """Few states, because each is one more thing that a phone may refuse: (layers, K, rows, D)."""
+def state_shapes(config: GemmaConfig, rows: Mapping[Kind, int]) -> dict[str, Shape]:
+    """Give the shapes (layers, K, rows, D) of a few states: each is one more thing that a phone may refuse."""
     shapes: dict[str, Shape] = {}
     for kind, layers in owners(config).items():
-        one = config.layers[layers[0]]
+        layer = config.layers[layers[0]]
         for part in ("key", "value"):
-            shapes[f"{kind}_{part}"] = (len(layers), one.kv_heads, state_rows(config)[kind], one.head_dim)
+            shapes[f"{kind}_{part}"] = (len(layers), layer.kv_heads, rows[kind], layer.head_dim)
     return shapes
 
 
@@ -365,39 +366,43 @@ def census(program: mil.Program) -> dict[str, int]:
     """
     counted: Counter[str] = Counter()
     for function in program.functions.values():
-        made: dict[str, mil.Operation] = {}
+        makers: dict[str, mil.Operation] = {}
         for operation in function.block_specializations[function.opset].operations:
-            made |= {value.name: operation for value in operation.outputs}
-            counted[kind_of(operation, made)] += 1
+            makers |= {value.name: operation for value in operation.outputs}
+            counted[kind_of(operation, makers)] += 1
     del counted["const"]
     return dict(sorted(counted.items()))
 
 
-def kind_of(operation: mil.Operation, made: dict[str, mil.Operation]) -> str:
+def kind_of(operation: mil.Operation, makers: dict[str, mil.Operation]) -> str:
     kind = str(operation.type)
     if kind not in OPERATORS:
-        raise GemmaError(f"the program has an operator {kind}, which was not meant", "report this as a bug")
+        raise GemmaError(f"unexpected operator {kind} in the Core ML program", "report this as a bug")
     if kind == "linear":
-        weight = made[operation.inputs["weight"].arguments[0].name]
+        weight = makers[operation.inputs["weight"].arguments[0].name]
         if not weight.type.startswith("constexpr_") and weight.attributes["val"].WhichOneof("value") != "blobFileValue":
-            raise GemmaError(f"{operation.outputs[0].name}: its weight is not stored", "report this as a bug")
+            raise GemmaError(
+                f"{operation.outputs[0].name}: the weight is not stored as integers", "report this as a bug"
+            )
         return f"{kind} of {weight.type}"
     if kind == "gelu":
-        mode = made[operation.inputs["mode"].arguments[0].name].attributes["val"].immediateValue.tensor.strings.values
+        mode = makers[operation.inputs["mode"].arguments[0].name].attributes["val"].immediateValue.tensor.strings.values
         if list(mode) != ["TANH_APPROXIMATION"]:
-            raise GemmaError(f"{operation.outputs[0].name}: a GELU of mode {list(mode)}", "report this as a bug")
+            raise GemmaError(
+                f"{operation.outputs[0].name}: unexpected GELU of mode {list(mode)}", "report this as a bug"
+            )
     return kind
 
 
-def specification(program: mil.Program, decoders: dict[str, CoreMLFunction]) -> Model_pb2.Model:
+def specification(program: mil.Program, functions: dict[str, CoreMLFunction]) -> Model_pb2.Model:
     model = Model_pb2.Model(specificationVersion=SPECIFICATION, mlProgram=program)
-    for name, one in decoders.items():
+    for name, function in functions.items():
         model.description.functions.append(
             Model_pb2.FunctionDescription(
                 name=name,
-                input=[feature(value) for value in one.to.inputs],
-                output=[feature(value) for value in one.outputs],
-                state=[feature(value) for value in one.to.states],
+                input=[feature(value) for value in function.to.inputs],
+                output=[feature(value) for value in function.outputs],
+                state=[feature(value) for value in function.to.states],
             )
         )
     model.description.defaultFunctionName = "decode"
@@ -408,10 +413,10 @@ def feature(value: MilValue) -> Model_pb2.FeatureDescription:
     array = FeatureTypes_pb2.ArrayFeatureType
     dtype = {"float16": array.FLOAT16, "float32": array.FLOAT32, "int32": array.INT32}[value.dtype]
     kind = array(shape=value.shape, dataType=dtype)
-    made = FeatureTypes_pb2.FeatureType(multiArrayType=kind)
+    feature_type = FeatureTypes_pb2.FeatureType(multiArrayType=kind)
     if value.state:
-        made = FeatureTypes_pb2.FeatureType(stateType=FeatureTypes_pb2.StateFeatureType(arrayType=kind))
-    return Model_pb2.FeatureDescription(name=value.name, type=made)
+        feature_type = FeatureTypes_pb2.FeatureType(stateType=FeatureTypes_pb2.StateFeatureType(arrayType=kind))
+    return Model_pb2.FeatureDescription(name=value.name, type=feature_type)
 
 
 def package_items() -> dict[str, Any]:

@@ -9,7 +9,7 @@ by the root of the head dim, and Gemma does not.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from ..model import operators as ops
 from ..model.arrays import Shape
 from ..model.config import GemmaConfig, Kind
+from ..model.operands import Attend, AttendCached, StoreKV, arguments
 from .program import VALUES, BlobTensor, FunctionBuilder, MilValue
 
-ops, aten = torch.ops.gemma_edge, torch.ops.aten
+aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,22 @@ class Translation:
 
     # ---- what nodes are ----
 
-    def value(self, node: Any) -> MilValue:
-        found = self.values[node]
-        if isinstance(found, Rounded):
-            return self.scaled(found.steps, found.scale)
-        assert isinstance(found, MilValue)
-        return found
+    def value(self, node: Node) -> MilValue:
+        value = self.values[node]
+        if isinstance(value, Rounded):
+            return self.scaled(value.steps, value.scale)
+        if not isinstance(value, MilValue):
+            raise TypeError(f"{node} is not a value")
+        return value
+
+    def cached(self, node: Node) -> Cached:
+        cached = self.values[node]
+        if not isinstance(cached, Cached):
+            raise TypeError(f"{node} is not keys or values")
+        return cached
 
     def scaled(self, x: MilValue, scale: float) -> MilValue:
-        """In float32, once for all who ask."""
+        """Scale in float32, once for all who ask."""
         key = x.name, scale
         if key not in self.multiples:
             self.multiples[key] = self.to.both("mul", self.to.cast(x, "float32"), self.to.number(scale))
@@ -191,7 +200,7 @@ class Translation:
         """(1, K, n, m) by (1, K, m, p), or its transpose."""
         shape = (*x.shape[:-1], y.shape[-2] if transposed else y.shape[-1])
         flags = {
-            f"transpose_{one}": self.to.constant(np.bool_(flag)) for one, flag in (("x", False), ("y", transposed))
+            f"transpose_{side}": self.to.constant(np.bool_(flag)) for side, flag in (("x", False), ("y", transposed))
         }
         return self.to.emit("matmul", {"x": x, "y": y, **flags}, x.dtype, shape)
 
@@ -200,7 +209,7 @@ class Translation:
 
 
 def linear(of: Translation, node: Node) -> MilValue:
-    """Of a rounded input its whole numbers are multiplied: float16 would round their multiples of the scale."""
+    """Multiply the whole numbers of a rounded input: float16 would round their multiples of the scale."""
     source, weight = of.values[arguments(node)[0]], of.parameters[arguments(node)[1]]
     if isinstance(source, Rounded):
         product, factor = product_of(of, source.steps, weight), of.matrices[weight].factor
@@ -214,12 +223,12 @@ def product_of(of: Translation, x: MilValue, weight: str) -> MilValue:
     of.used.add(weight)
     matrix = of.matrices[weight]
     rows, _ = matrix.shape
-    given = {
+    operands = {
         "x": of.to.cast(x, matrix.dtype),
         "weight": dense(of, matrix, weight),
         "bias": of.to.stored(of.zeros(matrix.dtype, rows), "no_bias"),
     }
-    return of.to.emit("linear", given, matrix.dtype, (*x.shape[:-1], rows), weight)
+    return of.to.emit("linear", operands, matrix.dtype, (*x.shape[:-1], rows), weight)
 
 
 def dense(of: Translation, matrix: MilMatrix, name: str) -> MilValue:
@@ -254,38 +263,36 @@ def gelu_tanh(of: Translation, node: Node) -> MilValue:
 
 
 def attend(of: Translation, node: Node) -> tuple[MilValue, Cached, Cached]:
-    q, k, v, q_gain, k_gain, _, _, _, past_key, past_value, scale, window, value_norm, eps, _, _ = arguments(node)
-    kind: Kind = "sliding" if window else "full"
-    key, value = remembered(of, (k, v, k_gain, past_key, past_value), kind, value_norm, eps)
-    query = of.heads(of.value(q), key.new.shape[3], eps, of.vector(q_gain))
+    operands = Attend.of(node)
+    kind: Kind = "sliding" if operands.window else "full"
+    key, value = stored(of, operands, kind)
+    query = of.heads(of.value(operands.q), key.new.shape[3], operands.eps, of.vector(operands.q_gain))
     query = of.rotated(query, of.ends.cos[kind], of.ends.sin[kind])
-    return of.attention(query, key, value, of.ends.mask[kind], scale), key, value
+    return of.attention(query, key, value, of.ends.mask[kind], operands.scale), key, value
 
 
-def remember(of: Translation, node: Node) -> tuple[Cached, Cached]:
-    k, v, gain, _, _, _, past_key, past_value, value_norm, eps, _, _ = arguments(node)
-    kind = of.config.layers[of.config.own_kv_layers - 1].kind
-    return remembered(of, (k, v, gain, past_key, past_value), kind, value_norm, eps)
+def store_kv(of: Translation, node: Node) -> tuple[Cached, Cached]:
+    operands = StoreKV.of(node)
+    return stored(of, operands, of.config.layers[operands.layer].kind)
 
 
-def remembered(
-    of: Translation, nodes: Sequence[Any], kind: Kind, value_norm: bool, eps: float
-) -> tuple[Cached, Cached]:
-    k, v, gain, past_key, past_value = nodes
-    past = of.value(past_key)
-    key = of.rotated(of.heads(of.value(k), past.shape[3], eps, of.vector(gain)), of.ends.cos[kind], of.ends.sin[kind])
-    value = of.heads(of.value(v), past.shape[3], eps, None, normed=value_norm)
-    return of.appended(past, key), of.appended(of.value(past_value), value)
+def stored(of: Translation, operands: Attend | StoreKV, kind: Kind) -> tuple[Cached, Cached]:
+    """Keys, normed and rotated, and values, behind those of the past."""
+    past, eps = of.value(operands.past_key), operands.eps
+    heads = of.heads(of.value(operands.k), past.shape[3], eps, of.vector(operands.k_gain))
+    key = of.rotated(heads, of.ends.cos[kind], of.ends.sin[kind])
+    value = of.heads(of.value(operands.v), past.shape[3], eps, None, normed=operands.value_norm)
+    return of.appended(past, key), of.appended(of.value(operands.past_value), value)
 
 
-def attend_shared(of: Translation, node: Node) -> MilValue:
-    """The queries are of the kept position."""
-    q, gain, _, _, _, key, value, scale, window, eps, _, _ = arguments(node)
-    kind: Kind = "sliding" if window else "full"
-    found = of.values[key], of.values[value]
+def attend_cached(of: Translation, node: Node) -> MilValue:
+    """Attend from the kept position alone."""
+    operands = AttendCached.of(node)
+    kind: Kind = "sliding" if operands.window else "full"
+    key, value = of.cached(operands.key), of.cached(operands.value)
     cos, sin, mask = (of.of_kept(rows[kind]) for rows in (of.ends.cos, of.ends.sin, of.ends.mask))
-    query = of.rotated(of.heads(of.value(q), found[0].new.shape[3], eps, of.vector(gain)), cos, sin)
-    return of.attention(query, *found, mask, scale)
+    heads = of.heads(of.value(operands.q), key.new.shape[3], operands.eps, of.vector(operands.q_gain))
+    return of.attention(of.rotated(heads, cos, sin), key, value, mask, operands.scale)
 
 
 def binary(kind: str) -> Callable[[Translation, Node], MilValue]:
@@ -311,7 +318,7 @@ def unflatten(of: Translation, node: Node) -> MilValue:
 
 
 def flatten(of: Translation, node: Node) -> MilValue:
-    """From an axis to the last."""
+    """Join the axes from one to the last."""
     tensor, start = arguments(node)
     x = of.value(tensor)
     return of.to.reshape(x, (*x.shape[:start], int(np.prod(x.shape[start:]))))
@@ -325,7 +332,7 @@ def split(of: Translation, node: Node) -> Any:
 
 
 def index_select(of: Translation, node: Node) -> MilValue:
-    """Of S tokens the kept one; all tables of indices are that."""
+    """Choose the kept one of S tokens; all tables of indices are that."""
     x, axis = of.value(arguments(node)[0]), arguments(node)[1]
     return x if of.ends.kept is None else of.to.gather(x, of.ends.kept, axis)
 
@@ -335,20 +342,15 @@ def getitem(of: Translation, node: Node) -> Any:
     return of.values[several][index]
 
 
-def arguments(node: Node) -> Any:
-    """A node's arguments: nodes, numbers, lists of either."""
-    return node.args
-
-
 TRANSLATIONS: dict[Any, Callable[[Translation, Node], Any]] = {
     operator.getitem: getitem,
-    ops.linear.default: linear,
-    ops.fake_quantize.default: fake_quantize,
-    ops.rms_norm.default: rms_norm,
-    ops.gelu_tanh.default: gelu_tanh,
-    ops.attend.default: attend,
-    ops.remember.default: remember,
-    ops.attend_shared.default: attend_shared,
+    ops.linear.overload: linear,
+    ops.fake_quantize.overload: fake_quantize,
+    ops.rms_norm.overload: rms_norm,
+    ops.gelu_tanh.overload: gelu_tanh,
+    ops.attend.overload: attend,
+    ops.store_kv.overload: store_kv,
+    ops.attend_cached.overload: attend_cached,
     aten.add.Tensor: binary("add"),
     aten.mul.Tensor: binary("mul"),
     aten.tanh.default: tanh,

@@ -24,13 +24,13 @@ def typed(kind: mil.ValueType, where: str) -> tuple[str, Shape]:
     if kind.WhichOneof("type") == "stateType":
         kind = kind.stateType.wrappedType
     if kind.WhichOneof("type") != "tensorType" or kind.tensorType.dataType not in DTYPES:
-        raise refused(where, "is of a type that is not read")
-    found = kind.tensorType
-    if any(one.WhichOneof("dimension") != "constant" for one in found.dimensions) or found.rank != len(
-        found.dimensions
+        raise refused(where, "has a type that this reader does not know")
+    tensor = kind.tensorType
+    if any(size.WhichOneof("dimension") != "constant" for size in tensor.dimensions) or tensor.rank != len(
+        tensor.dimensions
     ):
         raise refused(where, "has a size that varies")
-    return DTYPES[found.dataType], tuple(one.constant.size for one in found.dimensions)
+    return DTYPES[tensor.dataType], tuple(size.constant.size for size in tensor.dimensions)
 
 
 def refused(where: str, what: str) -> GemmaError:
@@ -43,24 +43,24 @@ class Package:
     def __init__(self, model: Path) -> None:
         """`model`: the model.mlmodel in it.  Raises GemmaError unless it is an mlprogram."""
         self.path = model
-        found = Model_pb2.Model()
+        saved = Model_pb2.Model()
         try:
-            found.ParseFromString(model.read_bytes())
+            saved.ParseFromString(model.read_bytes())
         except (DecodeError, OSError) as error:
             raise refused(f"{model}:", f"is not a Core ML model: {error}") from error
-        if found.WhichOneof("Type") != "mlProgram" or not found.mlProgram.functions:
+        if saved.WhichOneof("Type") != "mlProgram" or not saved.mlProgram.functions:
             raise refused(f"{model}:", "has no program")
-        self.program = found.mlProgram
+        self.program = saved.mlProgram
         self.weights = WeightFile(model.parent / "weights" / "weight.bin")
 
     def block(self, function: str) -> mil.Block:
         """Raises GemmaError if the program has no such function, or not in one form."""
         if function not in self.program.functions:
             raise refused(f"{self.path}:", f"has no function {function}")
-        found = self.program.functions[function]
-        if list(found.block_specializations) != [found.opset]:
+        body = self.program.functions[function]
+        if list(body.block_specializations) != [body.opset]:
             raise refused(f"{self.path}: {function}", "has several forms")
-        return found.block_specializations[found.opset]
+        return body.block_specializations[body.opset]
 
     def raw(self, value: mil.Value, where: str) -> tuple[Bytes, str, Shape]:
         """The packed bytes of a tensor in the weight file, its dtype and its shape."""

@@ -45,8 +45,8 @@ class MilValue:
     state: bool = False
 
     def type(self) -> mil.ValueType:
-        made = tensor_type(self.dtype, self.shape)
-        return mil.ValueType(stateType=mil.StateType(wrappedType=made)) if self.state else made
+        tensor = tensor_type(self.dtype, self.shape)
+        return mil.ValueType(stateType=mil.StateType(wrappedType=tensor)) if self.state else tensor
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ def immediate(value: Immediate) -> mil.Value:
         return mil.Value(type=tensor_type("string", ()), immediateValue=mil.Value.ImmediateValue(tensor=words))
     array = np.asarray(value)
     listed = array.ravel().tolist()
-    made = {
+    tensor = {
         "float32": lambda: mil.TensorValue(floats=mil.TensorValue.RepeatedFloats(values=listed)),
         "int32": lambda: mil.TensorValue(ints=mil.TensorValue.RepeatedInts(values=listed)),
         "bool": lambda: mil.TensorValue(bools=mil.TensorValue.RepeatedBools(values=listed)),
     }[array.dtype.name]()
     kind = tensor_type(array.dtype.name, array.shape)
-    return mil.Value(type=kind, immediateValue=mil.Value.ImmediateValue(tensor=made))
+    return mil.Value(type=kind, immediateValue=mil.Value.ImmediateValue(tensor=tensor))
 
 
 def named_argument(*values: MilValue) -> mil.Argument:
@@ -132,9 +132,9 @@ class FunctionBuilder:
     ) -> list[MilValue]:
         base = self.unique(name or kind)
         names = [base] if len(shapes) == 1 else [f"{base}_{index}" for index in range(len(shapes))]
-        made = [MilValue(one, dtype, shape) for one, shape in zip(names, shapes, strict=True)]
-        self._add(kind, base, {key: bound(value) for key, value in arguments.items()}, made)
-        return made
+        results = [MilValue(result, dtype, shape) for result, shape in zip(names, shapes, strict=True)]
+        self._add(kind, base, {key: bound(value) for key, value in arguments.items()}, results)
+        return results
 
     def write_state(self, state: MilValue, data: MilValue) -> None:
         self._add("write_state", self.unique("write_state"), {"input": bound(state), "data": bound(data)}, [])
@@ -149,34 +149,34 @@ class FunctionBuilder:
         )
 
     def output(self, x: MilValue, name: str) -> MilValue:
-        """`x` under the name that a host asks for."""
-        made = MilValue(name, x.dtype, x.shape)
-        self._add("identity", name, {"x": bound(x)}, [made])
-        return made
+        """Give `x` the name that a host asks for."""
+        value = MilValue(name, x.dtype, x.shape)
+        self._add("identity", name, {"x": bound(x)}, [value])
+        return value
 
     # ---- constants ----
 
     def constant(self, value: Immediate) -> MilValue:
         """A small constant; equal ones are one."""
-        found = value if isinstance(value, str) else np.asarray(value)
-        key: Any = found if isinstance(found, str) else (found.dtype.name, found.shape, found.tobytes())
+        array = value if isinstance(value, str) else np.asarray(value)
+        key: Any = array if isinstance(array, str) else (array.dtype.name, array.shape, array.tobytes())
         if key not in self._constants:
-            kind: tuple[str, Shape] = ("string", ()) if isinstance(found, str) else (found.dtype.name, found.shape)
+            kind: tuple[str, Shape] = ("string", ()) if isinstance(array, str) else (array.dtype.name, array.shape)
             self._constants[key] = MilValue(self.unique("const"), *kind)
-            self._constant(self._constants[key], immediate(found))
+            self._constant(self._constants[key], immediate(array))
         return self._constants[key]
 
     def stored(self, stored: BlobTensor, name: str) -> MilValue:
         """A large constant, in the weight file."""
         if stored not in self._constants:
-            made = MilValue(self.unique(name), stored.dtype, stored.shape)
-            self._constant(made, stored.value())
-            self._constants[stored] = made
+            value = MilValue(self.unique(name), stored.dtype, stored.shape)
+            self._constant(value, stored.value())
+            self._constants[stored] = value
         return self._constants[stored]
 
-    def _constant(self, made: MilValue, value: mil.Value) -> None:
-        ends = [mil.NamedValueType(name=made.name, type=made.type())]
-        attributes = {"name": immediate(made.name), "val": value}
+    def _constant(self, constant: MilValue, value: mil.Value) -> None:
+        ends = [mil.NamedValueType(name=constant.name, type=constant.type())]
+        attributes = {"name": immediate(constant.name), "val": value}
         self.operations.append(mil.Operation(type="const", outputs=ends, attributes=attributes))
 
     def integers(self, *values: int) -> MilValue:
@@ -236,7 +236,7 @@ class FunctionBuilder:
         return self.emit("slice_by_index", arguments, x.dtype, shape)
 
     def gather(self, x: MilValue, indices: MilValue, axis: int) -> MilValue:
-        """Of (.., n at `axis`, ..) those of `indices` (m,)."""
+        """Choose those of `indices` (m,) from (.., n at `axis`, ..)."""
         shape = (*x.shape[:axis], indices.shape[0], *x.shape[axis + 1 :])
         arguments = {
             "x": x,

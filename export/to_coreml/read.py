@@ -17,13 +17,13 @@ from .weight import NAMES, Weight, stored_weight
 HALF_DIGIT = 2**-10  # what float16 may take from a scale
 
 
-def kept_scales(scales: Floats) -> Floats:
-    """As Core ML holds scales: float16.  bfloat16 values of at least 2**-14 stay what they are."""
+def scales_as_stored(scales: Floats) -> Floats:
+    """Round scales to float16, as Core ML holds them; bfloat16 values of at least 2**-14 stay what they are."""
     return scales.astype(np.float16).astype(np.float32)
 
 
 def stored_weights(model: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, Floats]]]]:
-    """For each linear of integers: its parameter, and (first row, values (n, K)) piece by piece.
+    """Read each linear of integers: its parameter, and (first row, values (n, K)) piece by piece.
 
     `model`: the model.mlmodel.  Raises GemmaError unless all functions refer to the same integers.
     """
@@ -37,22 +37,22 @@ def pieces(weight: Weight) -> Iterator[tuple[int, Floats]]:
 
 
 def stored_integers(model: Path) -> dict[str, Weight]:
-    """By parameter: what the linears of all functions multiply by."""
+    """Read what the linears of all functions multiply by, by parameter."""
     package = Package(model)
-    found: dict[str, mil.Operation] = {}
+    makers: dict[str, mil.Operation] = {}
     for name in sorted(package.program.functions):
         for operation in package.block(name).operations:
             if operation.type in NAMES:
                 parameter = parameter_of(operation.outputs[0].name)
-                if asked(found.setdefault(parameter, operation)) != asked(operation):
-                    raise refused(f"{model}: {parameter}", "is not the same in all functions")
-    weights = {parameter: stored_weight(package, operation, parameter) for parameter, operation in found.items()}
+                if operands_of(makers.setdefault(parameter, operation)) != operands_of(operation):
+                    raise refused(f"{model}: {parameter}", "differs between functions")
+    weights = {parameter: stored_weight(package, operation, parameter) for parameter, operation in makers.items()}
     for parameter, weight in weights.items():
         check_tables(weight, f"{model}: {parameter}")
     return weights
 
 
-def asked(operation: mil.Operation) -> dict[str, bytes]:
+def operands_of(operation: mil.Operation) -> dict[str, bytes]:
     """What an operator refers to, to compare."""
     return {key: value.SerializeToString() for key, value in operation.inputs.items()}
 
@@ -62,11 +62,11 @@ def check_tables(weight: Weight, where: str) -> None:
     if weight.dtype == "uint2":
         tables = weight.factors
         if not np.array_equal(tables, tables[..., 3:] * np.arange(-2, 2, dtype=np.float32)):
-            raise refused(where, "has a table that is not of a scale")
+            raise refused(where, "has a table that is not a scale")
 
 
-def stored_scales(model: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
-    """For each linear of each function, by its label: the static scales it is rounded with, before and behind."""
+def stored_ranges(model: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
+    """Read the static scales that each linear of each function is rounded with, before and behind, by its label."""
     package = Package(model)
     for name in sorted(package.program.functions):
         neighbours = MilNeighbours(package, name)
@@ -93,7 +93,7 @@ class MilNeighbours:
         return str(operation.inputs[argument].arguments[0].name)
 
     def before(self, linear: mil.Operation) -> float:
-        """Of the whole numbers that it multiplies, if what it gives is multiplied by their scale again."""
+        """Give the scale of the whole numbers that it multiplies, if what it gives is multiplied by it again."""
         steps = self.maker(self.bound(linear, "x"), "cast")
         scale = self.rounded_with(steps)
         factor = self.factor_behind(linear)
@@ -122,25 +122,25 @@ class MilNeighbours:
         return None if product is None else self.values(product, "y")
 
     def maker(self, name: str, through: str) -> mil.Operation | None:
-        """Of a value, or of what an operation of a kind passes on."""
-        found = self.makers.get(name)
-        return self.makers.get(self.bound(found, "x")) if found is not None and found.type == through else found
+        """Find what makes a value, looking through an operation of a kind."""
+        maker = self.makers.get(name)
+        return self.makers.get(self.bound(maker, "x")) if maker is not None and maker.type == through else maker
 
     def reader(self, operation: mil.Operation | None, kind: str) -> mil.Operation | None:
-        """The one of a kind that reads what an operation makes, if there is one."""
+        """Find the only reader of a kind of what an operation makes."""
         if operation is None:
             return None
-        found = [one for one in self.readers.get(operation.outputs[0].name, []) if one.type == kind]
-        return found[0] if len(found) == 1 else None
+        readers = [reader for reader in self.readers.get(operation.outputs[0].name, []) if reader.type == kind]
+        return readers[0] if len(readers) == 1 else None
 
     def number(self, operation: mil.Operation, argument: str) -> float:
-        found = self.values(operation, argument)
-        return 0.0 if found is None or found.size != 1 else float(found.ravel()[0])
+        values = self.values(operation, argument)
+        return 0.0 if values is None or values.size != 1 else float(values.ravel()[0])
 
     def values(self, operation: mil.Operation, argument: str) -> Floats | None:
-        """Of a constant; None for a value that is made."""
+        """Give the values of a constant; None for another value."""
         maker = self.makers.get(self.bound(operation, argument))
         if maker is None or maker.type != "const":
             return None
-        found = self.package.constant(maker.attributes["val"], argument)
-        return None if isinstance(found, str) else np.asarray(found, np.float32)
+        constant = self.package.constant(maker.attributes["val"], argument)
+        return None if isinstance(constant, str) else np.asarray(constant, np.float32)

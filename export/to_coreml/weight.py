@@ -45,8 +45,8 @@ class Weight:
         raw = self.raw[start:stop]
         if self.dtype == "uint2":
             return (QUARTERS[raw].reshape(len(raw), -1).view(np.int8) - np.int8(2)).astype(np.int8)
-        found = unpacked(raw.reshape(-1), self.dtype, (len(raw), self.shape[1]))
-        return found.astype(np.int8, copy=False)
+        integers = unpacked(raw.reshape(-1), self.dtype, (len(raw), self.shape[1]))
+        return integers.astype(np.int8, copy=False)
 
     def rows(self, start: int, stop: int) -> Floats:
         """Values (n, inputs) of some rows, float32."""
@@ -68,11 +68,11 @@ def stored_weight(package: Package, operation: mil.Operation, where: str) -> Wei
         raise refused(where, f"is {operation.type} of {sorted(operation.inputs)}")
     data, scale = (operation.inputs[name].arguments[0].value for name in names)
     raw, dtype, shape = package.raw(data, where)
-    found = package.constant(scale, where)
-    assert not isinstance(found, str)
-    fits = dtype in ("int4", "int8") and found.ndim == 2
+    factors = package.constant(scale, where)
+    assert not isinstance(factors, str)
+    fits = dtype in ("int4", "int8") and factors.ndim == 2
     if dtype == "uint2":
-        fits, found = found.ndim == 4 and found.shape[2:] == (4, 1), found[..., 0]
-    if not fits or len(shape) != 2 or found.shape[0] != shape[0] or shape[1] % max(1, found.shape[1]):
-        raise refused(where, f"has {dtype} {shape} and scales {found.shape}")
-    return Weight(dtype, shape, raw.reshape(shape[0], -1), found.astype(np.float32), data.blobFileValue.offset)
+        fits, factors = factors.ndim == 4 and factors.shape[2:] == (4, 1), factors[..., 0]
+    if not fits or len(shape) != 2 or factors.shape[0] != shape[0] or shape[1] % max(1, factors.shape[1]):
+        raise refused(where, f"has {dtype} {shape} and scales {factors.shape}")
+    return Weight(dtype, shape, raw.reshape(shape[0], -1), factors.astype(np.float32), data.blobFileValue.offset)

@@ -62,7 +62,7 @@ class CodeMatrix:
 
     @property
     def nbytes(self) -> int:
-        """Of codes and scales, in a file."""
+        """The bytes of codes and scales, in a file."""
         return self.file.stat().st_size + self.scales.size * (2 if self.block else 4)
 
 
@@ -76,14 +76,14 @@ class Container:
     @property
     def nbytes(self) -> int:
         """Bytes in a file."""
-        return sum(one.nbytes for one in self.parts.values()) + (0 if self.offsets is None else self.offsets.nbytes)
+        return sum(part.nbytes for part in self.parts.values()) + (0 if self.offsets is None else self.offsets.nbytes)
 
     @property
     def kind(self) -> str:
-        """For people: "int4/row", "int4/32", "2 int4/32 + offsets"."""
-        one = next(iter(self.parts.values()))
+        """A name for people: "int4/row", "int4/32", "2 int4/32 + offsets"."""
+        first = next(iter(self.parts.values()))
         count = f"{len(self.parts)} " if len(self.parts) > 1 else ""
-        return f"{count}int{one.bits}/{one.block or 'row'}{'' if self.offsets is None else ' + offsets'}"
+        return f"{count}int{first.bits}/{first.block or 'row'}{'' if self.offsets is None else ' + offsets'}"
 
 
 def contained(stored: Quantized, name: str, scratch: Path, *, static: bool = False) -> Container:
@@ -110,7 +110,7 @@ def contained(stored: Quantized, name: str, scratch: Path, *, static: bool = Fal
 
 
 def shortest(values: Floats) -> Array:
-    """As float16 if that is exact: it is for scales of 8 digits and a span of 2¹⁴, and for 8 of these, not 9."""
+    """Store as float16 if that is exact: it is for scales of 8 digits and a span of 2¹⁴, and for 8 of these, not 9."""
     halves = values.astype(np.float16)
     return halves if np.array_equal(halves, values) else values
 
@@ -163,10 +163,10 @@ def check_scales(scales: Floats, name: str) -> None:
     """Raises GemmaError for scales that XNNPACK can not hold as they are."""
     size = np.abs(scales)
     if not np.isfinite(size).all() or ((size > 0) & (size < np.finfo(np.float32).tiny)).any():
-        raise GemmaError(f"{name}: a scale is not a normal number, which XNNPACK asks for", "choose another target")
+        raise GemmaError(f"{name}: a scale is not a normal float, but XNNPACK requires that", "choose another target")
     if scales.shape[1] > 1 and (scales.view(np.uint32) & 0xFFFF).any():
         raise GemmaError(
-            f"{name}: scales of blocks are not bfloat16 values, and XNNPACK holds no others",
+            f"{name}: the scales of blocks are not bfloat16 values, but XNNPACK stores only those",
             "choose a recipe that decides the scales, or another target",
         )
 

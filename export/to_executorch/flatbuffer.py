@@ -71,5 +71,5 @@ class Table:
 def number(data: memoryview, at: int, form: str) -> int:
     if not 0 <= at <= len(data) - struct.calcsize(form):
         raise Broken(f"offset {at} of {len(data)} bytes")
-    found: int = struct.unpack_from(form, data, at)[0]
-    return found
+    value: int = struct.unpack_from(form, data, at)[0]
+    return value

@@ -1,4 +1,4 @@
-"""Linears over the containers of executorch_weights.py in XNNPACK's operators.
+"""Linears over the containers of containers.py in XNNPACK's operators.
 
 An input is rounded to 8 bits once for all linears that read it.  The sums of its blocks, too, are made once.
 """
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from executorch.backends.xnnpack.serialization.xnnpack_graph_schema import XNNDatatype
-from executorch.exir._serialize._cord import FileBackedData
 
 from ..model.arrays import Floats
 from .containers import PART_SEP, STATIC, CodeMatrix, Container
+from .serialization import file_data
 from .xnnpack_graph import Builder, Constant, XnnValue
 
 BY_ROW = {8: XNNDatatype.xnn_datatype_qcint8, 4: XNNDatatype.xnn_datatype_qcint4}
@@ -33,8 +33,8 @@ class XnnLinear:
 
     def multiplied(self, to: Builder, x: XnnValue, scale: float = 0.0) -> XnnValue:
         """(1, S, K) to (1, S, N).  `scale`: x are multiples of it, of a static range."""
-        given = to.with_ends(x, scale) if self.static else x
-        terms = [to.fully_connected(to.rounded(given) if part.scales else x, part) for part in self.parts]
+        wide = to.with_ends(x, scale) if self.static else x
+        terms = [to.fully_connected(to.rounded(wide) if part.scales else x, part) for part in self.parts]
         if self.offsets:
             terms.append(to.fully_connected(block_sums(to, x, self.offsets.shape[1]), self.offsets))
         out = terms[0]
@@ -56,7 +56,7 @@ def block_sums(to: Builder, x: XnnValue, blocks: int) -> XnnValue:
 
 
 def contained_linear(name: str, container: Container) -> XnnLinear:
-    parts = [matrix(f"{name}{PART_SEP}{part}", one) for part, one in container.parts.items()]
+    parts = [matrix(f"{name}{PART_SEP}{name_of_part}", part) for name_of_part, part in container.parts.items()]
     static = STATIC in container.parts
     if container.offsets is None:
         return XnnLinear(parts, static=static)
@@ -66,7 +66,7 @@ def contained_linear(name: str, container: Container) -> XnnLinear:
 
 
 def matrix(name: str, part: CodeMatrix) -> XnnValue:
-    codes = Constant(name, FileBackedData(str(part.file)))
+    codes = Constant(name, file_data(part.file))
     scales = part.scales.view(np.uint32) >> 16 if part.block else part.scales  # bfloat16, which NumPy has not
     stored = scales.astype(np.uint16) if part.block else scales
     kind = BY_BLOCK if part.block else BY_ROW[part.bits]

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .xnnpack_graph import Builder, XnnValue
+from .xnnpack_graph import Builder, Put, XnnValue
 
 SQRT_8_OVER_PI = 1.5957691216057308
 
 
 @dataclass(frozen=True)
 class Place:
-    """Of the tokens of a call, for one kind of layer.
+    """Where the tokens of a call stand, for one kind of layer.
 
     slots (S,): where their keys and values go; mask (S, T): 0 for a row that a token sees, else far below
     any score; cos, sin (S, D/2): rotary factors of their positions
@@ -34,16 +34,6 @@ class Cache:
 
     key: XnnValue
     value: XnnValue
-
-
-@dataclass(frozen=True)
-class Put:
-    """`new` into the `slots` of a cache, along one of its dimensions, in place: a step between two parts."""
-
-    cache: XnnValue
-    dimension: int
-    slots: XnnValue
-    new: XnnValue
 
 
 def gelu_tanh(to: Builder, x: XnnValue) -> XnnValue:

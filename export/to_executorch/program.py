@@ -13,15 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from executorch.exir import schema
-from executorch.exir._serialize._named_data_store import NamedDataStoreOutput
-from executorch.exir._serialize._program import PTEFile, serialize_pte_binary
-from executorch.exir._serialize.data_serializer import DataEntry
 from executorch.exir.scalar_type import ScalarType
-from torch.utils._pytree import tree_structure, treespec_dumps
 
 from .methods import Method
-from .operators import Put
-from .xnnpack_graph import INT64, Constant, Part, XnnValue
+from .serialization import Data, tree_text, write_pte
+from .xnnpack_graph import INT64, Part, Put, Step, XnnValue
 
 BACKEND = "XnnpackBackend"
 PUT = schema.Operator(name="aten::index_put_", overload="")
@@ -34,32 +30,25 @@ def write_program(methods: Sequence[Method], caches: Mapping[str, XnnValue], pat
     """`caches`: by the names that a host finds them under."""
     plans: list[schema.ExecutionPlan] = []
     graphs: list[bytes] = []
-    for one in methods:
-        plan = Plan(one, caches, first_graph=len(graphs))
+    for method in methods:
+        plan = Plan(method, caches, first_graph=len(graphs))
         plans.append(plan.written())
         graphs += plan.graphs
     program = schema.Program(
         version=0,
         execution_plan=plans,
         constant_buffer=[schema.Buffer(storage=b"")],
-        backend_delegate_data=[schema.BackendDelegateInlineData(data=one) for one in graphs],
+        backend_delegate_data=[schema.BackendDelegateInlineData(data=graph) for graph in graphs],
         segments=[],
         constant_segment=schema.SubsegmentOffsets(segment_index=0, offsets=[]),
     )
-    file = PTEFile(program, named_data=named(constants(methods)))
-    with path.open("wb") as stream:
-        serialize_pte_binary(file, extract_delegate_segments=True).write_to_file(stream)
+    write_pte(program, constants(methods), ALIGNMENT, path)
 
 
-def constants(methods: Sequence[Method]) -> dict[str, Constant]:
-    """Of all parts, by name."""
-    parts = (step for one in methods for step in one.steps if isinstance(step, Part))
-    return {constant.name: constant for part in parts for constant in part.constants}
-
-
-def named(constants: Mapping[str, Constant]) -> NamedDataStoreOutput:
-    entries = {name: DataEntry(index, ALIGNMENT, None) for index, name in enumerate(constants)}
-    return NamedDataStoreOutput([one.data for one in constants.values()], entries, {})
+def constants(methods: Sequence[Method]) -> dict[str, Data]:
+    """The constants of all parts, by name."""
+    parts = (step for method in methods for step in method.steps if isinstance(step, Part))
+    return {constant.name: constant.data for part in parts for constant in part.constants}
 
 
 class Plan:
@@ -102,13 +91,11 @@ class Plan:
 
     def written(self) -> schema.ExecutionPlan:
         method = self.method
-        instructions = [schema.Instruction(one) for one in self.instructions()]
+        instructions = [schema.Instruction(call) for call in self.instructions()]
         graphs = range(self.first_graph, self.first_graph + len(self.graphs))
         return schema.ExecutionPlan(
             name=method.name,
-            container_meta_type=schema.ContainerMetadata(
-                tree(((0,) * len(method.inputs), {})), tree((0,) * len(method.outputs))
-            ),
+            container_meta_type=schema.ContainerMetadata(*tree_text(len(method.inputs), len(method.outputs))),
             values=self.values,
             inputs=[self.numbers[value] for value in method.inputs.values()],
             outputs=[self.numbers[value] for value in method.outputs],
@@ -121,7 +108,7 @@ class Plan:
     def instructions(self) -> Iterator[schema.DelegateCall | schema.KernelCall]:
         for step in self.method.steps:
             if isinstance(step, Part):
-                yield self.call(step, [value for value in step.made if value in self.numbers])
+                yield self.call(step, [value for value in step.outputs if value in self.numbers])
             else:
                 yield self.put(step)
 
@@ -140,11 +127,6 @@ def inline(index: int) -> schema.BackendDelegateDataReference:
     return schema.BackendDelegateDataReference(schema.DataLocation.INLINE, index)
 
 
-def tree(shape: Any) -> str:
-    found: str = treespec_dumps(tree_structure(shape))
-    return found
-
-
 @dataclass(frozen=True)
 class Life:
     """Steps from the one that makes a value to the last that reads it."""
@@ -157,35 +139,36 @@ class Life:
 
 
 def lifetimes(method: Method, caches: set[XnnValue]) -> dict[XnnValue, Life]:
-    """Of what comes from outside, leaves, or is read in another step than it is made in."""
+    """Give the lives of values that come from outside, leave, or are read in another step than makes them."""
     end = len(method.steps)
-    found = dict.fromkeys(method.inputs.values(), Life(0, 0))
-    made: dict[XnnValue, int] = {}
+    lives = dict.fromkeys(method.inputs.values(), Life(0, 0))
+    maker: dict[XnnValue, int] = {}
     for index, step in enumerate(method.steps):
         for value in read(step):
             if value not in caches:
-                found[value] = Life(found[value].first if value in found else made[value], index)
+                lives[value] = Life(lives[value].first if value in lives else maker[value], index)
         if isinstance(step, Part):
-            made |= dict.fromkeys(step.made, index)
-    return found | {value: Life(made[value], end) for value in method.outputs}
+            maker |= dict.fromkeys(step.outputs, index)
+    return lives | {value: Life(maker[value], end) for value in method.outputs}
 
 
-def read(step: Part | Put) -> list[XnnValue]:
+def read(step: Step) -> list[XnnValue]:
     return step.read if isinstance(step, Part) else [step.new, step.slots]
 
 
 def arranged(lives: Mapping[XnnValue, Life]) -> tuple[dict[XnnValue, int], int]:
     """A place in bytes for each, the largest first, and what all take: none that live at once overlap."""
     places: dict[XnnValue, int] = {}
-    for value in sorted(lives, key=lambda one: -size(one)):
-        taken = sorted((places[one], places[one] + size(one)) for one in places if lives[one].meets(lives[value]))
+    for value in sorted(lives, key=lambda other: -size(other)):
+        beside = [other for other in places if lives[other].meets(lives[value])]
+        taken = sorted((places[other], places[other] + size(other)) for other in beside)
         offset = 0
         for start, end in taken:
             if offset + size(value) <= start:
                 break
             offset = max(offset, end)
         places[value] = offset
-    return places, max((places[one] + size(one) for one in places), default=0)
+    return places, max((places[other] + size(other) for other in places), default=0)
 
 
 def size(value: XnnValue) -> int:

@@ -21,7 +21,6 @@ from runtime.errors import GemmaError
 
 from ..model.arrays import PIECE_ROWS, Bytes, Floats
 from ..model.config import ActivationScales, GemmaConfig
-from ..to_onnx.read import FROM_ROW
 from .containers import ENDS, HALF, PART_NAMES, PART_SEP, STATIC
 from .flatbuffer import Broken, Table, number
 
@@ -57,26 +56,20 @@ class StoredMatrix:
         return np.frombuffer(self.data, kind).reshape(self.rows, self.inputs).astype(np.float32)
 
 
-def kept_scales(scales: Floats) -> Floats:
-    """As the file holds scales: all of them."""
-    return scales
-
-
 def stored_weights(path: Path) -> Iterator[tuple[list[str], Pieces]]:
-    """For each matrix of integers: its parameter, and (first row, values (n, K)) piece by piece.
+    """Read each matrix of integers: its parameter, and (first row, values (n, K)) piece by piece.
 
     Raises GemmaError for a file that is not sound, or a fully-connected node with integers of no name.
     """
     try:
         for name, parts in matrices(path).items():
-            parameter, _, first = name.partition(FROM_ROW)
-            yield [parameter], values(path, name, parts, int(first or 0))
+            yield [name], values(path, name, parts)
     except (Broken, ValueError) as error:
-        raise GemmaError(f"{path}: not a sound ExecuTorch file: {error}", "export the bundle again") from error
+        raise GemmaError(f"{path} is not a valid ExecuTorch file: {error}", "export the bundle again") from error
 
 
-def values(path: Path, name: str, parts: dict[str, StoredMatrix], first: int) -> Pieces:
-    """What the parts of a matrix stand for: scale · (codes + offset), with a sign lost to nobody."""
+def values(path: Path, name: str, parts: dict[str, StoredMatrix]) -> Pieces:
+    """Read what the parts of a matrix stand for: scale · (codes + offset)."""
     whole = parts.get("codes") or parts.get(STATIC) or parts.get("low")
     if whole is None or whole.scales is None or ("high" in parts) != ("low" in parts):
         raise Broken(f"{name} is not whole")
@@ -87,14 +80,14 @@ def values(path: Path, name: str, parts: dict[str, StoredMatrix], first: int) ->
         if "high" in parts:
             high = parts["high"]
             if high.scales is None or not np.array_equal(high.scales[rows], scales * np.float32(1 << HALF)):
-                raise GemmaError(f"{path}: {name}: scales of its halves do not agree", "report this as a bug")
+                raise GemmaError(f"{path}: the two halves of {name} have different scales", "report this as a bug")
             codes += high.codes(rows).astype(np.float32) * (1 << HALF)
         if STATIC in parts:
             codes = without_ends(name, codes)
         blocks = codes.reshape(*scales.shape, -1)  # (n, G, width)
         if "offsets" in parts:
             blocks += offsets(path, name, parts["offsets"].floats()[rows], scales)[..., None]
-        yield first + start, (blocks * scales[..., None]).reshape(codes.shape)
+        yield start, (blocks * scales[..., None]).reshape(codes.shape)
 
 
 def without_ends(name: str, codes: Floats) -> Floats:
@@ -104,14 +97,14 @@ def without_ends(name: str, codes: Floats) -> Floats:
     return codes[:, :-ENDS]
 
 
-def stored_scales(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
-    """For each linear of each method, by its label: the static scales that it is rounded with before and behind it."""
+def stored_ranges(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
+    """Read the static scales that each linear of each method is rounded with, before and behind, by its label."""
     try:
         file = File(path)
         for graph in file.graphs():
             yield from XnnNeighbours(file, graph).linears()
     except (Broken, ValueError, KeyError, IndexError) as error:
-        raise GemmaError(f"{path}: not a sound ExecuTorch file: {error}", "export the bundle again") from error
+        raise GemmaError(f"{path} is not a valid ExecuTorch file: {error}", "export the bundle again") from error
 
 
 class XnnNeighbours:
@@ -152,7 +145,7 @@ class XnnNeighbours:
         for name in self.file.names.get(key, []):
             parameter, _, part = name.rpartition(PART_SEP)
             if part in ("codes", STATIC, "high"):
-                return parameter.partition(FROM_ROW)[0], part
+                return parameter, part
         return None
 
     def scales(self, linear: Table, *, static: bool) -> ActivationScales:
@@ -207,16 +200,16 @@ def ends_of_range(count: int) -> Floats:
 
 def offsets(path: Path, name: str, stored: Floats, scales: Floats) -> Floats:
     """Whole numbers (n, G).  Raises GemmaError if what is stored are not scales times such."""
-    found: Floats = np.rint(stored / scales)
-    if not np.array_equal(found * scales, stored):
-        raise GemmaError(f"{path}: {name}: an offset is no multiple of its scale", "report this as a bug")
-    return found
+    whole: Floats = np.rint(stored / scales)
+    if not np.array_equal(whole * scales, stored):
+        raise GemmaError(f"{path}: {name} has an offset that is not a multiple of its scale", "report this as a bug")
+    return whole
 
 
 def matrices(path: Path) -> dict[str, dict[str, StoredMatrix]]:
     """Parts of every named matrix that a fully-connected node of any method reads, by name."""
     file = File(path)
-    found: dict[str, dict[str, StoredMatrix]] = {}
+    by_name: dict[str, dict[str, StoredMatrix]] = {}
     for graph in file.graphs():
         for key, matrix in file.fully_connected(graph):
             names = file.names.get(file.keys.get(key, -1), [])
@@ -224,8 +217,8 @@ def matrices(path: Path) -> dict[str, dict[str, StoredMatrix]]:
                 raise GemmaError(f"{path}: a matrix of integers has no name", "export the bundle again")
             for name in names:
                 parameter, _, part = name.rpartition(PART_SEP)
-                found.setdefault(parameter, {})[part] = matrix
-    return found
+                by_name.setdefault(parameter, {})[part] = matrix
+    return by_name
 
 
 class File:
@@ -238,8 +231,8 @@ class File:
             raise Broken("it does not begin as one")
         size, self.base = number(self.data, 16, "<Q"), number(self.data, 24, "<Q")
         self.program = Table.root(self.data[:size])
-        self.segments = [(one.integer(0, "<Q"), one.integer(1, "<Q")) for one in self.program.tables(SEGMENTS)]
-        self.keys = {one.text(0): one.integer(1) for one in self.program.tables(NAMED)}
+        self.segments = [(table.integer(0, "<Q"), table.integer(1, "<Q")) for table in self.program.tables(SEGMENTS)]
+        self.keys = {table.text(0): table.integer(1) for table in self.program.tables(NAMED)}
         self.names: dict[int, list[str]] = {}  # that the exporter gave, by segment
         for key, index in self.keys.items():
             if key.rpartition(PART_SEP)[2] in PART_NAMES:
@@ -255,10 +248,10 @@ class File:
 
     def constant(self, key: str, size: int) -> memoryview:
         """`size` bytes under a key."""
-        found = self.segment(self.keys.get(key, len(self.segments)))
-        if len(found) < size:
-            raise Broken(f"constant {key} has {len(found)} bytes of {size}")
-        return found[:size]
+        data = self.segment(self.keys.get(key, len(self.segments)))
+        if len(data) < size:
+            raise Broken(f"constant {key} has {len(data)} bytes of {size}")
+        return data[:size]
 
     def graphs(self) -> Iterator[Table]:
         """The graph of every delegate of every method."""
@@ -278,12 +271,12 @@ class File:
     def calls(self) -> Iterator[str]:
         """Method and operator of every instruction; DELEGATE for a graph of XNNPACK's."""
         for plan in self.program.tables(PLANS):
-            operators = [one.text(0) for one in plan.tables(OPERATORS)]
+            operators = [table.text(0) for table in plan.tables(OPERATORS)]
             for chain in plan.tables(CHAINS):
-                for one in chain.tables(INSTRUCTIONS):
-                    kind = one.integer(0, "<B")
-                    found = {KERNEL_CALL: "", DELEGATE_CALL: DELEGATE}.get(kind, f"instruction {kind}")
-                    yield f"{plan.text(0)} {found or operators[one.table(1).integer(0)]}"
+                for call in chain.tables(INSTRUCTIONS):
+                    kind = call.integer(0, "<B")
+                    name = {KERNEL_CALL: "", DELEGATE_CALL: DELEGATE}.get(kind, f"instruction {kind}")
+                    yield f"{plan.text(0)} {name or operators[call.table(1).integer(0)]}"
 
     def fully_connected(self, graph: Table) -> Iterator[tuple[str, StoredMatrix]]:
         """Key and matrix of each constant that a node multiplies with."""

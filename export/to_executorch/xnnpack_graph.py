@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as schema
 from executorch.backends.xnnpack.serialization.xnnpack_graph_schema import XNNDatatype
-from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import serialize_xnnpack_binary
-from executorch.exir._serialize._cord import FileBackedData
 
 from ..model.arrays import Floats, Shape
+from .serialization import Data, xnnpack_bytes
 
 NONE = 0xFFFFFFFF  # a value that there is not
 OFFSET_BY_NAME = 0xFFFFFFFFFFFFFFFF  # the offset of a constant that is found by its name
@@ -31,7 +30,7 @@ class Constant:
     """Bytes of the file, found by a name that all parts of all methods share."""
 
     name: str
-    data: bytes | FileBackedData
+    data: Data
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,26 +67,38 @@ class Part:
     nodes: list[XnnNode] = field(default_factory=list)
 
     @property
-    def made(self) -> list[XnnValue]:
+    def outputs(self) -> list[XnnValue]:
         return [node.output for node in self.nodes]
 
     @property
     def read(self) -> list[XnnValue]:
-        """What comes from outside, in the order of its first use."""
+        """Values that come from outside, in the order of their first use."""
         used = dict.fromkeys(value for node in self.nodes for value in node.inputs.values())
-        made = set(self.made)
-        return [value for value in used if value not in made and value.constant is None]
+        outputs = set(self.outputs)
+        return [value for value in used if value not in outputs and value.constant is None]
 
     @property
     def constants(self) -> list[Constant]:
-        """Of matrices, their scales too."""
+        """Constants of the nodes; matrices have their scales too."""
         used = dict.fromkeys(value for node in self.nodes for value in node.inputs.values() if value.constant)
-        return [one for value in used for one in (value.constant, value.scales) if one is not None]
+        return [data for value in used for data in (value.constant, value.scales) if data is not None]
 
     def written(self, outputs: Sequence[XnnValue]) -> bytes:
-        """As the delegate reads it; `outputs` are those of its values that are wanted outside."""
-        found: bytes = serialize_xnnpack_binary(graph(self, outputs), bytearray())
-        return found
+        """Serialize as the delegate reads it; `outputs` are those of its values that are wanted outside."""
+        return xnnpack_bytes(graph(self, outputs))
+
+
+@dataclass(frozen=True)
+class Put:
+    """`new` into the `slots` of a cache, along one of its dimensions, in place: a step between two parts."""
+
+    cache: XnnValue
+    dimension: int
+    slots: XnnValue
+    new: XnnValue
+
+
+Step = Part | Put
 
 
 def graph(part: Part, outputs: Sequence[XnnValue]) -> schema.XNNGraph:
@@ -112,13 +123,13 @@ def graph(part: Part, outputs: Sequence[XnnValue]) -> schema.XNNGraph:
 
 
 def stored(constants: Iterable[Constant]) -> list[schema.ConstantDataOffset]:
-    return [schema.ConstantDataOffset(OFFSET_BY_NAME, len(one.data), one.name) for one in constants]
+    return [schema.ConstantDataOffset(OFFSET_BY_NAME, len(constant.data), constant.name) for constant in constants]
 
 
 def record(node: XnnNode, numbers: Mapping[XnnValue, int]) -> schema.XNode:
     inputs = {name: numbers[value] for name, value in node.inputs.items()}
-    made = node.kind(**inputs, output_id=numbers[node.output], flags=0, **node.settings)
-    return schema.XNode(xnode_union=made, debug_handle=0)
+    operator = node.kind(**inputs, output_id=numbers[node.output], flags=0, **node.settings)
+    return schema.XNode(xnode_union=operator, debug_handle=0)
 
 
 def described(value: XnnValue, number: int, external: int, flags: int, indices: Mapping[str, int]) -> schema.XValue:
@@ -152,7 +163,7 @@ class Builder:
     """Collects the nodes of a method, in parts."""
 
     def __init__(self) -> None:
-        self.steps: list[Any] = []  # parts, and what is done between them
+        self.steps: list[Step] = []
         self._once: dict[tuple[XnnValue, Any], tuple[Part, XnnValue]] = {}
         self._arrays: dict[str, XnnValue] = {}
 
@@ -168,10 +179,12 @@ class Builder:
     @property
     def part(self) -> Part:
         """The one that grows: a new one after a step of another kind."""
-        if not self.steps or not isinstance(self.steps[-1], Part):
-            self.steps.append(Part())
-        found: Part = self.steps[-1]
-        return found
+        last = self.steps[-1] if self.steps else None
+        if isinstance(last, Part):
+            return last
+        part = Part()
+        self.steps.append(part)
+        return part
 
     # ---- constants ----
 
@@ -202,18 +215,18 @@ class Builder:
         return self.unary(schema.XNNSigmoid, x)
 
     def softmax(self, x: XnnValue) -> XnnValue:
-        """Over the last dimension."""
+        """Compute softmax over the last dimension."""
         return self.unary(schema.XNNSoftmax, x)
 
     def rounded(self, x: XnnValue) -> XnnValue:
-        """To 8 bits, with a scale and zero point for each vector."""
+        """Round to 8 bits, with a scale and zero point for each vector."""
         return self.once(x, DYNAMIC, self._round)
 
     def _round(self, x: XnnValue) -> XnnValue:
         return self._emit(schema.XNNConvert, {"input_id": x}, XnnValue(x.shape, DYNAMIC), {})
 
     def fake_quantize(self, x: XnnValue, scale: float) -> XnnValue:
-        """To the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
+        """Round to the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
 
         def make(x: XnnValue) -> XnnValue:
             steps = self._emit(schema.XNNConvert, {"input_id": x}, XnnValue(x.shape, STATIC_INT8, step=scale), {})
@@ -223,11 +236,11 @@ class Builder:
 
     def once(self, x: XnnValue, what: Any, make: Callable[[XnnValue], XnnValue]) -> XnnValue:
         """`what` is made of x, once for all who ask in a part."""
-        part, found = self._once.get((x, what), (None, x))
+        part, result = self._once.get((x, what), (None, x))
         if part is not self.part:
-            found = make(x)
-            self._once[x, what] = self.part, found
-        return found
+            result = make(x)
+            self._once[x, what] = self.part, result
+        return result
 
     # ---- two values to one ----
 
@@ -281,7 +294,7 @@ class Builder:
         return self.emit(schema.XNNStaticReshape, {"input_id": x}, shape, **settings)
 
     def transpose(self, x: XnnValue, *order: int) -> XnnValue:
-        """As a reshape where nothing but ones change places."""
+        """Transpose; where nothing but ones change places, that is a reshape."""
         shape = tuple(x.shape[axis] for axis in order)
         if [axis for axis in order if x.shape[axis] > 1] == [axis for axis in sorted(order) if x.shape[axis] > 1]:
             return self.reshape(x, *shape)
@@ -289,7 +302,7 @@ class Builder:
         return self.emit(schema.XNNStaticTranspose, {"input_id": x}, shape, **settings)
 
     def slice(self, x: XnnValue, start: int, stop: int) -> XnnValue:
-        """Of the last dimension."""
+        """Cut the last dimension."""
         if (start, stop) == (0, x.shape[-1]):
             return x
         shape = (*x.shape[:-1], stop - start)

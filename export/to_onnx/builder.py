@@ -9,37 +9,35 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper
 from torch.fx import Node
 
 from quantize.affine import Quantized
 from runtime.errors import GemmaError
 
-from ..model.arrays import PIECE_ROWS, Array, Bytes, Floats
+from ..model import operators as ops
+from ..model.arrays import PIECE_ROWS, Array, Bytes, Floats, Shape
 from ..model.capture import Graph
+from ..model.operands import arguments
 from ..weights.linears import Weights
 from .external_data import ExternalData
 from .read import FROM_ROW
+from .settings import Settings
 
 IR_VERSION, OPSET, MICROSOFT = 10, 21, "com.microsoft"
-ACCURACY = 4  # MatMulNBits: activations are rounded to int8, a block at a time
 PER_ROW_BLOCK = {2: 128, 4: 256, 8: 256}  # one scale a row is repeated for blocks of this: the fastest kernels
-LARGEST = 32 << 20  # bytes of integers of one matmul
-
-ops = torch.ops.gemma_edge
 
 
 class Lowering:
     """Walks a captured graph and emits ONNX nodes, a few for each operator."""
 
-    def __init__(self, graph: Graph, weights: Weights, data: ExternalData) -> None:
-        self.graph, self.config, self.weights, self.data = graph, graph.config, weights, data
+    def __init__(self, graph: Graph, settings: Settings, weights: Weights, data: ExternalData) -> None:
+        self.graph, self.config, self.settings = graph, graph.config, settings
+        self.weights, self.data = weights, data
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, TensorProto] = {}
         self.names: dict[Node, str] = {}
         self.emitted: set[Node] = set()  # linears and norms that a neighbour took along
-        self.askers = iter(range(graph.config.own_kv_layers - 1, len(graph.config.layers)))
         self.outputs = list(graph.outputs)
         self.consumed: Counter[str] = Counter()  # weights, by parameter
         self.shared: set[str] = set()  # values of a call that several layers read
@@ -82,28 +80,44 @@ class Lowering:
         array = np.asarray(array)
         key = f"{array.dtype}:{array.shape}:{array.tobytes().hex()}"
         if key not in self.constants:
-            made = helper.make_tensor(
-                f"constant.{len(self.constants)}",
-                helper.np_dtype_to_tensor_dtype(array.dtype),
-                array.shape,
-                array.tobytes(),
-                raw=True,
-            )
-            self.constants[key] = made
+            name, dtype = f"constant.{len(self.constants)}", helper.np_dtype_to_tensor_dtype(array.dtype)
+            self.constants[key] = helper.make_tensor(name, dtype, array.shape, array.tobytes(), raw=True)
         return self.constants[key].name
 
     def vector(self, node: Node) -> str:
-        """A weight that stays float: norms and scalars.  One may serve twice (per_layer_projection_norm)."""
-        parameter = self.names[node]
+        """Store a weight that stays float: norms and scalars.  One may serve twice (per_layer_projection_norm)."""
+        parameter = self.parameter(node)
+        return parameter if parameter in self.consumed else self.stored_once(parameter, self.weights.floats(parameter))
+
+    def stored_once(self, parameter: str, values: Floats) -> str:
+        """Store values for a parameter, if it has none yet; the name of their tensor."""
         if parameter not in self.consumed:
-            values = self.weights.floats(parameter)
-            self.data.add(parameter, values.shape, np.float32, [values])
+            self.stored(parameter, values.shape, [values])
             self.consumed[parameter] = 1
         return parameter
 
+    def stored(self, name: str, shape: Shape, pieces: Iterable[Array]) -> str:
+        """Store float32 values in the data file, from pieces along their first dimension; the name of their tensor."""
+        return self.data.add(name, shape, np.float32, pieces)
+
+    def parameter(self, node: Node) -> str:
+        """The name of a weight."""
+        return self.names[node]
+
+    def is_weight(self, operand: Any) -> bool:
+        return isinstance(operand, Node) and self.names.get(operand) in self.weights
+
+    def take(self, nodes: Iterable[Node]) -> None:
+        """Nodes that another emits along with itself."""
+        self.emitted.update(nodes)
+
+    def publish(self, names: Sequence[str]) -> None:
+        """Add outputs of the graph that the model does not have."""
+        self.outputs += names
+
     def gain(self, node: Node) -> Floats:
         """The values of a head norm, for a constant that a fused form builds."""
-        parameter = self.names[node]
+        parameter = self.parameter(node)
         self.consumed[parameter] = 1
         return self.weights.floats(parameter)
 
@@ -149,67 +163,76 @@ class Lowering:
         """One matmul with the rows of several weights of one scheme, one after another."""
         self.consumed.update(parameters)
         name = "+".join(parameters)
-        integers = [one for one in map(self.weights.__getitem__, parameters) if isinstance(one, Quantized)]
+        matrices = (self.weights[parameter] for parameter in parameters)
+        integers = [matrix for matrix in matrices if isinstance(matrix, Quantized)]
         if integers:
             self.matmul_integers(x, name, integers, out)
             return
         shapes = [self.weights.floats(parameter).shape for parameter in parameters]
         rows, inputs = sum(shape[0] for shape in shapes), shapes[0][1]
         pieces = (piece for parameter in parameters for piece in self.weights.read_rows(parameter, PIECE_ROWS))
-        self.data.add(name, (rows, inputs), np.float32, pieces)
+        self.stored(name, (rows, inputs), pieces)
         self.emit("FusedMatMul", [x, name], out, MICROSOFT, transB=1)
 
-    def matmul_integers(self, x: str, name: str, stored: list[Quantized], out: str) -> None:
-        if len(stored) == 1 and stored[0].packed.nbytes > LARGEST:
-            self.matmul_in_parts(x, name, stored[0], out)
+    def matmul_integers(self, x: str, name: str, matrices: list[Quantized], out: str) -> None:
+        if len(matrices) == 1 and matrices[0].packed.nbytes > self.settings.largest:
+            self.matmul_in_parts(x, name, matrices[0], out)
             return
-        scheme, inputs = stored[0].scheme, stored[0].inputs
+        scheme, inputs = matrices[0].scheme, matrices[0].inputs
         block = scheme.block or PER_ROW_BLOCK[scheme.bits]
-        rows, groups = sum(one.rows for one in stored), -(-inputs // block)
+        rows, groups = sum(matrix.rows for matrix in matrices), -(-inputs // block)
         blob = block * scheme.bits // 8
-        self.data.add(
-            f"{name}.packed", (rows, groups, blob), np.uint8, (p for one in stored for p in blobs(one, groups * blob))
-        )
-        self.data.add(f"{name}.scales", (rows, groups), np.float32, (spread(one, groups) for one in stored))
+        pieces = (piece for matrix in matrices for piece in blobs(matrix, groups * blob))
+        self.data.add(f"{name}.packed", (rows, groups, blob), np.uint8, pieces)
+        self.stored(f"{name}.scales", (rows, groups), (spread(matrix, groups) for matrix in matrices))
         self.emit(
             "MatMulNBits", [x, f"{name}.packed", f"{name}.scales"], out, MICROSOFT,
-            K=inputs, N=rows, bits=scheme.bits, block_size=block, accuracy_level=ACCURACY,
+            K=inputs, N=rows, bits=scheme.bits, block_size=block, accuracy_level=self.settings.accuracy,
         )  # fmt: skip
 
-    def matmul_in_parts(self, x: str, name: str, stored: Quantized, out: str) -> None:
+    def matmul_in_parts(self, x: str, name: str, matrix: Quantized, out: str) -> None:
         """A large table as several matmuls: while one is packed, only its own integers are in memory twice."""
-        step = max(1, LARGEST // stored.packed.shape[1])
-        starts = range(0, stored.rows, step)
+        step = max(1, self.settings.largest // matrix.packed.shape[1])
+        starts = range(0, matrix.rows, step)
         for start in starts:
             rows = slice(start, start + step)
-            part = Quantized(stored.packed[rows], stored.scales[rows], stored.scheme, stored.inputs)
+            part = Quantized(matrix.packed[rows], matrix.scales[rows], matrix.scheme, matrix.inputs)
             self.matmul_integers(x, f"{name}{FROM_ROW}{start}", [part], f"{out}.{start}")
         self.emit("Concat", [f"{out}.{start}" for start in starts], out, axis=-1)
 
-    def alike(self, arguments: Sequence[Any]) -> bool:
+    def alike(self, operands: Sequence[Node]) -> bool:
         """Values that one matmul can give: of one input and one scheme, for this one reader, all rounded or none."""
-        products = [product(one) for one in arguments]
-        if None in products or len(products) < 2 or len(set(products)) < len(products):
+        products = [product for product in map(product_of, operands) if product]
+        if len(products) < max(2, len(operands)) or len(set(products)) < len(products):
             return False  # K is V: its weight would be stored and multiplied twice
-        kinds = {(self.weights.schemes[self.names[one.weight]], one.input, one.scale > 0) for one in products if one}
+        kinds = {
+            (self.weights.schemes[self.parameter(product.weight)], product.input, product.scale > 0)
+            for product in products
+        }
         return len(kinds) == 1
 
-    def fuse(self, arguments: Sequence[Any], out: str) -> list[float]:
+    def fuse(self, operands: Sequence[Node], out: str) -> list[float]:
         """Emit one matmul for several values that are alike; the scale that each is to be rounded with.
 
         Nodes are in order, so their input is there already.
         """
-        products = [one for one in map(product, arguments) if one]
-        self.emitted.update(node for one in products for node in one.nodes)
-        self.matmul(self.name(products[0].input), [self.names[one.weight] for one in products], out)
-        return [one.scale for one in products]
+        products = [product for product in map(product_of, operands) if product]
+        self.take(node for product in products for node in product.nodes)
+        parameters = [self.parameter(product.weight) for product in products]
+        self.matmul(self.name(products[0].input), parameters, out)
+        return [product.scale for product in products]
+
+    @staticmethod
+    def rounding(node: Node) -> StaticRounding | None:
+        """Read what a node rounds with a static scale; None for another node."""
+        return StaticRounding(*arguments(node)) if node.target is ops.fake_quantize.overload else None
 
     def fake_quantize(self, x: str, scale: float, out: str) -> str:
-        """To the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
+        """Round to the 8-bit multiples of a scale and back to floats: saturated, ties to even."""
         return self.to_steps_and_back(x, np.float32(scale), np.int8(0), out, axis=1)  # of one scale it means nothing
 
     def fake_quantize_heads(self, x: str, scales: Sequence[float], out: str) -> str:
-        """As `fake_quantize`, of heads (1, S, N, D) with a scale each, also where these are equal.
+        """Round heads (1, S, N, D) with a scale each, also where these are equal.
 
         A pair with one scale for all is moved through a Reshape beside it by onnxruntime 1.32, which then refuses
         its own graph; and along the last axis, of q, k and v side by side, a pair is 40 times slower.
@@ -230,9 +253,9 @@ class Lowering:
         inputs = [helper.make_tensor_value_info(name, *self.input_type(name)) for name in self.used_inputs()]
         outputs = [helper.make_tensor_value_info(name, *self.output_type(name)) for name in self.outputs]
         initializers = [*self.constants.values(), *self.data.tensors]
-        made = helper.make_graph(self.nodes, "decoder", inputs, outputs, initializers)
+        graph = helper.make_graph(self.nodes, "decoder", inputs, outputs, initializers)
         domains = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(made, opset_imports=domains, ir_version=IR_VERSION, producer_name="gemma-edge")
+        return helper.make_model(graph, opset_imports=domains, ir_version=IR_VERSION, producer_name="gemma-edge")
 
     def used_inputs(self) -> list[str]:
         read = {name for node in every_node(self.nodes) for name in node.input}
@@ -308,41 +331,44 @@ class Product:
 
     @property
     def input(self) -> Node:
-        found: Node = arguments(self.nodes[0])[0]
-        return found
+        x: Node = arguments(self.nodes[0])[0]
+        return x
 
     @property
     def weight(self) -> Node:
-        found: Node = arguments(self.nodes[0])[1]
-        return found
+        matrix: Node = arguments(self.nodes[0])[1]
+        return matrix
 
 
-def product(argument: Any) -> Product | None:
-    """None for what is not the product of a linear, or has other readers."""
-    if not isinstance(argument, Node) or len(argument.users) != 1:
+@dataclass(frozen=True)
+class StaticRounding:
+    """A value that is rounded to the 8-bit multiples of a static scale."""
+
+    input: Node
+    scale: float
+
+
+def product_of(operand: Node) -> Product | None:
+    """Find the product of a linear that has this one reader; None for what is none."""
+    if len(operand.users) != 1:
         return None
-    if argument.target is ops.linear.default:
-        return Product((argument,), 0.0)
-    if argument.target is not ops.fake_quantize.default:
+    if operand.target is ops.linear.overload:
+        return Product((operand,), 0.0)
+    rounding = Lowering.rounding(operand)
+    if rounding is None:
         return None
-    x, scale = arguments(argument)
-    alone = x.target is ops.linear.default and len(x.users) == 1
-    return Product((x, argument), scale) if alone else None
+    alone = rounding.input.target is ops.linear.overload and len(rounding.input.users) == 1
+    return Product((rounding.input, operand), rounding.scale) if alone else None
 
 
-Translations = Mapping[Any, Callable[[Lowering, Node], None]]
+Translations = Mapping[object, Callable[[Lowering, Node], None]]
 
 
 def translation(translations: Translations, node: Node) -> Callable[[Lowering, Node], None]:
-    found = translations.get(node.target)
-    if found is None:
+    translate = translations.get(node.target)
+    if translate is None:
         raise GemmaError(
-            f"the graph has an operator {node.target}, which ONNX lowering does not know",
+            f"the graph has the operator {node.target}, which the ONNX lowering does not know",
             "add it to export/to_onnx/operators.py",
         )
-    return found
-
-
-def arguments(node: Node) -> Any:
-    """A node's arguments: nodes, numbers, lists of either."""
-    return node.args
+    return translate

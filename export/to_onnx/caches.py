@@ -42,8 +42,8 @@ def store(
 
     ScatterND copies nothing else where past and present are bound to one array.
     """
-    for index, (one, past, present) in enumerate(zip(new, pasts, presents, strict=True)):
-        heads = heads_first(to, one, *shape, f"{present}.heads")  # (1, K, S, D)
+    for index, (rows_of_heads, past, present) in enumerate(zip(new, pasts, presents, strict=True)):
+        heads = heads_first(to, rows_of_heads, *shape, f"{present}.heads")  # (1, K, S, D)
         if index == 0:
             positions, cos, sin = rotary
             to.emit("RotaryEmbedding", [heads, positions, cos, sin], f"{present}.rotated", MICROSOFT)

@@ -13,11 +13,17 @@ from runtime.bundle.bundle import Bundle, describe
 from runtime.bundle.manifest import Manifest
 from runtime.engine.onnx import OnnxEngine
 
+from ..targets import single_stage
+
 FLOAT32 = 1  # MatMulNBits' accuracy_level
 
 
 def open_exact(bundle: Bundle) -> OnnxEngine:
-    """A decoder of the same files, but for the graph's attribute; they are linked beside the bundle while it opens."""
+    """An engine of the same files, but for the graph's attribute and the second stage of the head.
+
+    They are linked beside the bundle while it opens.
+    """
+    bundle = single_stage(bundle)
     artifact = bundle.manifest.artifacts["onnx"]
     with TemporaryDirectory(dir=bundle.folder.parent) as scratch:
         place = Path(scratch)

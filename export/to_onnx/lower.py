@@ -26,6 +26,7 @@ from .builder import Lowering, every_node
 from .caches import MOST
 from .external_data import ExternalData
 from .operators import TRANSLATIONS
+from .settings import Settings
 
 # (bits, block) with a fast kernel; others fall back to one that is up to 50 times slower.
 FAST = {
@@ -45,11 +46,11 @@ FAST = {
 }
 
 
-def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
+def lower(graph: Graph, settings: Settings, weights: Weights, folder: Path) -> Artifact:
     """Write the artifact below `folder`; raises GemmaError for an operator that is not known."""
     (folder / "onnx").mkdir()
     with ExternalData(folder / "onnx" / "decoder.data") as data:
-        lowering = Lowering(graph, weights, data)
+        lowering = Lowering(graph, settings, weights, data)
         lowering.translate(TRANSLATIONS)
         model = lowering.model()
     path = folder / "onnx" / "decoder.onnx"
@@ -65,7 +66,7 @@ def lower(graph: Graph, weights: Weights, folder: Path) -> Artifact:
 
 
 def memory(tensors: Sequence[TensorProto], config: GemmaConfig) -> Memory:
-    """What onnxruntime takes, found by measuring (DECISIONS.md).
+    """Say what memory onnxruntime takes, found by measuring (DECISIONS.md).
 
     It packs integers and scales into memory of its own and adds a float32 sum to each scale; a matrix
     of floats is packed too.  While it loads, the largest tensor stands beside its copy, and the file's

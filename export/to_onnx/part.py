@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch.fx import Node
 
@@ -21,23 +20,26 @@ from quantize.affine import quantize
 from runtime.bundle.manifest import Artifact, Memory
 from runtime.errors import GemmaError
 
+from ..model.arrays import Array
+from ..model.operands import arguments
 from ..parts.source import PartGraph, PartSource
-from .builder import ACCURACY, IR_VERSION, MICROSOFT, OPSET, PER_ROW_BLOCK, arguments, blobs, spread
+from .builder import IR_VERSION, MICROSOFT, OPSET, PER_ROW_BLOCK, blobs, spread
 from .external_data import ExternalData
 from .lower import census, described
+from .settings import Settings
 
 aten = torch.ops.aten
 HINT = "add it to export/to_onnx/part.py"
 
 
-def lower_part(source: PartSource, graph: PartGraph, folder: Path, place: str) -> Artifact:
+def lower_part(source: PartSource, graph: PartGraph, settings: Settings, folder: Path, place: str) -> Artifact:
     """Write the artifact of a part in `place` below `folder`.
 
     Raises GemmaError for an operator that is not known, or a matmul that has no fast kernel.
     """
     (folder / place).mkdir()
     with ExternalData(folder / place / "graph.data") as data:
-        lowering = PartLowering(source, graph, data)
+        lowering = PartLowering(source, graph, settings, data)
         lowering.translate()
         model = lowering.model()
     (folder / place / "graph.onnx").write_bytes(model.SerializeToString())
@@ -58,8 +60,8 @@ def lower_part(source: PartSource, graph: PartGraph, folder: Path, place: str) -
 class PartLowering:
     """Walks the graph of a part and emits ONNX nodes."""
 
-    def __init__(self, source: PartSource, graph: PartGraph, data: ExternalData) -> None:
-        self.source, self.graph, self.data = source, graph, data
+    def __init__(self, source: PartSource, graph: PartGraph, settings: Settings, data: ExternalData) -> None:
+        self.source, self.graph, self.settings, self.data = source, graph, settings, data
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, TensorProto] = {}
         self.names: dict[Node, str] = {}
@@ -79,7 +81,7 @@ class PartLowering:
             self.emit("Identity", [self.value(value)], name)
         self.ends = list(zip(self.graph.outputs, values, strict=True))
 
-    def translation(self, node: Node) -> Translation:
+    def translation(self, node: Node) -> TranslatePart:
         """Return what emits a node.  Raises GemmaError if nothing does."""
         emit = TRANSLATIONS.get(node.target)
         if emit is None:
@@ -103,7 +105,7 @@ class PartLowering:
             self.store(name, array)
         return name
 
-    def constant(self, array: NDArray[Any] | np.generic) -> str:
+    def constant(self, array: Array | np.generic) -> str:
         """Name a small tensor inside the graph; equal ones are one."""
         array = np.asarray(array)
         key = f"{array.dtype}:{array.shape}:{array.tobytes().hex()}"
@@ -112,7 +114,7 @@ class PartLowering:
         tensor = helper.make_tensor(name, dtype, array.shape, array.tobytes(), raw=True)
         return self.constants.setdefault(key, tensor).name
 
-    def store(self, name: str, array: NDArray[Any]) -> None:
+    def store(self, name: str, array: Array) -> None:
         """Write a tensor to the data file once."""
         self.stored.add(name)
         self.data.add(name, array.shape, array.dtype.type, [array])
@@ -134,10 +136,10 @@ class PartLowering:
         return helper.make_tensor_value_info(name, dtype, self.graph.shape(name, value))
 
 
-Translation = Callable[[PartLowering, Node], None]
+TranslatePart = Callable[[PartLowering, Node], None]
 
 
-def plain(op: str) -> Translation:
+def plain(op: str) -> TranslatePart:
     """Translate to one node that reads all arguments.  Raises GemmaError where the operator scales one of them."""
 
     def emit(to: PartLowering, node: Node) -> None:
@@ -177,7 +179,7 @@ def matmul_integers(to: PartLowering, x: str, name: str, out: str) -> None:
         to.store(f"{name}.scales", spread(integers, groups))
     to.emit(
         "MatMulNBits", [x, f"{name}.packed", f"{name}.scales"], out, MICROSOFT,
-        K=inputs, N=rows, bits=scheme.bits, block_size=block, accuracy_level=ACCURACY,
+        K=inputs, N=rows, bits=scheme.bits, block_size=block, accuracy_level=to.settings.accuracy,
     )  # fmt: skip
 
 
@@ -240,7 +242,7 @@ def mean(to: PartLowering, node: Node) -> None:
 
 
 SAID = (aten.reshape.default, aten.view.default)  # operators that are told the whole shape
-TRANSLATIONS: Mapping[Any, Translation] = {
+TRANSLATIONS: Mapping[Any, TranslatePart] = {
     aten.linear.default: linear,
     aten.layer_norm.default: layer_norm,
     aten.gelu.default: gelu,

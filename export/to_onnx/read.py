@@ -15,13 +15,8 @@ from ..model.config import ActivationScales, GemmaConfig
 FROM_ROW = "@"  # between the name of a table and the first row of a part of it
 
 
-def kept_scales(scales: Floats) -> Floats:
-    """As the artifact holds scales: as they were decided."""
-    return scales
-
-
 def stored_weights(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, Floats]]]]:
-    """For each MatMulNBits: its parameters, and (first row, values (n, K)) piece by piece."""
+    """Read each MatMulNBits: its parameters, and (first row, values (n, K)) piece by piece."""
     model = onnx.load(path, load_external_data=False)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -54,8 +49,8 @@ def mapped(path: Path, tensor: onnx.TensorProto, dtype: type) -> np.memmap:
     return np.memmap(path.parent / where["location"], dtype, "r", int(where["offset"]), tuple(tensor.dims))
 
 
-def stored_scales(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
-    """For each linear, by its label: the static scales that a pair of rounding before and behind it has."""
+def stored_ranges(path: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:
+    """Read the static scales that each linear is rounded with, before and behind, by its label."""
     graph = onnx.load(path, load_external_data=False).graph
     neighbours = OnnxNeighbours(graph)
     for node in graph.node:
@@ -89,7 +84,7 @@ class OnnxNeighbours:
                 self.readers.setdefault(name, []).append(node)
 
     def scale_of(self, dequantize: onnx.NodeProto | None) -> float:
-        """Of a pair that rounds to int8 with one scale, by its second node; 0 for what is none."""
+        """Read the scale of a pair that rounds to int8 with one scale, by its second node; 0 for what is none."""
         scales = self.scales_of(dequantize)
         return float(scales[0]) if scales.size == 1 else 0.0
 
@@ -104,7 +99,7 @@ class OnnxNeighbours:
         return none if zero.dtype != np.int8 or zero.any() else np.asarray(scale, np.float32).reshape(-1)
 
     def scales_behind(self, name: str, heads: list[int]) -> list[float]:
-        """One for each of the values that lie side by side in one, of some heads each."""
+        """Read the scale of each of the values that lie side by side in one, of some heads each."""
         readers = self.readers.get(name, [])
         if len(readers) != 1:
             return [0.0] * len(heads)

@@ -106,7 +106,7 @@ def storage_plan(checkpoint: Checkpoint, recipe: Recipe) -> StoragePlan:
     """
     if not has_what_it_keeps(checkpoint, recipe):
         raise GemmaError(
-            f"{checkpoint.folder}: recipe {recipe.name} is for a release of integers, and this one has floats",
+            f"{checkpoint.folder} holds floats, but the recipe {recipe.name} needs a release of integers",
             "choose another recipe",
         )
     tensors = tuple(stored_tensor(checkpoint, recipe, placement) for placement in placements(checkpoint.config))
@@ -157,7 +157,7 @@ def part_scheme(checkpoint: Checkpoint, placement: Placement) -> Scheme:
     scales = packed.scales.shape[1]
     if (scales > 1 and scales % placement.parts) or placement.inputs * packed.bits % 8:
         raise GemmaError(
-            f"{packed.scales.origin}: {scales} scales a row do not divide among {placement.parts} layers",
+            f"{packed.scales.origin}: {scales} scales for each row cannot be divided among {placement.parts} layers",
             "choose another recipe",
         )
     groups = scales // placement.parts  # 0: one scale for all layers

@@ -45,7 +45,7 @@ def row_format(checkpoint: Checkpoint, table: StoredTensor) -> RowFormat:
     form = RowFormat(count, parts, dim, scheme.bits, scheme.groups(dim))
     if form.width != scheme.width(dim):
         raise GemmaError(
-            f"{table.name}: {dim} values do not divide into blocks of {scheme.block}", "choose another recipe"
+            f"{table.name}: {dim} values cannot be divided into blocks of {scheme.block}", "choose another recipe"
         )
     return form
 

@@ -48,7 +48,7 @@ class Bundle:
         Raises GemmaError if it is not a bundle, damaged, of a later format, or hostile.
         """
         if not (folder / MANIFEST).is_file():
-            raise BundleError(f"{folder}: not a bundle, it has no {MANIFEST}", not_a_bundle_hint(folder))
+            raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}", not_a_bundle_hint(folder))
         bundle = cls(folder, read_manifest(folder))
         bundle.check_names()
         for name, entry in bundle.manifest.files.items():
@@ -80,14 +80,16 @@ class Bundle:
         if not path.is_file():
             raise BundleError(f"{path}: missing", FETCH_AGAIN)
         if not path.parent.resolve().is_relative_to(self.folder.resolve()):
-            raise BundleError(f"{path}: leads out of the bundle", "folders of a bundle are no links")
+            raise BundleError(f"{path}: a link leads out of the bundle", "replace the link by a real folder")
         if path.is_symlink() and path.resolve().name != entry.sha256:
             hashed = True  # the hub's cache names a file by its hash; of any other only the contents tell
         size = path.stat().st_size
         if size != entry.size:
-            raise BundleError(f"{path}: {size} bytes, the manifest says {entry.size}", FETCH_AGAIN)
+            raise BundleError(f"{path} has {size} bytes, but the manifest says {entry.size}", FETCH_AGAIN)
         if hashed and (digest := sha256(path)) != entry.sha256:
-            raise BundleError(f"{path}: SHA-256 {digest[:16]}…, the manifest says {entry.sha256[:16]}…", FETCH_AGAIN)
+            raise BundleError(
+                f"{path} has the SHA-256 {digest[:16]}…, but the manifest says {entry.sha256[:16]}…", FETCH_AGAIN
+            )
 
     def check_hashes(self, progress: Callable[[str, int], None] = lambda name, size: None) -> None:
         """Hash every file; `progress` gets the name and size of each.  Raises GemmaError at the first that differs."""
@@ -112,7 +114,7 @@ def read_manifest(folder: Path) -> Manifest:
     known = decode(raw, Version, path)
     if known.format == "gemma-edge" and known.version and known.version[0] > MAJOR:
         version = ".".join(map(str, known.version))
-        raise BundleError(f"{path}: format {version}, this gemma-edge reads {MAJOR}.x", "upgrade gemma-edge")
+        raise BundleError(f"{path} has the format {version}, but this gemma-edge reads {MAJOR}.x", "upgrade gemma-edge")
     if not seal.is_file() or seal.read_bytes() != seal_of(raw):
         raise BundleError(f"{path}: does not match {SEAL}", FETCH_AGAIN)
     manifest = decode(raw, Manifest, path)
@@ -208,11 +210,11 @@ def check_destination(destination: Path, *, replace: bool) -> None:
     if not (destination.exists() or destination.is_symlink()):
         return
     if not replace:
-        raise GemmaError(f"{destination}: exists already", "choose another destination, or pass replace=True")
+        raise GemmaError(f"{destination} already exists", "choose another destination, or pass replace=True")
     if destination.is_symlink() or not (destination / MANIFEST).is_file():
         raise GemmaError(
-            f"{destination}: exists and is not a bundle",
-            "replace=True replaces bundles only; choose another destination",
+            f"{destination} already exists and is not a bundle",
+            "choose another destination; replace=True replaces only bundles",
         )
 
 

@@ -24,8 +24,6 @@ MOST_PARTS, MOST_FUNCTIONS, MOST_SETTINGS = 64, 64, 256
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
-    """A file's size in bytes, and its SHA-256 in hex."""
-
     size: int
     sha256: str
 
@@ -48,9 +46,7 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
     dtype: Literal["float32", "int8"]
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of the text decoder."""
-
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     family: str
     layers: Length
     own_kv_layers: Length
@@ -76,8 +72,6 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
-    """Sampling defaults and the ids that end an answer."""
-
     bos: int
     stop: list[int]
     do_sample: bool = True
@@ -87,8 +81,6 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tensor(msgspec.Struct, frozen=True, kw_only=True):
-    """An array that goes in or comes out; a word in `shape` is a size that varies."""
-
     name: str
     dtype: str
     shape: list[int | str]
@@ -169,8 +161,6 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """How the weights were rounded, for people."""
-
     name: str
     summary: str
     rules: list[list[str]]
@@ -179,8 +169,6 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the bundle comes from, for people."""
-
     checkpoint: str
     tool: str
     peak_rss_bytes: int = 0
@@ -190,11 +178,9 @@ Parts = Annotated[dict[Word, Part], msgspec.Meta(max_length=MOST_PARTS)]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole of bundle.json."""
-
     format: Literal["gemma-edge"]
     version: list[int]
-    model: Model
+    model: ModelFacts
     recipe: Recipe
     provenance: Provenance
     generation: Generation

@@ -73,15 +73,18 @@ class RowFormat:
     def parse(cls, head: bytes, path: Path, size: int) -> RowFormat:
         """Raises GemmaError unless header and file size agree."""
         if len(head) < HEADER.size or head[:8] != MAGIC:
-            raise BundleError(f"{path}: not a row file", "export the bundle again")
+            raise BundleError(f"{path} is not a row file", "export the bundle again")
         version, rows, row_bytes, layers, dim, bits, scales, scale_bits, start = HEADER.unpack_from(head)[1:]
         if version != VERSION or start != START:
             hint = "upgrade gemma-edge" if version > VERSION else "export the bundle again"
-            raise BundleError(f"{path}: row file version {version}, this gemma-edge reads {VERSION}", hint)
+            raise BundleError(f"{path} has the row file version {version}, but this gemma-edge reads {VERSION}", hint)
         form = cls(rows, layers, dim, bits, scales, scale_bits)
         sound = bits in (2, 4, 8, 16, 32) and layers and dim and dim * bits % 8 == 0 and (scales > 0) == (bits < 16)
         if not sound or scale_bits not in (16, 32) or form.row_bytes != row_bytes or form.nbytes != size:
-            raise BundleError(f"{path}: {size} bytes do not hold {rows} rows of {row_bytes}", "export the bundle again")
+            raise BundleError(
+                f"{path} has {size} bytes, which is wrong for {rows} rows of {row_bytes} bytes",
+                "export the bundle again",
+            )
         return form
 
 
@@ -136,13 +139,14 @@ class RowTable:
         if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.format.rows:
             bad = ids[(ids < 0) | (ids >= self.format.rows)][0]
             raise BundleError(
-                f"token id {bad}: {self.path.name} has {self.format.rows} rows", "use this bundle's tokenizer"
+                f"token id {bad} is out of range: {self.path.name} has {self.format.rows} rows",
+                "use this bundle's tokenizer",
             )
         size, file, before = self.format.row_bytes, self._file.fileno(), blocks_read()
         data = b"".join([os.pread(file, size, START + row * size) for row in ids.tolist()])
         self.counters.faults += pages(blocks_read() - before)
         if len(data) != len(ids) * size:
-            raise BundleError(f"{self.path}: cut short while in use", "fetch or export the bundle again")
+            raise BundleError(f"{self.path} was cut short while it was in use", "fetch or export the bundle again")
         self.counters.rows += len(ids)
         self.counters.bytes += len(data)
         return np.frombuffer(data, np.uint8).reshape(len(ids), size)

@@ -1,6 +1,6 @@
 """The compact vocabulary: tokenizer.json as arrays that are mapped, not parsed.  FORMAT.md draws the bytes.
 
-Applications tokenize with it; here it says whether it means what tokenizer.json means.
+Applications tokenize with it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer as Pieces
 
 from ..errors import BundleError
-from .splitmix import SplitMix64
 
 MAGIC, VERSION = b"GEMVOCB1", 1
 HEADER = struct.Struct("<8s8I")
@@ -27,14 +25,6 @@ SPACE, MARK = " ", "▁"
 DAMAGED = "export the bundle again"
 
 Words = NDArray[np.uint32]
-LINES_CHECKED = 300
-AWKWARD = (
-    "", " ", "  ", "\t", "\n\n\n", "a  b   c     d", " x", "x ", "▁▁ ▁", "\r\n\r\n", "é e\u0301 ﬁ",
-    "日本語のテキスト", "Привет, мир!", "مرحبا", "\U0001f469\u200d\U0001f467 \U0001f44d\U0001f3fd \U0001f1f3\U0001f1f4",
-    "\u200b\ufeff\u00a0", "\x00\x1f\x7f", "\U0010ffff\ue000", "<0x41><bos><|turn>user", "<|turn>model\n<turn|>",
-    "<unused7>", "for (int i = 0; i < 10; ++i) {\n\treturn a[i] != '\\0';\n}", "3.14159e-10 0xDEADBEEF 1,000,000",
-    " " * 70 + "end", "\n" * 40, "don't can't I'd've", "https://example.org/a?b=c&d=%20#e", "ab" * 60, "a" * 33,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,15 +51,17 @@ class Vocabulary:
         """Raises GemmaError unless all sizes, ids and offsets of the file agree."""
         raw = path.read_bytes()
         if len(raw) < HEADER.size or raw[:8] != MAGIC:
-            raise BundleError(f"{path}: not a compact vocabulary", DAMAGED)
+            raise BundleError(f"{path} is not a compact vocabulary", DAMAGED)
         version, pieces, characters, added, merges, text, splitting, _ = HEADER.unpack_from(raw)[1:]
         if version != VERSION:
             hint = "upgrade gemma-edge" if version > VERSION else DAMAGED
-            raise BundleError(f"{path}: vocabulary version {version}, this gemma-edge reads {VERSION}", hint)
+            raise BundleError(f"{path} has the vocabulary version {version}, but this gemma-edge reads {VERSION}", hint)
         padded = -(-pieces // 4) * 4
         words = (pieces + 1) + 2 * characters + 256 + added + (pieces + 1) + 3 * merges
         if len(raw) != HEADER.size + padded + 4 * words + text or splitting > WORDS:
-            raise BundleError(f"{path}: {len(raw)} bytes do not hold {pieces} pieces and {merges} merges", DAMAGED)
+            raise BundleError(
+                f"{path} has {len(raw)} bytes, which is wrong for {pieces} pieces and {merges} merges", DAMAGED
+            )
         at = HEADER.size
 
         def taken(count: int) -> Words:
@@ -114,10 +106,10 @@ class Vocabulary:
         except UnicodeDecodeError:
             sound = False
         if not sound:
-            raise BundleError(f"{path}: an id or an offset leads nowhere", DAMAGED)
+            raise BundleError(f"{path}: corrupt vocabulary: an id or an offset is out of range", DAMAGED)
 
     def rights_rise(self) -> bool:
-        """Say whether the right halves rise within the merges of a left half, each once."""
+        """Within the merges of a left half the right halves rise, each once."""
         left = np.repeat(np.arange(len(self.types), dtype=np.int64), np.diff(self.first.astype(np.int64)))
         return bool((np.diff((left << 32) | self.merges[:, 0]) > 0).all())
 
@@ -125,7 +117,7 @@ class Vocabulary:
         return self.text[self.offsets[token] : self.offsets[token + 1]].decode()
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text, without a start token."""
+        """Ids of a text, without a start token."""
         ids: list[int] = []
         for part, token in self.parts(text):
             if token is not None:
@@ -136,7 +128,7 @@ class Vocabulary:
         return ids
 
     def parts(self, text: str) -> Iterator[tuple[str, int | None]]:
-        """Give the text between added tokens, and these: at each place the longest that there is."""
+        """Text between added tokens, and these: at each place the longest that there is."""
         start = at = 0
         while at < len(text):
             length = next((n for n in self.lengths.get(text[at], ()) if text[at : at + n] in self.by_text), 0)
@@ -154,7 +146,7 @@ class Vocabulary:
 
     @cached_property
     def lengths(self) -> dict[str, list[int]]:
-        """Return the lengths of the added tokens that begin with a character, the longest first."""
+        """Lengths of the added tokens that begin with a character, the longest first."""
         lengths: dict[str, set[int]] = {}
         for text in self.by_text:
             lengths.setdefault(text[:1], set()).add(len(text))
@@ -169,7 +161,7 @@ class Vocabulary:
         return [token] if token is not None else [int(self.byte_ids[byte]) for byte in character.encode()]
 
     def merge(self, left: int, right: int) -> tuple[int, int] | None:
-        """Return rank and product of two neighbours; None if they have no merge."""
+        """Rank and product of two neighbours."""
         begin, end = int(self.first[left]), int(self.first[left + 1])
         at = begin + int(np.searchsorted(self.merges[begin:end, 0], right))
         if at == end or self.merges[at, 0] != right:
@@ -212,7 +204,7 @@ def rises_to(values: Words, end: int) -> bool:
 
 
 def split(text: str, splitting: int) -> Iterator[str]:
-    """Give the pieces of a normalized text between which nothing is merged."""
+    """Pieces of a normalized text between which nothing is merged."""
     if splitting == WHOLE:
         if text:
             yield text
@@ -225,7 +217,7 @@ def split(text: str, splitting: int) -> Iterator[str]:
 
 
 def word_end(text: str, at: int) -> int:
-    """Return the end of a word: a break; a mark and what is neither; or marks."""
+    """A break; a mark and what is neither; or marks."""
     if text[at] == "\n":
         return at + 1
     start = at + (text[at] == MARK)
@@ -237,22 +229,3 @@ def run(text: str, at: int, wanted: Callable[[str], bool]) -> int:
     while at < len(text) and wanted(text[at]):
         at += 1
     return at
-
-
-def check_equal(vocabulary: Vocabulary, pieces: Pieces, path: Path) -> int:
-    """Count the lines tokenized.  Raises GemmaError for the first that tokenizer.json reads in another way."""
-    lines = [*AWKWARD, *drawn_lines(vocabulary)]
-    for line in lines:
-        expected = pieces.encode(line, add_special_tokens=False).ids
-        if vocabulary.encode(line) != expected:
-            raise BundleError(f"{path}: {line!r:.60} is not read as tokenizer.json reads it", DAMAGED)
-    return len(lines)
-
-
-def drawn_lines(vocabulary: Vocabulary) -> Iterator[str]:
-    """Draw pieces of the vocabulary side by side, which sets merges against each other."""
-    draw = SplitMix64(0)
-    pieces = len(vocabulary.types)
-    for _ in range(LINES_CHECKED if pieces else 0):
-        chosen = [int(draw.uniform() * pieces) for _ in range(1 + int(draw.uniform() * 12))]
-        yield "".join(vocabulary.piece(token) for token in chosen).replace(MARK, SPACE)

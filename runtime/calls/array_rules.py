@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..schema.json_schema import Schema, canonical
-from ..schema.parts import Choice, Condition, Part, Parts, finite, kinds
+from ..schema.parts import Alternatives, Condition, SchemaPart, SchemaParts, finite, kinds
 
 if TYPE_CHECKING:
     from .grammar import Rules
@@ -34,7 +34,7 @@ def array_rule(rules: Rules, conditions: Sequence[Condition]) -> str:
     return f'"[" {body} "]"' if body else ""
 
 
-def item(parts: Parts, index: int, words: Sequence[Schema]) -> tuple[Part, ...]:
+def item(parts: SchemaParts, index: int, words: Sequence[Schema]) -> tuple[SchemaPart, ...]:
     schemas: list[Any] = []
     for keywords in words:
         prefix = keywords.get("prefixItems", ())
@@ -42,7 +42,7 @@ def item(parts: Parts, index: int, words: Sequence[Schema]) -> tuple[Part, ...]:
     return parts.of(schemas)
 
 
-def lead(rules: Rules, parts: Sequence[Part], index: int, rest: str, least: float, most: float) -> str:
+def lead(rules: Rules, parts: Sequence[SchemaPart], index: int, rest: str, least: float, most: float) -> str:
     """One of the first items and what follows it; the array may end before it if there are enough."""
     value = rules.value(parts) if rest and index < most else ""
     go = f"{COMMA if index else ''} {value} {rest}" if value else ""
@@ -68,12 +68,13 @@ def repeated(rule: str, least: float, most: float) -> str:
     return f"({rule}){{{least:.0f},{'' if math.isinf(most) else f'{most:.0f}'}}}"
 
 
-def unique(rules: Rules, items: Sequence[Sequence[Part]], least: float, most: float) -> str:
+def unique(rules: Rules, items: Sequence[Sequence[SchemaPart]], least: float, most: float) -> str:
     """Each value at most once, in any order: a rule that carries one bit for each."""
     values = listed(rules.parts, items[0]) if len(items) == 1 else None
     if values is None or len(values) > UNIQUE:
         raise RequestError(
-            f"the keyword uniqueItems can not be held but for items of an enum, up to {UNIQUE} of them", "leave it out"
+            f"the keyword uniqueItems is supported only for items of an enum with at most {UNIQUE} values",
+            "leave it out",
         )
     most = min(most, len(values))
     if least > most:
@@ -90,15 +91,15 @@ def unique(rules: Rules, items: Sequence[Sequence[Part]], least: float, most: fl
     return whole if least else f'"[" "]" | {whole}'
 
 
-def listed(parts: Parts, of: Sequence[Part]) -> list[Any] | None:
+def listed(parts: SchemaParts, of: Sequence[SchemaPart]) -> list[Any] | None:
     """All values that fit, each once, where there are only some."""
-    choice = next((part for part in of if isinstance(part, Choice)), None)
+    choice = next((part for part in of if isinstance(part, Alternatives)), None)
     if choice:
         rest = [part for part in of if part is not choice]
-        some = [listed(parts, [*rest, *parts.of([schema])]) for schema in choice.schemas]
+        lists = [listed(parts, [*rest, *parts.of([schema])]) for schema in choice.schemas]
     else:
         conditions = [part for part in of if isinstance(part, Condition)]
-        some = [finite(parts, kind, conditions) for kind in kinds(conditions)]
-    if any(values is None for values in some):
+        lists = [finite(parts, kind, conditions) for kind in kinds(conditions)]
+    if any(values is None for values in lists):
         return None
-    return list({canonical(value): value for values in some for value in values or ()}.values())
+    return list({canonical(value): value for values in lists for value in values or ()}.values())

@@ -16,7 +16,18 @@ from typing import Any
 from ..errors import GemmaError, RequestError
 from ..schema.guidance import AS_TEXT
 from ..schema.json_schema import Schema
-from ..schema.parts import DIGITS, Choice, Condition, Part, Parts, check_held, disjoint, finite, kinds, number_range
+from ..schema.parts import (
+    DIGITS,
+    Alternatives,
+    Condition,
+    SchemaPart,
+    SchemaParts,
+    check_held,
+    disjoint,
+    finite,
+    kinds,
+    number_range,
+)
 from ..schema.text_pattern import ANY_TEXT, NO_TEXT, is_empty, terminal_of_format, terminal_of_pattern
 from .array_rules import array_rule
 from .object_rules import object_rule
@@ -44,7 +55,7 @@ def call_grammar(
         try:
             calls.append(f"{text(name)} {rules.arguments({'type': 'object'} if name in (free or ()) else schema)}")
         except GemmaError as error:
-            raise RequestError(f"calls of {name} can not be held to its schema: {error.message}", error.hint) from error
+            raise RequestError(f"calls of {name} cannot be held to its schema: {error.message}", error.hint) from error
     return f'{AS_TEXT}start: "call:" ({" | ".join(calls)}) <[{call_end}]>\n' + "\n".join(rules.lines) + "\n"
 
 
@@ -54,22 +65,22 @@ class Rules:
     def __init__(self, quote: int) -> None:
         self.quote = f"<[{quote}]>"
         self.lines: list[str] = []
-        self.parts = Parts({})
-        self._names: dict[frozenset[Part], str] = {}
+        self.parts = SchemaParts({})
+        self._names: dict[frozenset[SchemaPart], str] = {}
         self._open: dict[str, bool] = {}  # rules in the making, and whether they were asked for inside themselves
         self._count = 0
 
     def arguments(self, schema: Schema) -> str:
-        self.parts, self._names = Parts(schema), {}
+        self.parts, self._names = SchemaParts(schema), {}
         rule = self.of([schema, {"type": "object"}])
         if not rule:
-            raise RequestError("no arguments fit it", "correct the schema")
+            raise RequestError("no arguments satisfy it", "correct the schema")
         return rule
 
     def of(self, schemas: Sequence[Any]) -> str:
         return self.value(self.parts.of(schemas))
 
-    def value(self, parts: Sequence[Part]) -> str:
+    def value(self, parts: Sequence[SchemaPart]) -> str:
         key = frozenset(parts)
         if key in self._names:
             if self._names[key] in self._open:
@@ -79,7 +90,7 @@ class Rules:
         self._open[name] = False
         rule = self.alternatives(parts)
         if self._open.pop(name) and not rule:
-            raise RequestError("a part of it that refers to itself has no value", "correct the schema")
+            raise RequestError("no value satisfies a part of it that refers to itself", "correct the schema")
         if rule:
             self.lines.append(f"{name}: {rule}")
         self._names[key] = name if rule else ""
@@ -94,22 +105,22 @@ class Rules:
     def reserve(self, letter: str) -> str:
         self._count += 1
         if self._count > RULES:
-            raise RequestError(f"there are more than {RULES} rules once all is written out", "simplify the schema")
+            raise RequestError(f"it needs more than {RULES} grammar rules", "simplify the schema")
         return f"{letter}{self._count}"
 
-    def alternatives(self, parts: Sequence[Part]) -> str:
-        choice = next((part for part in parts if isinstance(part, Choice)), None)
+    def alternatives(self, parts: Sequence[SchemaPart]) -> str:
+        choice = next((part for part in parts if isinstance(part, Alternatives)), None)
         if choice:
             return joined(map(self.value, self.branches(choice, [part for part in parts if part is not choice])))
         conditions = [part for part in parts if isinstance(part, Condition)]
         return joined(self.kind(kind, conditions) for kind in kinds(conditions))
 
-    def branches(self, choice: Choice, rest: Sequence[Part]) -> list[list[Part]]:
+    def branches(self, choice: Alternatives, rest: Sequence[SchemaPart]) -> list[list[SchemaPart]]:
         ways = [list(dict.fromkeys([*rest, *self.parts.of([schema])])) for schema in choice.schemas]
         for index, way in enumerate(ways if choice.keyword == "oneOf" else []):
             if not all(disjoint(self.parts, way, other) for other in ways[:index]):
                 raise RequestError(
-                    "the keyword oneOf can not be held where more than one alternative may fit", "use anyOf"
+                    "the keyword oneOf is supported only where no value fits two alternatives", "use anyOf"
                 )
         return ways
 
@@ -170,7 +181,9 @@ def farthest(steps: Sequence[float]) -> float:
     """Multiples up to here have so few digits that a program's float is the same number."""
     places = max(0, *(-int(Decimal(repr(step)).normalize().as_tuple().exponent) for step in steps))
     if places >= DIGITS:
-        raise RequestError(f"the keyword multipleOf can not be held with {places} places", "give a greater step")
+        raise RequestError(
+            f"the keyword multipleOf is not supported with {places} decimal places", "give a larger step"
+        )
     return float(10 ** (DIGITS - places))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..schema.json_schema import Schema
-from ..schema.parts import Choice, Condition, required_names
+from ..schema.parts import Alternatives, Condition, required_names
 from ..schema.text_pattern import ANY_TEXT, is_empty, matches, terminal_of_pattern
 from .array_rules import COMMA, run
 from .text import in_order, name_pieces
@@ -66,12 +66,12 @@ def allowed_name(rules: Rules, name: str, words: Sequence[Schema]) -> bool:
 
 
 def sequence(rules: Rules, pairs: Sequence[tuple[bool, str]], free: str, least: float, most: float) -> str:
-    """From the last pair to the first, for each count of those before it, as far as the count matters."""
+    """Build the rule from the last pair to the first, for each count of pairs before it as far as the count matters."""
     counted = least > sum(needed for needed, _ in pairs) or most < math.inf
     top = int(min(most, len(pairs))) if counted else min(len(pairs), 1)
     states = [run(free, least - count if counted else 0, most - count, begun=count > 0) for count in range(top + 1)]
     if counted and free and least - top > 1:
-        raise RequestError("the keyword minProperties can not be held where names are free", "leave it out")
+        raise RequestError("the keyword minProperties is not supported where other names are allowed", "leave it out")
     if counted and free:
         states = [state if least - count <= 1 else "" for count, state in enumerate(states)]
     for needed, pair in reversed(pairs):
@@ -117,8 +117,8 @@ def names_terminal(rules: Rules, schema: Any) -> str:
     parts = rules.parts.of([schema])
     conditions = [part for part in parts if isinstance(part, Condition)]
     known = {"type", "pattern", "minLength", "maxLength", "format", "title", "description"}
-    if any(isinstance(part, Choice) or part.keywords.keys() - known for part in parts):
-        raise RequestError("the keyword propertyNames can not be held but with pattern and lengths", "simplify it")
+    if any(isinstance(part, Alternatives) or part.keywords.keys() - known for part in parts):
+        raise RequestError("the keyword propertyNames is supported only with a pattern and lengths", "simplify it")
     return rules.text(conditions)
 
 

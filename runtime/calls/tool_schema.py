@@ -31,12 +31,12 @@ def declarations(tools: Sequence[Tool]) -> list[Declaration]:
     Raises GemmaError for a tool that has no name, a name that is taken, or no schema.
     """
     if not isinstance(tools, Sequence) or isinstance(tools, str):
-        raise RequestError(f"the tools {tools!r:.40} are not a list", 'give [{"name": ..., "parameters": {...}}]')
+        raise RequestError(f"tools must be a list, not {tools!r:.40}", 'give [{"name": ..., "parameters": {...}}]')
     declared = [declaration(index, tool) for index, tool in enumerate(tools)]
     names = [tool["function"]["name"] for tool in declared]
     for name in names:
         if names.count(name) > 1:
-            raise RequestError(f"two tools are called {name!r}", "give each a name of its own")
+            raise RequestError(f"two tools are called {name!r}", "give each tool its own name")
     return declared
 
 
@@ -46,7 +46,9 @@ def chosen_tools(declared: Sequence[Declaration], choice: str) -> list[Declarati
     if choice in ("auto", "none") or (choice == "required" and declared):
         return [] if choice == "none" else list(declared)
     if choice not in names:
-        raise RequestError(f"the tool to call is {choice!r}; there are {', '.join(names) or 'none'}", "declare it")
+        raise RequestError(
+            f"the tool to call, {choice!r}, is not declared; declared: {', '.join(names) or 'none'}", "declare it"
+        )
     return [declared[names.index(choice)]]
 
 
@@ -68,11 +70,13 @@ def of_mapping(tool: Mapping[str, Any]) -> Declaration:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise RequestError(f"{tool!r:.80} is not a tool", 'give {"name": ..., "description": ..., "parameters": {...}}')
     if not isinstance(function.get("description") or "", str):
-        raise RequestError(f"the description {function['description']!r:.40} of {name} is not text", "give a string")
+        raise RequestError(
+            f"the description of {name} must be a string, not {function['description']!r:.40}", "give a string"
+        )
     parameters = function.get("parameters") or {}
     if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
         raise RequestError(
-            f"the parameters of {function['name']} are not the schema of an object", 'give "type": "object"'
+            f"the parameters of {function['name']} must be the schema of an object", 'give "type": "object"'
         )
     described_function = {
         "description": "",
@@ -95,13 +99,15 @@ def of_function(function: Callable[..., Any]) -> Declaration:
     """
     name = getattr(function, "__name__", "")
     if not NAME.fullmatch(name):
-        raise RequestError(f"{function!r:.80} has no name to call it by", "give a function that has one")
+        raise RequestError(f"{function!r:.80} has no name", "give a function that has a name")
     summary, arguments = docstring_parts(inspect.getdoc(function) or "")
     hints = typing.get_type_hints(function)
     properties, required = {}, []
     for argument in inspect.signature(function).parameters.values():
         if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD, argument.POSITIONAL_ONLY):
-            raise RequestError(f"{name} has the argument {argument}", "give every argument a name and a type")
+            raise RequestError(
+                f"the tool {name} cannot take the argument {argument}", "give every argument a name and a type"
+            )
         if argument.name not in hints:
             raise RequestError(f"the argument {argument.name} of {name} has no type", "annotate it")
         properties[argument.name] = schema_of(hints[argument.name], f"{name}.{argument.name}")
@@ -115,7 +121,7 @@ def of_function(function: Callable[..., Any]) -> Declaration:
 
 def docstring_parts(text: str) -> tuple[str, dict[str, str]]:
     """What stands before the sections, and the lines of `Args:` by argument."""
-    found, section, last = dict[str, str](), "", ""
+    descriptions, section, last = dict[str, str](), "", ""
     summary = []
     for line in text.splitlines():
         if re.fullmatch(r"(Args|Arguments|Returns|Raises|Yields|Examples?):", line):
@@ -125,10 +131,10 @@ def docstring_parts(text: str) -> tuple[str, dict[str, str]]:
         elif section in ("Args", "Arguments") and line.strip():
             if argument := ARGUMENT.match(line):
                 last = argument[1]
-                found[last] = argument[2].strip()
+                descriptions[last] = argument[2].strip()
             elif last:
-                found[last] += f" {line.strip()}"
-    return "\n".join(summary).strip(), found
+                descriptions[last] += f" {line.strip()}"
+    return "\n".join(summary).strip(), descriptions
 
 
 def schema_of(hint: Any, where: str) -> dict[str, Any]:
@@ -145,9 +151,9 @@ def schema_of(hint: Any, where: str) -> dict[str, Any]:
     if origin is dict and inner[0] is str:
         return {"type": "object", "additionalProperties": schema_of(inner[1], where)}
     if origin in (typing.Union, types.UnionType):
-        kinds = [schema_of(one, where) for one in inner if one is not type(None)]
-        made = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-        return {**made, "nullable": True} if type(None) in inner else made
+        kinds = [schema_of(kind, where) for kind in inner if kind is not type(None)]
+        schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+        return {**schema, "nullable": True} if type(None) in inner else schema
     raise RequestError(
         f"{where}: {hint!r} has no JSON schema", "use str, int, float, bool, list, dict, Literal or None"
     )
@@ -230,7 +236,7 @@ def declared_names(schema: Mapping[str, Any]) -> set[str]:
         if part.get("additionalProperties") or part.get("patternProperties"):
             return set()
         names |= part.get("properties", {}).keys()
-        waiting += [one for _, one in subschemas(part) if isinstance(one, Mapping)]
+        waiting += [inner for _, inner in subschemas(part) if isinstance(inner, Mapping)]
     return names
 
 

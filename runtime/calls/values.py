@@ -47,7 +47,7 @@ def meaning(tree: Tree, schemas: Sequence[Any], root: Schema, by_look: bool) -> 
 
 
 def mapping(tree: Fields, near: Sequence[Schema], root: Schema, by_look: bool) -> dict[str, Any]:
-    """Of a free name that is there twice the last value counts, as for JSON; a declared one is a mistake."""
+    """Read the pairs.  Of a free name the last value counts, as in JSON; a declared name twice is a mistake."""
     arguments: dict[str, Any] = {}
     for name, value in tree.pairs:
         if name in arguments and (not root or (near and not any(is_free(name, schema) for schema in near))):

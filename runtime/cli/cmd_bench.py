@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -23,42 +25,62 @@ from ..measure.page import check_page, write
 from ..needs import needs
 from ..progress import Progress
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Measure a bundle on this machine: medians over the repetitions, after one that warms up.\n"
-        "With --shape no checkpoint is needed: a bundle of random weights in a released shape is made\n"
-        "the first time, and kept in $XDG_CACHE_HOME/gemma-edge (~/.cache/gemma-edge)."
+        "Measure how fast a bundle runs on this machine, and how much memory it takes. The figures are "
+        "medians of several repetitions, after one that is not counted.\n"
+        "With --shape you need no checkpoint. The command makes a bundle of random weights in a released "
+        "shape and keeps it in $XDG_CACHE_HOME/gemma-edge (by default ~/.cache/gemma-edge)."
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("bundle", metavar="BUNDLE", type=Path, nargs="?", help="folder that `gemma-edge export` wrote")
     what.add_argument(
-        "--shape", metavar="SHAPE", help="measure random weights in this shape: e2b, e4b (see synth --help)"
+        "bundle", metavar="BUNDLE", type=Path, nargs="?", help="the folder that `gemma-edge export` wrote"
     )
-    what.add_argument("--cached", action="store_true", help="list the bundles that --shape keeps, and their bytes")
-    what.add_argument("--clean", action="store_true", help="remove them")
-    parser.add_argument("--recipe", metavar="NAME", help="of --shape: what is stored how (default: as for export)")
+    what.add_argument(
+        "--shape",
+        metavar="SHAPE",
+        help="measure random weights in this shape, such as e2b or e4b (`gemma-edge synth --help` lists all)",
+    )
+    what.add_argument(
+        "--cached", action="store_true", help="list the bundles that --shape has kept, and their sizes in GB"
+    )
+    what.add_argument("--clean", action="store_true", help="delete the bundles that --shape has kept")
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+        "--recipe",
+        metavar="NAME",
+        help="with --shape, how weights are stored (default: the recipe that export would choose)",
     )
     parser.add_argument(
-        "--prompt-tokens", type=int, default=512, metavar="N", help="tokens of the prompt (default: %(default)s)"
+        "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
     )
     parser.add_argument(
-        "--new-tokens", type=int, default=64, metavar="N", help="tokens to decode (default: %(default)s)"
+        "--prompt-tokens",
+        type=int,
+        default=512,
+        metavar="N",
+        help="length of the prompt in tokens (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--new-tokens", type=int, default=64, metavar="N", help="how many tokens to generate (default: %(default)s)"
     )
     parser.add_argument(
         "--context",
         default="0",
         metavar="N,...",
-        help="tokens read before the prompt, one number or several (default: 0)",
+        help="how many tokens are read before the prompt; several numbers measure several times (default: 0)",
     )
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions (default: %(default)s)")
     parser.add_argument(
-        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
+        "--repeat", type=int, default=3, metavar="N", help="how many repetitions are measured (default: %(default)s)"
     )
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with a table and plots too")
-    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT, help="the engine that runs the bundle (default: %(default)s)"
+    )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="also write an HTML page with a table and plots")
+    parser.add_argument("--json", action="store_true", help="print only the line of JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if args.html:
         check_page(args.html)
     folder = bundle_folder(args)
-    check_context(settings, contexts[-1], Bundle.open(folder), args.engine)
+    check_context(settings, contexts[-1], Bundle.open(folder), args.engine, available())
     with Progress("measuring", len(contexts) * (settings.repeat + 1)) as progress:
         figures = measure(folder, settings, contexts, lambda: progress.advance(1), args.engine)
     if args.html:
@@ -95,21 +117,24 @@ def bundle_folder(args: argparse.Namespace) -> Path:
     """The bundle that was named, or one of generated weights."""
     if args.shape is None:
         if args.recipe is not None:
-            raise GemmaError(f"--recipe {args.recipe}: a bundle has its recipe already", "leave it out, or use --shape")
+            raise GemmaError(f"--recipe {args.recipe} needs --shape: a bundle already has its recipe", "leave it out")
         folder: Path = args.bundle
         return folder
     return made_apart(args.shape, args.recipe)
 
 
 def made_apart(shape: str, recipe: str | None) -> Path:
-    """In a process of its own, so that what making takes is not in the peak of what is measured."""
+    """Make the bundle in a process of its own, so that its memory is not in the peak that is measured."""
+    return apart(f"--shape {shape}", synth_bundle, shape, recipe)
+
+
+def apart(work: str, call: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Call a function in another process.  Raises what it raises, and GemmaError if the system ended its `work`."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(synth_bundle, shape, recipe).result()
+            return pool.submit(call, *args, **options).result()
         except BrokenProcessPool as error:
-            raise GemmaError(
-                f"--shape {shape}: making the bundle was ended by the system", "free some memory"
-            ) from error
+            raise GemmaError(f"{work}: the system ended its process", "free some memory") from error
 
 
 def synth_bundle(shape: str, recipe: str | None) -> Path:
@@ -119,34 +144,36 @@ def synth_bundle(shape: str, recipe: str | None) -> Path:
     return folder
 
 
-def numbers(given: str) -> list[int]:
+def numbers(words: str) -> list[int]:
     """Different contexts, from the shortest.  Raises GemmaError for what is no number from 0 up."""
     try:
-        found = sorted({int(part) for part in given.split(",")})
+        contexts = sorted({int(part) for part in words.split(",")})
     except ValueError as error:
-        raise GemmaError(f"--context {given}: not numbers with commas between", "for example 0,1024,8192") from error
-    if found[0] < 0:
-        raise GemmaError(f"--context {given}: not numbers from 0 up", "for example 0,1024,8192")
-    return found
+        raise GemmaError(
+            f"--context must be numbers with commas between them, not {words}", "for example 0,1024,8192"
+        ) from error
+    if contexts[0] < 0:
+        raise GemmaError(f"--context must be 0 or more, not {words}", "for example 0,1024,8192")
+    return contexts
 
 
 def check_numbers(settings: Settings) -> None:
     """Raises GemmaError for settings that no bundle can be run with."""
     for name in ("prompt_tokens", "new_tokens", "repeat"):
         if getattr(settings, name) < 1:
-            raise GemmaError(f"--{name.replace('_', '-')} {getattr(settings, name)}: not a number from 1 up")
+            raise GemmaError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(settings, name)}")
     if settings.threads < 0:
-        raise GemmaError(f"--threads {settings.threads}: not a number from 0 up")
+        raise GemmaError(f"--threads must be 0 or more, not {settings.threads}")
 
 
-def check_context(settings: Settings, context: int, bundle: Bundle, engine: str) -> None:
-    """Raises GemmaError for more tokens than the model can read, or than memory holds."""
+def check_context(settings: Settings, context: int, bundle: Bundle, engine: str, room: int) -> None:
+    """Raises GemmaError for more tokens than the model can read, or than `room` bytes of memory hold."""
     needed, most = context + settings.prompt_tokens + settings.new_tokens, longest(bundle.manifest, engine)
     if needed > most:
-        raise GemmaError(f"{needed} tokens: the model's context is {most}", "ask for fewer")
+        raise GemmaError(f"this run needs {needed} tokens, but the model's context is {most}", "ask for fewer")
     plan = planner(bundle.manifest, engine)
     if plan:
-        check_room(plan, most, needed, available())
+        check_room(plan, most, needed, room)
 
 
 def table(figures: Figures) -> str:
@@ -174,7 +201,7 @@ def columns(rows: list[list[str]]) -> list[str]:
 
 def planned(figures: Figures) -> str:
     """Nothing for an engine without a memory plan."""
-    most = max(one.planned_bytes for one in figures.contexts)
+    most = max(at.planned_bytes for at in figures.contexts)
     return f"{most / 1e6:.0f} MB planned" if most else ""
 
 

@@ -26,32 +26,35 @@ LEAST_WINDOW = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Perplexity of bundles on a text, by the rule of llama-perplexity, and with --against their\n"
-        "divergence from the float model on the same positions."
+        "Measure how much quality a bundle has lost. With --text, print its perplexity on a text, computed as "
+        "llama-perplexity does. With --against too, compare it with the float model at the same positions.\n"
+        "With --calls and --against, check whether it calls the tools that the checkpoint calls."
     )
-    parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+", help="folder that `gemma-edge export` wrote")
-    parser.add_argument("--text", metavar="FILE", type=Path, help="UTF-8 text to read")
+    parser.add_argument(
+        "bundles", metavar="BUNDLE", type=Path, nargs="+", help="the folder that `gemma-edge export` wrote"
+    )
+    parser.add_argument("--text", metavar="FILE", type=Path, help="a UTF-8 text to read")
     parser.add_argument(
         "--calls",
         metavar="FILE",
         type=Path,
-        help="JSON lines of messages and tools: whether the bundles call the tools that the checkpoint calls",
+        help="a file of JSON lines, each with messages and tools (needs --against)",
     )
     parser.add_argument(
-        "--against", metavar="CHECKPOINT", help="float model to compare with: a folder or a hub id (needs torch)"
-    )
-    parser.add_argument("--windows", type=int, default=40, metavar="N", help="most windows (default: %(default)s)")
-    parser.add_argument(
-        "--window-tokens", type=int, default=512, metavar="N", help="tokens of a window (default: %(default)s)"
+        "--against", metavar="CHECKPOINT", help="the checkpoint to compare with, a folder or a hub id (needs torch)"
     )
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+        "--windows",
+        type=int,
+        default=40,
+        metavar="N",
+        help="the text is cut into windows; read at most N (default: %(default)s)",
     )
     parser.add_argument(
         "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundles (default: %(default)s)"
     )
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with the table and plots too")
-    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="also write an HTML page with the table and plots")
+    parser.add_argument("--json", action="store_true", help="print only the line of JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
     bundles = [Bundle.open(folder) for folder in args.bundles]
     windows = common_windows(bundles, args.text, args.window_tokens, args.windows, args.engine)
     reading = read_in_float(args.against, bundles, windows, threads) if args.against else None
-    found = [figures(bundle, windows, reading.meter() if reading else None, args.engine, threads) for bundle in bundles]
+    evaluated = [
+        figures(bundle, windows, reading.meter() if reading else None, args.engine, threads) for bundle in bundles
+    ]
     evaluation = Evaluation(
         text=args.text.name,
         windows=windows.count,
@@ -73,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         positions=windows.count * windows.scored,
         threads=threads,
         against=reading.name if reading else None,
-        bundles=found,
+        bundles=evaluated,
     )
     if args.html:
         write(args.html, page(evaluation))
@@ -86,22 +91,20 @@ def run(args: argparse.Namespace) -> int:
 def check_numbers(args: argparse.Namespace) -> None:
     """Raises GemmaError for options that can not be run."""
     if args.windows < 1:
-        raise GemmaError(f"--windows {args.windows}: not a number from 1 up", "leave it out to read 40")
+        raise GemmaError(f"--windows must be at least 1, not {args.windows}", "leave it out to read 40")
     if args.window_tokens < LEAST_WINDOW:
-        raise GemmaError(
-            f"--window-tokens {args.window_tokens}: a window has {LEAST_WINDOW} tokens or more", "512 is usual"
-        )
+        raise GemmaError(f"--window-tokens must be at least {LEAST_WINDOW}, not {args.window_tokens}", "512 is usual")
     if args.threads < 0:
-        raise GemmaError(f"--threads {args.threads}: not a number from 0 up", "0 takes the cores that are idle")
+        raise GemmaError(f"--threads must be 0 or more, not {args.threads}", "0 takes the cores that are idle")
 
 
 def check_words(args: argparse.Namespace) -> None:
     """Raises GemmaError for words that do not go together."""
     if (args.text is None) == (args.calls is None):
-        raise GemmaError("eval reads a --text, or --calls", "give one of the two")
+        raise GemmaError("eval needs either --text or --calls", "give one of the two")
     if args.calls and (args.html or not args.against):
         raise GemmaError(
-            "--calls compares with a checkpoint, and makes no page", "give --against CHECKPOINT, no --html"
+            "--calls needs --against and cannot be combined with --html", "add --against CHECKPOINT, leave out --html"
         )
 
 
@@ -125,7 +128,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise GemmaError(f"--text {path}: {error.strerror or error}", "give a UTF-8 text file") from error
     except UnicodeDecodeError as error:
-        raise GemmaError(f"--text {path}: not UTF-8: {error}", "convert it, for example with iconv") from error
+        raise GemmaError(f"--text {path} is not UTF-8: {error}", "convert it, for example with iconv") from error
 
 
 def common_windows(bundles: list[Bundle], path: Path, tokens: int, limit: int, engine: str) -> Windows:
@@ -138,7 +141,7 @@ def common_windows(bundles: list[Bundle], path: Path, tokens: int, limit: int, e
         context = longest(bundle.manifest, engine)
         if tokens > context:
             raise GemmaError(
-                f"--window-tokens {tokens}: the context of {bundle.folder} is {context}",
+                f"--window-tokens {tokens} is over the context of {bundle.folder}, {context}",
                 "ask for shorter windows",
             )
     text = read_text(path)
@@ -146,7 +149,7 @@ def common_windows(bundles: list[Bundle], path: Path, tokens: int, limit: int, e
     for bundle, windows in zip(bundles[1:], others, strict=True):
         if windows.ids.tolist() != first.ids.tolist():
             raise GemmaError(
-                f"{bundle.folder}: reads {path} as other tokens than {bundles[0].folder}, the figures do not compare",
+                f"{bundle.folder} and {bundles[0].folder} read {path} as different tokens, and so do not compare",
                 "evaluate bundles of different tokenizers one by one",
             )
     return first
@@ -157,7 +160,7 @@ def text_windows(bundle: Bundle, text: str, path: Path, tokens: int, limit: int)
     ids = tokenizer.encode(text, bos=True)
     if len(ids) < tokens:
         raise GemmaError(
-            f"--text {path}: {len(ids)} tokens, one window is {tokens}",
+            f"--text {path} has only {len(ids)} tokens, but one window needs {tokens}",
             "give a longer text, or shorter windows with --window-tokens",
         )
     return cut(ids, tokenizer.bos, tokens, limit)

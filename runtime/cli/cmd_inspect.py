@@ -24,12 +24,15 @@ from .table import text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Explain a bundle, or a checkpoint (a folder or a hub id): parameters by part, what each\n"
-        "recipe would make of it, context, caches."
+        "Explain a bundle or a checkpoint: its parts and their sizes, its context and its caches. For a "
+        "checkpoint, also show what each recipe would make of it; for a bundle, how it was proved."
     )
-    parser.add_argument("path", metavar="PATH", help="folder of a bundle or a checkpoint, or a hub id")
+    parser.add_argument("path", metavar="PATH", help="the folder of a bundle or a checkpoint, or a hub id")
     parser.add_argument(
-        "--context", type=int, metavar="N", help="of a bundle: what `run` would take at its peak with N tokens, by part"
+        "--context",
+        type=int,
+        metavar="N",
+        help="for a bundle, show how much memory `gemma-edge run` would take with a context of N tokens",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
 
@@ -38,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
     if (Path(args.path) / MANIFEST).is_file():
         facts = bundle_facts(Bundle.open(Path(args.path)), args.context)
     elif args.context is not None:
-        raise GemmaError(f"--context {args.context}: {args.path} is not a bundle", "leave it out, or export a bundle")
+        raise GemmaError(
+            f"--context {args.context} needs a bundle, and {args.path} is not one", "leave it out, or export a bundle"
+        )
     else:
         facts = checkpoint_facts(args.path)
     print(json.dumps(facts) if args.json else text(facts))
@@ -47,13 +52,13 @@ def run(args: argparse.Namespace) -> int:
 
 def checkpoint_facts(source: str) -> dict[str, Any]:
     """Asked of the export room, whose packages may not be installed."""
-    module = needs("export.inspect_checkpoint", "export", f"{source}: not a bundle, and reading a checkpoint")
+    module = needs("export.inspect_checkpoint", "export", f"{source} is not a bundle, and reading a checkpoint")
     facts: dict[str, Any] = module.facts(source)
     return facts
 
 
 def bundle_facts(bundle: Bundle, context: int | None = None) -> dict[str, Any]:
-    """With a context, its memory plan too.  Raises GemmaError for one that the model does not have."""
+    """Explain a bundle, with a context also its memory plan.  Raises GemmaError if the model has no such context."""
     manifest = bundle.manifest
     model = manifest.model
     plan = first_planner(manifest, text=True)
@@ -96,7 +101,7 @@ def peaks(manifest: Manifest, plan: Planned) -> dict[str, int]:
 def memory_plan(manifest: Manifest, plan: Planned | None, context: int) -> dict[str, int]:
     """Raises GemmaError for a context that the model does not have, or if no engine here can say what it takes."""
     if not 1 <= context <= manifest.model.context:
-        raise GemmaError(f"--context {context}: not a number from 1 to {manifest.model.context}")
+        raise GemmaError(f"--context must be 1 to {manifest.model.context}, not {context}")
     if plan is None:
         artifacts = ", ".join(manifest.artifacts) or "nothing"
         raise GemmaError(f"no memory plan for {artifacts}", "export it with targets=['onnx']")

@@ -21,41 +21,65 @@ from .terminal_chat import Chat, converse, print_part
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Answer PROMPT, or standard input, as one turn; chat where both are a terminal's.\n"
-        "Sampling defaults are the checkpoint's own (generation_config.json)."
+        "Answer PROMPT (or standard input) and exit. Without PROMPT on a terminal, start a chat.\n"
+        "The sampling options default to what the checkpoint's generation_config.json says."
     )
-    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
-    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to ask (default: standard input)")
-    parser.add_argument("--chat", action="store_true", help="chat, whatever standard input is")
-    parser.add_argument("--system", metavar="TEXT", help="what the model is told before the first turn")
-    parser.add_argument("--json-schema", type=Path, metavar="FILE", help="answer in JSON that this schema describes")
-    parser.add_argument("--image", metavar="FILE", help="refused: bundles read text only")
-    parser.add_argument("--audio", metavar="FILE", help="refused: bundles read text only")
-    parser.add_argument("--raw", action="store_true", help="continue the prompt as it is, without the chat template")
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder that `gemma-edge export` wrote")
+    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="the question (default: what standard input holds)")
+    parser.add_argument("--chat", action="store_true", help="start a chat even where standard input is not a terminal")
+    parser.add_argument("--system", metavar="TEXT", help="a system message, which comes before the first turn")
     parser.add_argument(
-        "--max-new-tokens", type=int, metavar="N", help="stop after N tokens (default: at the context limit)"
+        "--json-schema", type=Path, metavar="FILE", help="answer in JSON that follows the schema in this file"
+    )
+    parser.add_argument("--image", metavar="FILE", help="not supported yet: bundles read only text")
+    parser.add_argument("--audio", metavar="FILE", help="not supported yet: bundles read only text")
+    parser.add_argument("--raw", action="store_true", help="continue the prompt unchanged, without the chat template")
+    parser.add_argument(
+        "--max-new-tokens",
+        type=int,
+        metavar="N",
+        help="stop an answer after N tokens (default: when the context is full)",
     )
     parser.add_argument(
         "--context",
         type=int,
         default=0,
         metavar="N",
-        help="most tokens of prompt and answers (default: the model's, or what fits the memory)",
-    )
-    parser.add_argument("--temperature", type=float, metavar="T", help="0 is greedy, 1 the model's own distribution")
-    parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K most likely tokens; 0: from all")
-    parser.add_argument("--top-p", type=float, metavar="P", help="draw from the smallest set of probability P")
-    parser.add_argument("--seed", type=int, metavar="S", help="the same seed draws the same tokens")
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+        help="room for prompts and answers, in tokens (default: the model's context, or less if memory is short)",
     )
     parser.add_argument(
-        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="0 always takes the most likely token; 1 samples from the model's own distribution",
+    )
+    parser.add_argument("--top-k", type=int, metavar="K", help="sample only from the K most likely tokens; 0 means all")
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        metavar="P",
+        help="sample only from the most likely tokens whose probabilities add up to P; 1 means all",
     )
     parser.add_argument(
-        "--trust-control-tokens", action="store_true", help="control tokens in the prompt are some, instead of text"
+        "--seed",
+        type=int,
+        metavar="S",
+        help="a whole number; the same seed gives the same answer (default: a random one)",
     )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON instead of streaming text")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT, help="the engine that runs the bundle (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--trust-control-tokens",
+        action="store_true",
+        help="read control tokens such as <turn|> in the prompt as tokens, not as text",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one line of JSON at the end instead of streaming text"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,14 +124,17 @@ def check_words(args: argparse.Namespace) -> None:
     """Raises GemmaError for words that do not go together, or that no bundle can do."""
     for name in ("image", "audio"):
         if getattr(args, name) is not None:
-            raise GemmaError(f"--{name} {getattr(args, name)}: bundles read text only so far", "leave it out")
+            raise GemmaError(f"--{name} {getattr(args, name)}: bundles read only text so far", "leave it out")
     others = {"--raw": args.raw, "--json": args.json, "a PROMPT": args.prompt is not None}
-    for name in [name for name, given in others.items() if given and args.chat]:
-        raise GemmaError(f"--chat and {name}: a chat asks for its messages itself", "give one of the two")
+    for name in [name for name, is_there in others.items() if is_there and args.chat]:
+        raise GemmaError(f"--chat cannot be combined with {name}: a chat asks for its messages", "give one of the two")
     for name in [name for name in ("system", "json_schema") if args.raw and getattr(args, name) is not None]:
-        raise GemmaError(f"--raw and --{name.replace('_', '-')}: a raw prompt has no turns", "give one of the two")
+        raise GemmaError(
+            f"--raw cannot be combined with --{name.replace('_', '-')}: a raw prompt has no turns",
+            "give one of the two",
+        )
     if args.json and args.json_schema:
-        raise GemmaError("--json and --json-schema: the one line of JSON is of free answers", "give one of the two")
+        raise GemmaError("--json cannot be combined with --json-schema", "give one of the two")
 
 
 def read_schema(path: Path) -> JsonSchema:
@@ -117,19 +144,19 @@ def read_schema(path: Path) -> JsonSchema:
     except OSError as error:
         raise GemmaError(f"{path}: {error.strerror}", "give a file with a JSON schema") from error
     except (ValueError, RecursionError) as error:
-        raise GemmaError(f"{path}: not JSON: {error}", "give a file with a JSON schema") from error
+        raise GemmaError(f"{path} is not JSON: {error}", "give a file with a JSON schema") from error
     if not isinstance(schema, dict):
-        raise GemmaError(f"{path}: not a JSON schema, which is an object", "give a file with a JSON schema")
+        raise GemmaError(f"{path} is not a JSON schema: it must hold an object", "give a file with a JSON schema")
     return JsonSchema(schema)
 
 
-def read_prompt(given: str | None) -> str:
+def read_prompt(argument: str | None) -> str:
     """Raises GemmaError if there is nothing to answer."""
     try:
-        prompt = sys.stdin.read() if given is None else given
+        prompt = sys.stdin.read() if argument is None else argument
         prompt.encode()  # in some locales Python lets foreign bytes through
     except UnicodeError as error:
-        raise GemmaError(f"the prompt is not UTF-8: {error}", "convert it with iconv") from error
+        raise GemmaError(f"the prompt is not UTF-8: {error}", "convert it, for example with iconv") from error
     if not prompt.strip():
         raise GemmaError("the prompt is empty", "give a PROMPT, or text on standard input")
     return prompt
@@ -164,11 +191,11 @@ def stream_text(events: Iterator[Event | Token]) -> None:
 def collected(session: Session, prompt: list[int], events: Iterator[Event | Token]) -> dict[str, object]:
     *tokens, end = events
     assert isinstance(end, End)
-    made = [token for token in tokens if isinstance(token, Token)]
+    said = [token for token in tokens if isinstance(token, Token)]
     return {
         "prompt_ids": prompt,
-        "ids": [token.id for token in made],
-        "text": session.tokenizer.decode([token.id for token in made]),
+        "ids": [token.id for token in said],
+        "text": session.tokenizer.decode([token.id for token in said]),
         "stop": end.stop,
         "prefill_tok_s": round(end.prefill_tok_s, 3),
         "decode_tok_s": round(end.decode_tok_s, 3),

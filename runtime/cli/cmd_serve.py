@@ -28,54 +28,71 @@ CLOSING = 3  # seconds for answers that run when the server closes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Serve BUNDLE to OpenAI's clients (/v1/chat/completions, /v1/models), with a chat page at /.\n"
-        "One answer at a time; requests of one conversation share what was read. Control-C ends it.\n"
-        "There is no password: beyond this machine it answers whoever reaches it."
+        "Start a server that OpenAI clients can use (/v1/chat/completions, /v1/models) and that shows a chat "
+        "page at /. Control-C stops it.\n"
+        "The server gives one answer at a time. A conversation that continues is not read again from its start.\n"
+        "There is no password. If you let it listen beyond this machine, it answers everybody who can reach it."
     )
-    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
-    parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="where to listen (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8080, metavar="N", help="0 takes a free one (default: 8080)")
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder that `gemma-edge export` wrote")
+    parser.add_argument(
+        "--host", metavar="ADDRESS", default="127.0.0.1", help="the IP address to listen on (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8080, metavar="N", help="the port to listen on; 0 takes a free one (default: 8080)"
+    )
     parser.add_argument(
         "--context",
         type=int,
         default=0,
         metavar="N",
-        help="most tokens of prompt and answers (default: the model's, or what fits the memory)",
+        help="room for prompts and answers, in tokens (default: the model's context, or less if memory is short)",
     )
     parser.add_argument(
-        "--max-tokens", type=int, default=4096, metavar="N", help="most tokens of an answer (default: 4096)"
+        "--max-tokens", type=int, default=4096, metavar="N", help="the longest answer, in tokens (default: 4096)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=600, metavar="S", help="most seconds of waiting and answer (default: 600)"
+        "--timeout",
+        type=float,
+        default=600,
+        metavar="S",
+        help="the longest time for waiting and answering together, in seconds (default: 600)",
+    )
+    parser.add_argument("--seconds", dest="timeout", type=float, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--queue",
+        type=int,
+        default=16,
+        metavar="N",
+        help="how many requests may wait before others get the status 429 (default: 16)",
+    )
+    parser.add_argument("--waiting", dest="queue", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--max-body", type=int, default=2048, metavar="KB", help="the largest request, in kilobytes (default: 2048)"
     )
     parser.add_argument(
-        "--waiting", type=int, default=16, metavar="N", help="requests that may wait; others get 429 (default: 16)"
+        "--trust-control-tokens",
+        action="store_true",
+        help="read control tokens such as <turn|> in messages as tokens, not as text",
     )
     parser.add_argument(
-        "--max-body", type=int, default=2048, metavar="KB", help="most kilobytes of a request (default: 2048)"
+        "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
     )
     parser.add_argument(
-        "--trust-control-tokens", action="store_true", help="control tokens in messages are some, instead of text"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
-    )
-    parser.add_argument(
-        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundle (default: %(default)s)"
+        "--engine", choices=ENGINES, default=DEFAULT, help="the engine that runs the bundle (default: %(default)s)"
     )
     parser.add_argument(
         "--allow-origin",
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="pages that may ask besides our own, as http://localhost:3000; may be repeated",
+        help="let web pages of this origin use the server, for example http://localhost:3000 (may be repeated)",
     )
     parser.add_argument(
         "--allow-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="a name that this machine has for clients, as host.docker.internal; may be repeated",
+        help="accept requests to this host name, for example host.docker.internal (may be repeated)",
     )
 
 
@@ -100,12 +117,12 @@ def checked_limits(args: argparse.Namespace) -> Limits:
     """Raises GemmaError for limits that let nothing through."""
     from ..serve.app import Limits
 
-    for name, value in {"max-tokens": args.max_tokens, "seconds": args.seconds, "max-body": args.max_body}.items():
+    for name, value in {"max-tokens": args.max_tokens, "timeout": args.timeout, "max-body": args.max_body}.items():
         if not 0 < value < float("inf"):
-            raise GemmaError(f"--{name} {value}: not a number above 0", "leave it out")
-    if args.waiting < 0:
-        raise GemmaError(f"--waiting {args.waiting}: not a number from 0 up", "leave it out")
-    return Limits(args.waiting, args.max_tokens, args.seconds, args.max_body * 1024)
+            raise GemmaError(f"--{name} must be more than 0, not {value}", "leave it out")
+    if args.queue < 0:
+        raise GemmaError(f"--queue must be 0 or more, not {args.queue}", "leave it out")
+    return Limits(args.queue, args.max_tokens, args.timeout, args.max_body * 1024)
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -113,17 +130,19 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         address = ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError as error:
-        raise GemmaError(f"--host {host}: not an IP address", "give 127.0.0.1, or ::1") from error
+        raise GemmaError(f"--host must be an IP address, not {host}", "give 127.0.0.1, or ::1") from error
     if not 0 <= port < 65536:
-        raise GemmaError(f"--port {port}: not a number from 0 to 65535", "0 takes a free one")
-    made = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        raise GemmaError(f"--port must be 0 to 65535, not {port}", "0 takes a free one")
+    listener = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((str(address), port))
+        listener.bind((str(address), port))
     except OSError as error:
-        made.close()
-        raise GemmaError(f"{host} port {port}: {error.strerror}", "give another --port; 0 takes a free one") from error
-    return made
+        listener.close()
+        raise GemmaError(
+            f"cannot listen on {host} port {port}: {error.strerror}", "give another --port; 0 takes a free one"
+        ) from error
+    return listener
 
 
 def model_name(folder: Path) -> str:

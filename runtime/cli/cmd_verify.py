@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ..bundle.bundle import Bundle
 from ..bundle.parity import PartReport
-from ..bundle.vocabulary import Vocabulary, check_equal
+from ..bundle.vocabulary import Vocabulary
 from ..engine.engine import ENGINES, first_engine, open_engine
 from ..errors import GemmaError
+from ..language.check_vocabulary import check_equal
 from ..language.tokenizer import read_pieces
 from ..measure.golden import Check, Goldens, check
 from ..parts.golden import check_golden_parts
@@ -21,10 +22,13 @@ NO_VOCABULARY = "text     no compact vocabulary: applications refuse this bundle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Check a bundle: the hash of every file, its vocabulary, its golden answers on this machine."
-    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `gemma-edge export` wrote")
+    parser.description = (
+        "Check a bundle on this machine: the hash of every file, the vocabulary, and whether it still gives its golden "
+        "answers."
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder that `gemma-edge export` wrote")
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: the cores that are idle)"
+        "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
     )
     parser.add_argument(
         "--engine", choices=ENGINES, help="what repeats the golden answers (default: the first that the bundle is for)"
@@ -43,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
     checks = repeat(bundle, goldens, args.engine or first_engine(bundle.manifest), args.threads)
     parts = check_golden_parts(bundle, args.threads)
     report(args, bundle, goldens, checks, lines, parts)
-    if not all(one.passes(goldens.tolerance) for one in checks):
-        worst = max(one.worst for one in checks)
+    if not all(repeated.passes(goldens.tolerance) for repeated in checks):
+        worst = max(repeated.worst for repeated in checks)
         raise GemmaError(
-            f"{args.bundle}: golden answers differ by {worst:.3g}, tolerance {goldens.tolerance:.3g}",
-            "this onnxruntime or processor computes something else; export the bundle again on this machine",
+            f"{args.bundle}: golden answers differ by {worst:.3g}, and the tolerance is {goldens.tolerance:.3g}",
+            "this onnxruntime or this processor computes something else; export the bundle again on this machine",
         )
     return 0
 
@@ -78,14 +82,14 @@ def report(
     lines: int,
     parts: dict[str, PartReport],
 ) -> None:
-    passed = all(one.passes(goldens.tolerance) for one in checks)
+    passed = all(repeated.passes(goldens.tolerance) for repeated in checks)
     figures = {
         "files": len(bundle.manifest.files),
         "bytes": sum(entry.size for entry in bundle.manifest.files.values()),
         "vocabulary_lines": lines,
-        "golden_steps": sum(one.steps for one in checks),
-        "worst_logit_difference": max(one.worst for one in checks),
-        "wrong_tokens": sum(one.tokens for one in checks),
+        "golden_steps": sum(repeated.steps for repeated in checks),
+        "worst_logit_difference": max(repeated.worst for repeated in checks),
+        "wrong_tokens": sum(repeated.tokens for repeated in checks),
         "tolerance": goldens.tolerance,
         "passed": passed,
         **({"parts": {name: part.worst_difference for name, part in parts.items()}} if parts else {}),

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from ..errors import GemmaError
@@ -16,15 +18,16 @@ from ..needs import needs
 from .flags import explained
 
 COMMANDS = {
-    "export": ("export.cmd_export", "make a bundle of a checkpoint"),
+    "export": ("export.cmd_export", "make a bundle from a checkpoint"),
     "run": ("runtime.cli.cmd_run", "answer a prompt, or chat"),
-    "serve": ("runtime.cli.cmd_serve", "serve OpenAI's clients, and a chat page"),
-    "bench": ("runtime.cli.cmd_bench", "measure a bundle on this machine"),
-    "eval": ("runtime.cli.cmd_eval", "measure what a bundle lost: perplexity, divergence"),
+    "serve": ("runtime.cli.cmd_serve", "start a server for OpenAI clients, with a chat page"),
+    "bench": ("runtime.cli.cmd_bench", "measure speed and memory on this machine"),
+    "eval": ("runtime.cli.cmd_eval", "measure how much quality a bundle has lost"),
     "inspect": ("runtime.cli.cmd_inspect", "explain a checkpoint or a bundle"),
-    "verify": ("runtime.cli.cmd_verify", "check a bundle: hashes, then its golden answers"),
-    "synth": ("export.cmd_synth", "write a checkpoint of random values in a released shape"),
+    "verify": ("runtime.cli.cmd_verify", "check a bundle: its hashes and its golden answers"),
+    "synth": ("export.cmd_synth", "write a checkpoint of random values"),
 }
+WIDEST = 100  # columns of help, however wide the terminal is
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,11 +66,11 @@ def front_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gemma-edge",
         formatter_class=Help,
-        description="Gemma 4 on a phone or a laptop.",
+        description="Run Gemma 4 on a phone or a laptop.",
         epilog=f"commands:\n{lines}\n\n`gemma-edge COMMAND --help` explains a command.",
     )
     parser.add_argument("--version", action="version", version=version())
-    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="what to do")
+    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="the command, see below")
     return parser
 
 
@@ -78,13 +81,21 @@ def version() -> str:
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """The same width everywhere, so that --help is a golden."""
+    """Help as wide as the terminal, up to WIDEST columns; each line of a description is a paragraph."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28, width=100)
+        columns = shutil.get_terminal_size().columns
+        super().__init__(prog, max_help_position=28, width=min(columns, WIDEST) - 2)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Wraps the lines of a text; those that are indented, as in a table, stay as they are."""
+        return "\n".join(
+            line if line.startswith(" ") else textwrap.fill(line, width, initial_indent=indent)
+            for line in text.splitlines()
+        )
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        """As Python 3.13 writes it, `-o, --output BUNDLE`, whatever the Python."""
+        """Names of an option as Python 3.13 writes them, `-o, --output BUNDLE`, whatever the Python."""
         if not action.option_strings or action.nargs == 0:
             return super()._format_action_invocation(action)
         names = ", ".join(action.option_strings)

@@ -17,5 +17,5 @@ def text(facts: dict[str, Any], indent: str = "") -> str:
 
 
 def visible(text: str) -> str:
-    """Of a bundle's own words: without what would move a terminal's cursor or forge a line."""
+    """Leave out of a bundle's own words what would move a terminal's cursor or forge a line."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -81,26 +81,28 @@ def command(chat: Chat, name: str, argument: str = "") -> None:
     elif name == "/help":
         print(HELP, file=sys.stderr)
     else:
-        raise GemmaError(f"{name}: not a command", "/help shows them")
+        raise GemmaError(f"{name} is not a command", "/help lists the commands")
 
 
 def thought_budget(argument: str) -> int:
     if not argument.isascii() or not argument.isdigit():
-        raise GemmaError(f"/think {argument}: not a number from 0 up", "/think alone turns thoughts on and off")
+        raise GemmaError(
+            f"/think takes a number of tokens, 0 or more, not {argument}", "/think alone turns thoughts on and off"
+        )
     return int(argument)
 
 
 def read_tools(path: Path) -> list[dict[str, Any]]:
     """Raises GemmaError unless the file holds a list of tools."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        tools = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GemmaError(f"{path}: {error.strerror}", "give the path of a file") from error
     except (ValueError, RecursionError) as error:
-        raise GemmaError(f"{path}: not JSON: {error}", "give a list of tools") from error
-    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
-        raise GemmaError(f"{path}: not a list of tools", 'give [{"name": ..., "parameters": {...}}]')
-    return declarations(found)
+        raise GemmaError(f"{path} is not JSON: {error}", "give a list of tools") from error
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise GemmaError(f"{path} is not a list of tools", 'give [{"name": ..., "parameters": {...}}]')
+    return declarations(tools)
 
 
 def turn(chat: Chat, said: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..arrays import Floats, Ids
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import Manifest, Model
+from ..bundle.manifest import Manifest, ModelFacts
 from ..bundle.row_table import RowTable
 from ..errors import BundleError, GemmaError, RequestError
 from .cache import KVCache, Rows
@@ -50,7 +50,7 @@ class Weights(Protocol):
     GemmaError then.
     """
 
-    model: Model
+    model: ModelFacts
     threads: int
     tables: dict[str, RowTable]
     head: Head | None  # the second stage; None: logits are the graph's
@@ -69,7 +69,7 @@ class Engine(Protocol):
     be filled.
     """
 
-    model: Model
+    model: ModelFacts
     position: int
     head: Head | None
     tables: dict[str, RowTable]
@@ -99,7 +99,7 @@ def prefetch(tables: dict[str, RowTable], ids: Ids) -> None:
 def refuse_negative_threads(threads: int) -> None:
     """Raises GemmaError for a number of threads below zero."""
     if threads < 0:
-        raise RequestError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
+        raise RequestError(f"threads must be 0 or more, not {threads}", "0 takes the cores that are idle")
 
 
 def closed() -> GemmaError:
@@ -124,5 +124,5 @@ def check_tables(bundle: Bundle, tables: dict[str, RowTable]) -> None:
     rows = {name: [table.format.layers, table.format.dim] for name, table in tables.items()}
     if rows != {"tokens": [1, model.hidden_size], **per_layer}:
         raise BundleError(
-            f"{bundle.folder}: the row files are not of the sizes in bundle.json", "export the bundle again"
+            f"{bundle.folder}: the row files do not have the sizes that bundle.json gives", "export the bundle again"
         )

@@ -22,7 +22,7 @@ DEFAULT = "onnx"
 def check_engine(engine: str) -> None:
     """Raises GemmaError for a name that no engine here has."""
     if engine not in ENGINES:
-        raise RequestError(f"engine {engine!r}: there is no such engine", f"choose from {', '.join(ENGINES)}")
+        raise RequestError(f"there is no engine {engine!r}", f"choose from {', '.join(ENGINES)}")
 
 
 def open_weights(engine: str, bundle: Bundle, threads: int = 0, beside: Callable[[], object] = lambda: None) -> Weights:
@@ -41,7 +41,9 @@ def first_engine(manifest: Manifest) -> str:
     name = next((name for name in ENGINES if name in manifest.artifacts), None)
     if name is None:
         artifacts = ", ".join(manifest.artifacts) or "nothing"
-        raise BundleError(f"no artifact that runs here, only {artifacts}", f"export it with targets=['{DEFAULT}']")
+        raise BundleError(
+            f"the bundle has no artifact that runs here; it has {artifacts}", f"export it with targets=['{DEFAULT}']"
+        )
     return name
 
 

@@ -67,7 +67,7 @@ class ExecutorchWeights:
         if artifact is None:
             artifacts = ", ".join(bundle.manifest.artifacts) or "nothing"
             raise BundleError(
-                f"{bundle.folder}: no ExecuTorch artifact, only {artifacts}",
+                f"{bundle.folder} has no ExecuTorch artifact; it has {artifacts}",
                 "export it again with targets=['executorch']",
             )
         model = bundle.manifest.model
@@ -126,7 +126,7 @@ class ExecutorchWeights:
             wrong.append(self.path.name)
         if wrong or self.tokens < 1:
             raise BundleError(
-                f"{bundle.folder}: {', '.join(wrong) or 'prefill'} are not of the sizes in bundle.json",
+                f"{bundle.folder}: {', '.join(wrong) or 'prefill'} do not have the sizes that bundle.json gives",
                 "export the bundle again",
             )
 
@@ -160,7 +160,7 @@ class LoadedProgram:
         try:
             return call()
         except (RuntimeError, ValueError, KeyError, MemoryError) as error:
-            raise BundleError(f"{self._path}: ExecuTorch refuses it: {error}", "export the bundle again") from error
+            raise BundleError(f"{self._path}: ExecuTorch cannot load it: {error}", "export the bundle again") from error
 
 
 class ExecutorchEngine:
@@ -215,19 +215,20 @@ class ExecutorchEngine:
         Rows of full layers that are in use are not written again: their numbers are enough.
         """
         held = {kind: slots.held.copy() for kind, slots in self._slots.items()}
-        return ExecutorchState(self.position, held, {name: one.clone() for name, one in self._rings().items()})
+        return ExecutorchState(self.position, held, {name: ring.clone() for name, ring in self._rings().items()})
 
     def restore(self, state: ExecutorchState) -> None:
         """Forget what was read after a `save`."""
         self.position = state.position
         for kind, held in state.held.items():
             self._slots[kind].held[:] = held
-        for name, one in self._rings().items():
-            one.copy_(state.caches[name])
+        for name, ring in self._rings().items():
+            ring.copy_(state.caches[name])
 
     def _rings(self) -> dict[str, Any]:
         """The sliding layers' caches, as the program holds them."""
-        names = [f"cache_{one.layer}_{part}" for one in self.model.caches if one.kind == "sliding" for part in PARTS]
+        layers = [cache.layer for cache in self.model.caches if cache.kind == "sliding"]
+        names = [f"cache_{layer}_{part}" for layer in layers for part in PARTS]
         method = self._program.method("decode")._method
         return {name: method.get_attribute(name) for name in names}
 
@@ -303,7 +304,7 @@ class ExecutorchEngine:
         try:
             return method.execute([self._torch.from_numpy(array) for array in inputs])
         except RuntimeError as error:
-            raise GemmaError(f"ExecuTorch: {error}", "check the bundle with `gemma-edge verify`") from error
+            raise GemmaError(f"ExecuTorch failed: {error}", "check the bundle with `gemma-edge verify`") from error
 
 
 PARTS = ("key", "value")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..bundle.kv_bytes import row_bytes
-from ..bundle.manifest import Artifact, Cache, Manifest, Model
+from ..bundle.manifest import Artifact, Cache, Manifest, ModelFacts
 from ..bundle.row_cache import ROWS
 from ..errors import BundleError, ContextFull
 from .cache import SLACK, STEP, TURNS
@@ -61,7 +61,8 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
     model, artifact = manifest.model, manifest.artifacts.get("onnx")
     if artifact is None:
         raise BundleError(
-            f"no ONNX artifact, only {', '.join(manifest.artifacts) or 'nothing'}", "export it with targets=['onnx']"
+            f"the bundle has no ONNX artifact; it has {', '.join(manifest.artifacts) or 'nothing'}",
+            "export it with targets=['onnx']",
         )
     reached = min(context, model.context)
     rows = -(-reached // STEP) * STEP
@@ -83,24 +84,24 @@ def plan(manifest: Manifest, context: int, *, text: bool = False) -> Plan:
     )
 
 
-def cache_bytes(model: Model, cache: Cache, rows: int) -> int:
+def cache_bytes(model: ModelFacts, cache: Cache, rows: int) -> int:
     held = model.window + max(CHUNK, SLACK) if cache.kind == "sliding" else rows
     return row_bytes(cache, cache.dtype) * held
 
 
-def rotary_bytes(model: Model, tokens: int) -> int:
+def rotary_bytes(model: ModelFacts, tokens: int) -> int:
     """Cosines and sines of a call's positions, for every kind of layer."""
     return sum(2 * 4 * tokens * (rope.head_dim // 2) for rope in model.rope.values())
 
 
-def head_rows(model: Model) -> int:
+def head_rows(model: ModelFacts) -> int:
     """Raw 8-bit rows that the two-stage head keeps, and the place of each."""
     if not model.rescored:
         return 0
     return max(ROWS, model.rescored) * (model.hidden_size + 12) + 4 * model.vocab_size
 
 
-def activations(model: Model, artifact: Artifact, tokens: int) -> int:
+def activations(model: ModelFacts, artifact: Artifact, tokens: int) -> int:
     """Of a call: what the graph holds at its widest, and rows, raw and as floats."""
     rows = tokens * (2 + 4) * (model.hidden_size + model.layers * model.per_layer_dim)
     return tokens * artifact.memory.token + rows + 4 * 4 * model.vocab_size
@@ -130,5 +131,5 @@ def check_room(plan: Planned, most: int, context: int, room: int) -> None:
     fitting = longest_context(plan, most, room)
     hint = f"{fitting} tokens fit; ask for no more" if fitting else "free some memory, or export with fewer bits"
     raise ContextFull(
-        f"a context of {context} tokens needs {needed / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are available", hint
+        f"a context of {context} tokens needs {needed / 1e6:,.0f} MB, but only {room / 1e6:,.0f} MB are available", hint
     )

@@ -277,7 +277,7 @@ class OnnxEngine:
             if self._options.terminate:
                 self.resume()
                 raise Cancelled from error
-            raise GemmaError(f"onnxruntime: {error}", "check the bundle with `gemma-edge verify`") from error
+            raise GemmaError(f"onnxruntime failed: {error}", "check the bundle with `gemma-edge verify`") from error
 
 
 def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, RowTable]) -> None:
@@ -294,16 +294,32 @@ def check_fit(bundle: Bundle, session: ort.InferenceSession, tables: dict[str, R
     wrong = [name for name, width in widths.items() if width and last.get(name) != [width]]
     if wrong:
         raise BundleError(
-            f"{bundle.folder}: {', '.join(wrong)} are not of the sizes in bundle.json", "export the bundle again"
+            f"{bundle.folder}: {', '.join(wrong)} do not have the sizes that bundle.json gives",
+            "export the bundle again",
         )
     check_tables(bundle, tables)
 
 
-def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.InferenceSession:
+def opened(path: str, options: ort.SessionOptions) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions derive from Exception
+        raise BundleError(f"{path}: onnxruntime cannot load it: {error}", "export the bundle again") from error
+
+
+def load(
+    bundle: Bundle,
+    threads: int,
+    beside: Callable[[], object],
+    read: Callable[[str, ort.SessionOptions], ort.InferenceSession] = opened,
+) -> ort.InferenceSession:
+    """The artifact in onnxruntime, which `read` asks for it; `beside` is called meanwhile."""
     artifact = bundle.manifest.artifacts.get("onnx")
     if artifact is None:
-        made = ", ".join(bundle.manifest.artifacts) or "nothing"
-        raise BundleError(f"{bundle.folder}: no ONNX artifact, only {made}", "export it again with targets=['onnx']")
+        artifacts = ", ".join(bundle.manifest.artifacts) or "nothing"
+        raise BundleError(
+            f"{bundle.folder} has no ONNX artifact; it has {artifacts}", "export it again with targets=['onnx']"
+        )
     bundle.path(artifact.data)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -314,7 +330,7 @@ def load(bundle: Bundle, threads: int, beside: Callable[[], object]) -> ort.Infe
         options.add_session_config_entry(PLAIN_ARM, "1")
     path = bundle.path(artifact.file)
     with plain_attention(whole=any(cache.dtype == "int8" for cache in bundle.manifest.model.caches)):
-        return load_beside(lambda: opened(str(path), options), beside)[0]
+        return load_beside(lambda: read(str(path), options), beside)[0]
 
 
 @contextmanager
@@ -334,10 +350,3 @@ def plain_attention(*, whole: bool) -> Iterator[None]:
             yield
         finally:
             del os.environ[TILES]
-
-
-def opened(path: str, options: ort.SessionOptions) -> ort.InferenceSession:
-    try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions derive from Exception
-        raise BundleError(f"{path}: onnxruntime refuses it: {error}", "export the bundle again") from error

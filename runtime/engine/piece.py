@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import Floats, Ids
-from ..bundle.manifest import Model
+from ..bundle.manifest import ModelFacts
 from ..bundle.row_table import RowTable
 from ..errors import ContextFull, RequestError
 from .chunk import CHUNK, chunks
@@ -80,18 +80,21 @@ def in_calls(piece: Piece, position: int, most: int = CHUNK) -> Iterator[Piece]:
     yield piece.part(last.start, last.stop, piece.kept)
 
 
-def check_piece(piece: Piece, position: int, model: Model) -> None:
+def check_piece(piece: Piece, position: int, model: ModelFacts) -> None:
     """Raises ContextFull or RequestError for a piece that no engine here can read behind `position` tokens."""
     tokens = len(piece.ids)
     if position + tokens > model.context:
         raise ContextFull(
-            f"{position + tokens} tokens: the model's context is {model.context}",
+            f"{position + tokens} tokens are more than the model's context, {model.context}",
             "start a new conversation, or shorten the prompt",
         )
     if not 1 <= piece.kept <= tokens:
-        raise RequestError(f"logits of {piece.kept} of {tokens} tokens", "ask for at least one, and for no more")
+        raise RequestError(
+            f"logits of {piece.kept} tokens were asked for, and the piece has {tokens}",
+            "ask for at least one, and for no more",
+        )
     if piece.groups:
-        raise RequestError("this engine can not let tokens see those that come after them", "leave the groups out")
+        raise RequestError("this engine cannot let tokens see later ones", "leave the groups out")
     if piece.soft is not None:
         check_soft(piece.soft, tokens, model.hidden_size)
 

@@ -32,12 +32,13 @@ class Sampling:
         """Raises GemmaError for a value out of range."""
         if not 0 <= self.temperature < float("inf"):
             raise RequestError(
-                f"temperature {self.temperature}: not a number from 0 up", "0 is greedy, 1 the model's own"
+                f"temperature must be finite and 0 or more, not {self.temperature}",
+                "0 always takes the best token, 1 samples from the model unchanged",
             )
         if self.top_k < 0:
-            raise RequestError(f"top-k {self.top_k}: not a number from 0 up", "0 keeps every token")
+            raise RequestError(f"top-k must be 0 or more, not {self.top_k}", "0 keeps every token")
         if not 0 < self.top_p <= 1:
-            raise RequestError(f"top-p {self.top_p}: not in (0, 1]", "1 keeps every token")
+            raise RequestError(f"top-p must be above 0 and at most 1, not {self.top_p}", "1 keeps every token")
 
 
 class Sampler:

@@ -18,19 +18,20 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """The messages with arguments decoded.  Raises GemmaError for what no template can render."""
     if not isinstance(messages, Sequence) or isinstance(messages, str):
-        raise RequestError(f"the messages {messages!r:.40} are not a list", 'give [{"role": "user", "content": ...}]')
+        raise RequestError(f"messages must be a list, not {messages!r:.40}", 'give [{"role": "user", "content": ...}]')
     if not messages:
-        raise RequestError("no messages", 'give at least {"role": "user", "content": ...}')
-    made = [one_message(index, message) for index, message in enumerate(messages)]
-    for index, message in enumerate(made):
-        before = made[index - 1]["role"] if index else ""
+        raise RequestError("there are no messages", 'give at least {"role": "user", "content": ...}')
+    checked = [one_message(index, message) for index, message in enumerate(messages)]
+    for index, message in enumerate(checked):
+        before = checked[index - 1]["role"] if index else ""
         if message["role"] == "tool" and before not in ("assistant", "tool"):
             raise RequestError(
-                f"message {index}: a tool's response without a call before it", "keep the assistant's call"
+                f"message {index} is a tool's response, but no call stands before it",
+                "keep the assistant's message that made the call",
             )
-    if made[-1]["role"] == "assistant" and made[-1].get("tool_calls"):
+    if checked[-1]["role"] == "assistant" and checked[-1].get("tool_calls"):
         raise RequestError("the last message calls tools that have not answered", 'add a message of the role "tool"')
-    return made
+    return checked
 
 
 def with_responses(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -38,14 +39,17 @@ def with_responses(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Released templates write {key:value} for them there only; in a message of its own a mapping is an error.
     """
-    made: list[dict[str, Any]] = []
+    joined: list[dict[str, Any]] = []
     for of_tools, group in groupby(messages, lambda message: message["role"] == "tool"):
         run = list(group)
         if not of_tools or not any(isinstance(message["content"], Mapping) for message in run):
-            made += run
+            joined += run
         else:
-            made[-1] = {**made[-1], "tool_responses": [*made[-1].get("tool_responses", ()), *responses(made[-1], run)]}
-    return made
+            joined[-1] = {
+                **joined[-1],
+                "tool_responses": [*joined[-1].get("tool_responses", ()), *responses(joined[-1], run)],
+            }
+    return joined
 
 
 def responses(caller: Mapping[str, Any], run: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -66,17 +70,21 @@ def called(names: Mapping[str | int, str], message: Mapping[str, Any]) -> str | 
 def one_message(index: int, message: Message) -> dict[str, Any]:
     check_whole(message, f"message {index}")
     if not isinstance(message, Mapping):
-        raise RequestError(f"message {index}: {message!r:.40} is not an object", 'give {"role": ..., "content": ...}')
+        raise RequestError(
+            f"message {index} must be an object, not {message!r:.40}", 'give {"role": ..., "content": ...}'
+        )
     role = message.get("role")
     if role not in ROLES:
-        raise RequestError(f"message {index}: the role {role!r} is not one of {', '.join(ROLES)}", "correct the role")
-    made = dict(message)
-    check_content(index, made)
-    if calls := made.get("tool_calls"):
+        raise RequestError(
+            f"message {index}: the role must be one of {', '.join(ROLES)}, not {role!r}", "correct the role"
+        )
+    checked = dict(message)
+    check_content(index, checked)
+    if calls := checked.get("tool_calls"):
         if not isinstance(calls, Sequence) or isinstance(calls, str):
-            raise RequestError(f"message {index}: the tool_calls {calls!r:.40} are not a list", "give a list of calls")
-        made["tool_calls"] = [decoded(index, call) for call in calls]
-    return made
+            raise RequestError(f"message {index}: tool_calls must be a list, not {calls!r:.40}", "give a list of calls")
+        checked["tool_calls"] = [decoded(index, call) for call in calls]
+    return checked
 
 
 def check_content(index: int, message: dict[str, Any]) -> None:
@@ -87,13 +95,13 @@ def check_content(index: int, message: dict[str, Any]) -> None:
         return
     if not isinstance(content, Sequence):
         raise RequestError(
-            f"message {index}: the content {content!r:.40} is not text", "give a string, or a list of parts"
+            f"message {index}: the content must be text, not {content!r:.40}", "give a string, or a list of parts"
         )
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else part
         if kind != "text" or not isinstance(part.get("text"), str):
             raise RequestError(
-                f"message {index}: a part of the kind {kind!r:.40}, bundles read text only", "leave it out"
+                f"message {index} has a part of the kind {kind!r:.40}, but bundles read only text", "leave it out"
             )
 
 
@@ -110,6 +118,6 @@ def decoded(index: int, call: Any) -> dict[str, Any]:
             'give {"function": {"name": ..., "arguments": {...}}}',
         ) from error
     if not isinstance(name, str) or not isinstance(function["arguments"], Mapping):
-        raise RequestError(f"message {index}: the arguments of {name!r:.40} are not an object", "give a mapping")
+        raise RequestError(f"message {index}: the arguments of {name!r:.40} must be an object", "give a mapping")
     check_whole(function["arguments"], f"message {index}: the arguments of {name!r:.40}")  # a string hid its escapes
     return {**call, "function": function}

@@ -12,14 +12,14 @@ class StopText:
     """Holds back what may be the beginning of a stop text.  `found` once one was whole."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._stops, self._held, self.found = list(stops), "", False
+        self._stops, self._held, self.hit = list(stops), "", False
 
     def push(self, text: str) -> str:
         """What is certain to come before a stop text."""
         self._held += text
-        at = [found for stop in self._stops if (found := self._held.find(stop)) >= 0]
+        at = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if at:
-            self.found, said, self._held = True, self._held[: min(at)], ""
+            self.hit, said, self._held = True, self._held[: min(at)], ""
             return said
         kept = max((self._begun(stop) for stop in self._stops), default=0)
         said, self._held = self._held[: len(self._held) - kept], self._held[len(self._held) - kept :]
@@ -47,7 +47,7 @@ def cut(events: Iterator[Event], stops: Sequence[str], one_call: bool, cancel: C
             continue
         if isinstance(event, Text):
             said = reader.push(event.text)
-            ended = "stop" if reader.found else None
+            ended = "stop" if reader.hit else None
         else:
             said = reader.rest()
         if said:

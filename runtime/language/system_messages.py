@@ -28,7 +28,7 @@ def placed(turns: Turns, template: str, render: Callable[[Turns], str]) -> Turns
         return turns
     merged = in_one(turns)
     if not says_all(merged, render):
-        raise RequestError("the chat template has no place for a system message", "say it in a message of the user")
+        raise RequestError("the chat template has no place for a system message", "put it into a message of the user")
     return merged
 
 

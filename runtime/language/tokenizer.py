@@ -77,7 +77,9 @@ class Tokenizer:
                 messages = [joined(message) for message in messages]
             return self._rendered(messages, options)
         except Exception as error:  # a template is a program, and can fail like one
-            raise RequestError(f"chat template: {error}", "check the roles and the content of the messages") from error
+            raise RequestError(
+                f"the chat template failed: {error}", "check the roles and the content of the messages"
+            ) from error
 
     def chat(self, messages: Sequence[Message], *, trust_control_tokens: bool = False, **options: Any) -> list[int]:
         """Messages to token ids, ready for an answer.
@@ -89,9 +91,7 @@ class Tokenizer:
         try:
             literal = self.special.literal(list(messages)), self.special.literal(options)
         except RecursionError as error:
-            raise RequestError(
-                "messages or tools with values too deep inside each other", "make them flatter"
-            ) from error
+            raise RequestError("messages or tools are nested too deeply", "make them flatter") from error
         return self.encode(self.render(literal[0], **literal[1]), bos=False)
 
     def reads(self, name: str) -> bool:
@@ -132,7 +132,7 @@ def read_template(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise GemmaError(f"{path}: not UTF-8: {error}", "download the file again") from error
+        raise GemmaError(f"{path} is not UTF-8: {error}", "download the file again") from error
 
 
 @lru_cache(8)
@@ -153,11 +153,13 @@ def compiled(source: str) -> Template:
 
 def environment() -> ImmutableSandboxedEnvironment:
     """The sandbox and the helpers that transformers gives to templates."""
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-    made.globals["raise_exception"] = refuse
-    made.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
-    made.filters["tojson"] = to_json
-    return made
+    sandbox = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    sandbox.globals["raise_exception"] = refuse
+    sandbox.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    sandbox.filters["tojson"] = to_json
+    return sandbox
 
 
 def to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:

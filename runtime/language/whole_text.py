@@ -16,10 +16,10 @@ def check_whole(value: Any, what: str) -> None:
     try:
         half = first_half(value)
     except RecursionError as error:
-        raise RequestError(f"{what}: values too deep inside each other", "make them flatter") from error
+        raise RequestError(f"{what}: values are nested too deeply", "make them flatter") from error
     if half:
         raise RequestError(
-            f"{what}: {half!r} is half of a character (a surrogate), no tokenizer reads it",
+            f"{what}: {half!r} is half of a character (a surrogate), which no tokenizer reads",
             "write the character itself, or both halves as JSON's escapes",
         )
 

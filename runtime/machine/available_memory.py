@@ -18,9 +18,9 @@ def machine_room() -> int:
     """Linux says what is available; elsewhere it is all there is."""
     if sys.platform == "linux":
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found = next((line for line in lines if line.startswith("MemAvailable:")), None)
-        if found:
-            return int(found.split()[1]) * 1024
+        available_line = next((line for line in lines if line.startswith("MemAvailable:")), None)
+        if available_line:
+            return int(available_line.split()[1]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -26,7 +26,7 @@ def read_bandwidth(threads: int, size: int = 0) -> float:
     The best, as STREAM does it: a limit is what can be had, and other processes only take from it.
     Without a size, so many that caches hold few of them.
     """
-    size = size or beyond_caches()
+    size = size or beyond_caches(available())
     parts = np.array_split(np.ones(size // 4, np.int32), threads)
     seconds = []
     with ThreadPoolExecutor(threads) as pool:
@@ -37,10 +37,10 @@ def read_bandwidth(threads: int, size: int = 0) -> float:
     return size / min(seconds)
 
 
-def beyond_caches() -> int:
-    """Bytes of which a cache holds a quarter, as STREAM asks, but no more than half of what this process can take.
+def beyond_caches(room: int, caches: Path = CACHES) -> int:
+    """Bytes of which a cache holds a quarter, as STREAM asks, but no more than half of `room` bytes.
 
     Linux tells caches in KiB, as "266240K"; where they are not told, `LEAST`.
     """
-    caches = [int(path.read_text().strip().removesuffix("K")) << 10 for path in CACHES.glob("index*/size")]
-    return min(max([LEAST, *(4 * cache for cache in caches)]), available() // 2)
+    sizes = [int(path.read_text().strip().removesuffix("K")) << 10 for path in caches.glob("index*/size")]
+    return min(max([LEAST, *(4 * size for size in sizes)]), room // 2)

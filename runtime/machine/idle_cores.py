@@ -15,18 +15,23 @@ SAMPLES, PAUSE = 7, 0.004  # seconds between samples
 def idle_cores() -> int:
     """Cores that this process may use and no other does, at least 1."""
     others = busy() if sys.platform == "linux" else 0
-    return max(1, min(usable_cores(), (os.cpu_count() or 1) - others))
+    return beside(others, usable_cores(), os.cpu_count() or 1)
+
+
+def beside(others: int, usable: int, cores: int) -> int:
+    """Cores for this process, which may use `usable` of them, beside so many threads of others."""
+    return max(1, min(usable, cores - others))
 
 
 def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def busy() -> int:
-    """Threads of other processes that run now: the median of a few looks."""
+def busy(stat: Path = STAT, threads: Path = THREADS) -> int:
+    """Threads of other processes that run now: the median of a few looks at Linux's files."""
     looks = []
     for _ in range(SAMPLES):
-        looks.append(running(STAT.read_text(encoding="ascii")) - own())
+        looks.append(running(stat.read_text(encoding="ascii")) - own(threads))
         time.sleep(PAUSE)
     return max(0, int(statistics.median_low(looks)))
 
@@ -36,9 +41,9 @@ def running(stat: str) -> int:
     return int(stat.split("procs_running ")[1].split(maxsplit=1)[0])
 
 
-def own() -> int:
+def own(threads: Path = THREADS) -> int:
     """Threads of this process that run now: onnxruntime's wait busily for a while after a call."""
-    return sum(state(thread) == "R" for thread in THREADS.iterdir())
+    return sum(state(thread) == "R" for thread in threads.iterdir())
 
 
 def state(thread: Path) -> str:

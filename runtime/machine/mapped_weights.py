@@ -31,14 +31,14 @@ def drop_clean_pages(path: Path) -> int:
 def unchanged(smaps: str, name: str) -> Iterator[tuple[int, int, int]]:
     """(first, last address, bytes resident) of the mappings of a file that no page was written in:
     what was written would be lost."""
-    found: tuple[int, int] | None = None
+    mapping: tuple[int, int] | None = None
     resident = 0
     for line in smaps.splitlines():
         if match := ADDRESSES.match(line):
-            found = (int(match[1], 16), int(match[2], 16)) if line.endswith(f" {name}") else None
-        elif found and line.startswith("Rss:"):
+            mapping = (int(match[1], 16), int(match[2], 16)) if line.endswith(f" {name}") else None
+        elif mapping and line.startswith("Rss:"):
             resident = int(line.split()[1]) * 1024
-        elif found and line.startswith("Anonymous:"):
+        elif mapping and line.startswith("Anonymous:"):
             if resident and line.split()[1] == "0":
-                yield *found, resident
-            found = None
+                yield *mapping, resident
+            mapping = None

@@ -80,10 +80,12 @@ def measure(
     bundle = Bundle.open(folder)
     decoder = open_engine(engine, bundle, settings.threads)
     load_s = time.perf_counter() - begun
-    found = [measure_at(decoder, bundle.manifest, settings, context, progress, engine) for context in sorted(contexts)]
+    measured = [
+        measure_at(decoder, bundle.manifest, settings, context, progress, engine) for context in sorted(contexts)
+    ]
     counters = [table.counters for table in decoder.tables.values()]
     read = sum(contexts) + len(contexts) * (settings.repeat + 1) * (settings.prompt_tokens + settings.new_tokens)
-    peak, first, threads = peak_rss(), found[0], decoder.threads
+    peak, first, threads = peak_rss(), measured[0], decoder.threads
     del decoder  # its memory, and its threads that wait busily
     return Figures(
         prefill_tok_s=first.prefill_tok_s,
@@ -97,7 +99,7 @@ def measure(
         flash_bytes_per_token=round(sum(c.bytes for c in counters) / read, 1),
         flash_faults_per_token=round(sum(c.faults for c in counters) / read, 4),
         bandwidth_gb_s=round(read_bandwidth(threads) / 1e9, 2),
-        contexts=found,
+        contexts=measured,
         settings=msgspec.structs.replace(settings, threads=threads, context=first.context),
     )
 

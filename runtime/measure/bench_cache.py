@@ -11,8 +11,8 @@ from ..bundle.bundle import MANIFEST
 
 def cache_folder() -> Path:
     """`gemma-edge` below $XDG_CACHE_HOME, which must be absolute to count, or below ~/.cache."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "gemma-edge"
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (cache_home if cache_home.is_absolute() else Path.home() / ".cache") / "gemma-edge"
 
 
 def cached() -> list[tuple[Path, int]]:
@@ -23,9 +23,9 @@ def cached() -> list[tuple[Path, int]]:
 
 def clean() -> int:
     """Remove what `cached` lists, and what a killed run left; bytes that are free again."""
-    found = cached()
+    folders = cached()
     for left in cache_folder().glob("*.bundle"):
         shutil.rmtree(left)
     for left in cache_folder().glob(".*.bundle.*"):
         shutil.rmtree(left)
-    return sum(size for _, size in found)
+    return sum(size for _, size in folders)

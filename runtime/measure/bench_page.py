@@ -24,7 +24,7 @@ def conditions(figures: Figures) -> str:
 
 
 def table(figures: Figures) -> list[list[str]]:
-    return [TITLES, *(row(one, figures.bandwidth_gb_s) for one in figures.contexts)]
+    return [TITLES, *(row(at, figures.bandwidth_gb_s) for at in figures.contexts)]
 
 
 def row(at: At, limit: float) -> list[str]:
@@ -47,9 +47,9 @@ def drawings(figures: Figures) -> list[tuple[str, str]]:
     """(title, SVG), each over the context."""
 
     def line(name: str, pick: str, unit: float = 1.0) -> Series:
-        return Series(name, [(one.context, getattr(one, pick) / unit) for one in figures.contexts])
+        return Series(name, [(at.context, getattr(at, pick) / unit) for at in figures.contexts])
 
-    limit = Series("limit", [(one.context, figures.bandwidth_gb_s) for one in figures.contexts])
+    limit = Series("limit", [(at.context, figures.bandwidth_gb_s) for at in figures.contexts])
     shown = {
         "Decode": ("tokens/s", [line("decode", "decode_tok_s")]),
         "Prefill": ("tokens/s", [line("prefill", "prefill_tok_s")]),

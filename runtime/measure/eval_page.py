@@ -14,16 +14,15 @@ def page(evaluation: Evaluation) -> str:
 
 
 def conditions(evaluation: Evaluation) -> str:
-    found = evaluation
     said = (
-        f"{found.windows} windows of {found.window_tokens} tokens, the second half of each scored: "
-        f"{found.positions:,} positions, {found.threads} threads."
+        f"{evaluation.windows} windows of {evaluation.window_tokens} tokens, the second half of each scored: "
+        f"{evaluation.positions:,} positions, {evaluation.threads} threads."
     )
-    if found.against is None:
+    if evaluation.against is None:
         return said
     return (
-        f"{said} KL is that of {found.against} from the artifact, in nats a token; TV64 is the total "
-        f"variation over the 64 tokens most likely for {found.against}."
+        f"{said} KL is that of {evaluation.against} from the artifact, in nats a token; TV64 is the total "
+        f"variation over the 64 tokens most likely for {evaluation.against}."
     )
 
 
@@ -32,12 +31,18 @@ def drawings(evaluation: Evaluation) -> list[tuple[str, str]]:
     names = labels(evaluation)
     bundles = evaluation.bundles
     if evaluation.against is None:
-        points = [Series(name, [(one.bytes / MB, one.perplexity)]) for name, one in zip(names, bundles, strict=True)]
+        points = [
+            Series(name, [(bundle.bytes / MB, bundle.perplexity)]) for name, bundle in zip(names, bundles, strict=True)
+        ]
         title = "Bytes and perplexity"
         return [(title, plot(title, ("MB of the bundle", "perplexity"), points, joined=False))]
-    found = [(name, one.bytes / MB, one.divergence) for name, one in zip(names, bundles, strict=True) if one.divergence]
-    points = [Series(name, [(size, divergence.mean_kl)]) for name, size, divergence in found]
-    lines = [Series(name, divergence.kl_by_position) for name, _, divergence in found]
+    compared = [
+        (name, bundle.bytes / MB, bundle.divergence)
+        for name, bundle in zip(names, bundles, strict=True)
+        if bundle.divergence
+    ]
+    points = [Series(name, [(size, divergence.mean_kl)]) for name, size, divergence in compared]
+    lines = [Series(name, divergence.kl_by_position) for name, _, divergence in compared]
     size, place = "Bytes and mean KL", "KL over the window"
     return [
         (size, plot(size, ("MB of the bundle", "mean KL, nats a token"), points, joined=False)),
@@ -47,5 +52,5 @@ def drawings(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 def labels(evaluation: Evaluation) -> list[str]:
     """Recipes, or the names of the bundles where a recipe comes twice."""
-    recipes = [one.recipe for one in evaluation.bundles]
-    return recipes if len(set(recipes)) == len(recipes) else [one.bundle for one in evaluation.bundles]
+    recipes = [bundle.recipe for bundle in evaluation.bundles]
+    return recipes if len(set(recipes)) == len(recipes) else [bundle.bundle for bundle in evaluation.bundles]

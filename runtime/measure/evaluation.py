@@ -59,9 +59,9 @@ def table(evaluation: Evaluation) -> list[list[str]]:
     rows = [known(figures) for figures in evaluation.bundles]
     if evaluation.against is None:
         return [titles, *rows]
-    found = [one.divergence for one in evaluation.bundles if one.divergence]
-    first = [evaluation.against, "checkpoint", "", "", f"{found[0].float_perplexity:.3f}", "", "", "", ""]
-    compared = [row + measured(divergence) for row, divergence in zip(rows, found, strict=True)]
+    divergences = [bundle.divergence for bundle in evaluation.bundles if bundle.divergence]
+    first = [evaluation.against, "checkpoint", "", "", f"{divergences[0].float_perplexity:.3f}", "", "", "", ""]
+    compared = [row + measured(divergence) for row, divergence in zip(rows, divergences, strict=True)]
     return [[*titles, "KL mean", "KL worst", "top-1", "TV64"], first, *compared]
 
 
@@ -70,5 +70,10 @@ def known(figures: Figures) -> list[str]:
     return [figures.bundle, figures.recipe, *sizes, f"{figures.perplexity:.3f}"]
 
 
-def measured(found: Divergence) -> list[str]:
-    return [f"{found.mean_kl:.3g}", f"{found.worst_kl:.3g}", f"{found.agreement:.2%}", f"{found.tv64:.3g}"]
+def measured(divergence: Divergence) -> list[str]:
+    return [
+        f"{divergence.mean_kl:.3g}",
+        f"{divergence.worst_kl:.3g}",
+        f"{divergence.agreement:.2%}",
+        f"{divergence.tv64:.3g}",
+    ]

@@ -84,7 +84,8 @@ def check(decoder: Engine, golden: Golden, tolerance: float) -> Check:
     ids = [token for row in [golden.prompt, golden.ids, *golden.top_ids] for token in row]
     if not 0 <= min(ids) <= max(ids) < decoder.model.vocab_size:
         raise BundleError(
-            f"a golden answer has token {max(ids)} of {decoder.model.vocab_size}", "export the bundle again"
+            f"a golden answer has token {max(ids)}, but the model has only {decoder.model.vocab_size} tokens",
+            "export the bundle again",
         )
     decoder.reset()
     logits = decoder.prefill(np.array(golden.prompt, np.int64)).logits[-1]
@@ -96,7 +97,7 @@ def check(decoder: Engine, golden: Golden, tolerance: float) -> Check:
     return Check(len(golden.ids), worst, wrong)
 
 
-def difference(found: NDArray[np.float32], expected: list[float]) -> float:
+def difference(values: NDArray[np.float32], expected: list[float]) -> float:
     """The largest absolute difference; infinite if any is not a number."""
-    gap = float(np.abs(found - np.array(expected)).max())
+    gap = float(np.abs(values - np.array(expected)).max())
     return gap if np.isfinite(gap) else float("inf")

@@ -48,9 +48,11 @@ def html_table(rows: Sequence[Sequence[str]]) -> str:
 def check_page(path: Path) -> None:
     """Raises GemmaError, before the long part, for a page that has no place."""
     if path.is_dir():
-        raise RequestError(f"{path}: a folder", "give the name of a file")
+        raise RequestError(f"{path} is a folder", "give the name of a file")
     if not path.parent.is_dir():
-        raise RequestError(f"{path}: there is no folder {path.parent}", "make it first, or choose another place")
+        raise RequestError(
+            f"{path}: there is no folder {path.parent}", "create the folder first, or choose another place"
+        )
 
 
 def write(path: Path, text: str) -> None:
@@ -59,4 +61,4 @@ def write(path: Path, text: str) -> None:
         with atomically(path) as part:
             part.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise GemmaError(f"{path}: {error.strerror or error}", "choose another place") from error
+        raise GemmaError(f"{path} cannot be written: {error.strerror or error}", "choose another place") from error

@@ -74,12 +74,12 @@ def perplexity(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
-def scored_logits(decoder: Engine, windows: Windows, window: int) -> Iterator[tuple[int, Floats]]:
+def scored_logits(decoder: Engine, windows: Windows, window: int, chunk: int = CHUNK) -> Iterator[tuple[int, Floats]]:
     """(position of the first row, logits (n, vocab)) of all scored positions, a chunk at a time."""
     decoder.reset()
     first, end = windows.first, windows.tokens - 1
-    for start in range(0, windows.tokens, CHUNK):
-        ids = windows.ids[window, start : start + CHUNK]
+    for start in range(0, windows.tokens, chunk):
+        ids = windows.ids[window, start : start + chunk]
         kept = min(len(ids), max(1, start + len(ids) - first))
         logits, position = decoder.forward(Piece(ids, kept)).logits, start + len(ids) - kept
         if first <= position < end:

@@ -55,10 +55,10 @@ def round_step(span: float) -> float:
 
 def plot(title: str, labels: tuple[str, str], series: Sequence[Series], *, joined: bool) -> str:
     """One SVG; `joined` draws a line through the points of a series."""
-    x = Axis.over(labels[0], [point[0] for one in series for point in one.points])
-    y = Axis.over(labels[1], [point[1] for one in series for point in one.points])
-    drawn = [draw(one, COLOURS[i % len(COLOURS)], x, y, joined=joined) for i, one in enumerate(series)]
-    legend = [legend_line(one.name, COLOURS[i % len(COLOURS)], TOP + 10 + 20 * i) for i, one in enumerate(series)]
+    x = Axis.over(labels[0], [point[0] for line in series for point in line.points])
+    y = Axis.over(labels[1], [point[1] for line in series for point in line.points])
+    drawn = [draw(line, COLOURS[i % len(COLOURS)], x, y, joined=joined) for i, line in enumerate(series)]
+    legend = [legend_line(line.name, COLOURS[i % len(COLOURS)], TOP + 10 + 20 * i) for i, line in enumerate(series)]
     height = max(HEIGHT, TOP + 20 + 20 * len(series))
     return "\n".join(
         [

@@ -85,7 +85,7 @@ def check_golden_part(bundle: Bundle, name: str, threads: int = 0) -> PartReport
         raise BundleError(
             f"{bundle.folder}: part {name!r} answers {worst:.3g} of its largest value off, {goldens.tolerance:.3g} are "
             "allowed",
-            "this onnxruntime or processor computes something else; export the bundle again on this machine",
+            "this onnxruntime or this processor computes something else; export the bundle again on this machine",
         )
     return report
 

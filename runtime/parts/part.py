@@ -45,12 +45,14 @@ class OnnxPart:
         or if the graph has other inputs and outputs than bundle.json says.
         """
         if threads < 0:
-            raise RequestError(f"threads {threads}: not a number from 0 up", "0 takes the cores that are idle")
+            raise RequestError(f"threads must be 0 or more, not {threads}", "0 takes the cores that are idle")
         part = part_of(bundle, name)
         artifact = part.artifacts.get("onnx")
         if artifact is None:
             targets = ", ".join([*part.artifacts, *part.functions]) or "nothing"
-            raise BundleError(f"{bundle.folder}: part {name!r} has no ONNX artifact, only {targets}", EXPORT_AGAIN)
+            raise BundleError(
+                f"{bundle.folder}: the part {name!r} has no ONNX artifact; it has {targets}", EXPORT_AGAIN
+            )
         self.name, self.settings, self.artifact = name, part.settings, artifact
         self._source = f"{bundle.folder}: part {name!r}"
         self._session = load(bundle, artifact, threads or idle_cores())
@@ -75,7 +77,7 @@ class OnnxPart:
 
 
 def load(bundle: Bundle, artifact: Artifact, threads: int) -> ort.InferenceSession:
-    """Open a graph of the bundle.  Raises BundleError if onnxruntime refuses it."""
+    """Open a graph of the bundle.  Raises BundleError if onnxruntime cannot load it."""
     path = bundle.path(artifact.file)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -84,7 +86,7 @@ def load(bundle: Bundle, artifact: Artifact, threads: int) -> ort.InferenceSessi
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions derive from Exception
-        raise BundleError(f"{path}: onnxruntime refuses it: {error}", EXPORT_AGAIN) from error
+        raise BundleError(f"{path}: onnxruntime cannot load it: {error}", EXPORT_AGAIN) from error
 
 
 def check_ends(source: str, tensors: Sequence[Tensor], nodes: Sequence[Any]) -> None:

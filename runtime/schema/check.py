@@ -32,7 +32,7 @@ def check_schema(schema: Any, what: str) -> None:
 
 @functools.lru_cache(256)
 def check_text(text: str, what: str) -> None:
-    """Of one that was found right nothing is kept but its text."""
+    """Check a schema by its text, which is all that is kept of one that is right."""
     schema = json.loads(text)
     judge = metaschema()
     for path, part in written_schemas(schema, what):
@@ -53,7 +53,7 @@ def check_words(schema: Mapping[str, Any], where: str, what: str) -> None:
             raise RequestError(f"{place}pattern: {pattern!r:.80} does not compile", "correct the pattern")
     for keyword in TOLD_LATER:
         if keyword in schema:
-            raise RequestError(f"{place}{keyword} is not supported", "use $ref")
+            raise RequestError(f"{place}{keyword} is not supported", "use $ref instead")
 
 
 def written_schemas(schema: Any, what: str) -> Iterator[tuple[list[str], Any]]:

@@ -26,10 +26,12 @@ def json_grammar(schema: Schema | bool) -> str:
     check_schema(schema, "the schema")
     for path, part in written_schemas(schema, "the schema"):
         if path and isinstance(part, Mapping) and "$schema" in part:
-            raise RequestError(f"the schema: {'/'.join(path)}/$schema: a draft of its own", "leave it out")
+            raise RequestError(
+                f"the schema: {'/'.join(path)}/$schema: a part cannot have its own draft", "leave it out"
+            )
         for keyword, why in loosened(part) if isinstance(part, Mapping) else ():
             where = "/".join([*path, keyword])
-            raise RequestError(f"the schema: {where} can not be held: {why}", "leave it out")
+            raise RequestError(f"the schema: {where} is not supported: {why}", "leave it out")
     whole = schema if isinstance(schema, Mapping) else {"allOf": [schema]}  # true and false are schemas, too
     kept = {name: value for name, value in whole.items() if name not in LEFT_OUT}
     return f"{AS_TEXT}start: %json {json.dumps({**kept, 'x-guidance': FORM})}\n"

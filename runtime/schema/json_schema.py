@@ -63,7 +63,7 @@ def resolved(schema: Schema, root: Schema) -> Schema | bool:
     target: Any = root
     reference = urllib.parse.unquote(str(schema["$ref"]))
     if reference != "#" and not reference.startswith("#/"):
-        raise RequestError(f"the schema's $ref {reference!r:.80} leads out of it", "refer to one in $defs")
+        raise RequestError(f"the schema's $ref {reference!r:.80} leads out of the schema", "refer to one in $defs")
     for part in reference.split("/")[1:]:
         part = part.replace("~1", "/").replace("~0", "~")
         if isinstance(target, list):
@@ -71,7 +71,7 @@ def resolved(schema: Schema, root: Schema) -> Schema | bool:
         else:
             target = target.get(part) if isinstance(target, Mapping) else None
     if not isinstance(target, (Mapping, bool)):
-        raise RequestError(f"the schema's $ref {reference!r:.80} leads to no schema", "refer to one in $defs")
+        raise RequestError(f"the schema's $ref {reference!r:.80} points to no schema", "refer to one in $defs")
     return target
 
 
@@ -272,7 +272,7 @@ def wrong_number(value: Any, schema: Schema, here: str) -> str:
 
 
 def is_multiple(value: float, step: float) -> bool:
-    """As the numbers are written: 0.3 is three times 0.1."""
+    """Divide the numbers as they are written, so that 0.3 is three times 0.1."""
     if isinstance(value, float) and not math.isfinite(value):
         return False
     (top, bottom), (step_top, step_bottom) = (Decimal(repr(number)).as_integer_ratio() for number in (value, step))

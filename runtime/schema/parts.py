@@ -39,34 +39,34 @@ class Condition:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class Alternatives:
     """Some schemas of which one holds; with oneOf exactly one."""
 
     keyword: str
     schemas: Sequence[Any]
 
 
-Part = Condition | Choice
+SchemaPart = Condition | Alternatives
 NOTHING = Condition({"enum": []})
 NULL = {"type": "null"}
 
 
-class Parts:
+class SchemaParts:
     """Takes the schemas of one document apart; the same schema gives the same parts."""
 
     def __init__(self, root: Schema) -> None:
         self.root = root
         self.judge = Judge(root)
-        self._own: dict[int, tuple[Part, ...]] = {}
+        self._own: dict[int, tuple[SchemaPart, ...]] = {}
         self._kept: list[Any] = []  # schemas made here, so that no other gets their id
 
-    def of(self, schemas: Sequence[Any]) -> tuple[Part, ...]:
+    def of(self, schemas: Sequence[Any]) -> tuple[SchemaPart, ...]:
         """The parts of schemas that hold together, each once."""
-        parts: dict[Part, None] = {}
+        parts: dict[SchemaPart, None] = {}
         self._collect(schemas, parts, set())
         return tuple(parts)
 
-    def _collect(self, schemas: Sequence[Any], parts: dict[Part, None], seen: set[int]) -> None:
+    def _collect(self, schemas: Sequence[Any], parts: dict[SchemaPart, None], seen: set[int]) -> None:
         for schema in schemas:
             if schema is False:
                 parts[NOTHING] = None
@@ -78,22 +78,24 @@ class Parts:
                 targets = [resolved(schema, self.root)] if "$ref" in schema else []
                 self._collect([*targets, *schema.get("allOf", ())], parts, seen)
 
-    def _parts(self, schema: Schema) -> tuple[Part, ...]:
+    def _parts(self, schema: Schema) -> tuple[SchemaPart, ...]:
         if id(schema) not in self._own:
             self._own[id(schema)] = tuple(self._made(schema))
             self._kept.append(schema)
         return self._own[id(schema)]
 
-    def _made(self, schema: Schema) -> Iterator[Part]:
+    def _made(self, schema: Schema) -> Iterator[SchemaPart]:
         if schema.get("nullable"):
-            yield Choice("nullable", [{name: value for name, value in schema.items() if name != "nullable"}, NULL])
+            yield Alternatives(
+                "nullable", [{name: value for name, value in schema.items() if name != "nullable"}, NULL]
+            )
             return
         keywords = {name: value for name, value in schema.items() if name not in TAKEN_APART}
         if keywords:
             yield Condition(keywords)
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
-                yield Choice(keyword, schema[keyword])
+                yield Alternatives(keyword, schema[keyword])
 
 
 def kinds(conditions: Sequence[Condition]) -> list[str]:
@@ -103,11 +105,11 @@ def kinds(conditions: Sequence[Condition]) -> list[str]:
     if not named and any("properties" in condition.keywords for condition in conditions):
         return ["object"]
     for names in named:
-        given = {names} if isinstance(names, str) else set(names)
-        both = allowed & given
-        if "integer" in given and "number" in allowed and "number" not in given:
+        types = {names} if isinstance(names, str) else set(names)
+        both = allowed & types
+        if "integer" in types and "number" in allowed and "number" not in types:
             both.add("integer")
-        if "number" in given and "integer" in allowed:
+        if "number" in types and "integer" in allowed:
             both.add("integer")
         allowed = both
     return [kind for kind in ("null", "boolean", "integer", "number", "string", "array", "object") if kind in allowed]
@@ -118,13 +120,15 @@ def check_held(kind: str, conditions: Sequence[Condition]) -> None:
     for condition in conditions:
         for keyword in (*NOT_HELD[""], *NOT_HELD.get(kind, ())):
             if keyword in condition.keywords:
-                raise RequestError(f"the keyword {keyword} can not be held", "leave it out, or strict")
+                raise RequestError(
+                    f"the keyword {keyword} is not supported in strict tools", "leave out the keyword, or strict"
+                )
 
 
-def finite(parts: Parts, kind: str, conditions: Sequence[Condition]) -> list[Any] | None:
+def finite(parts: SchemaParts, kind: str, conditions: Sequence[Condition]) -> list[Any] | None:
     """The values of a kind, where there are only some: of an enum, a const, or a type that has no others."""
     listed = [listed_values(condition.keywords) for condition in conditions]
-    values = next((some for some in listed if some is not None), ALL_VALUES.get(kind))
+    values = next((choices for choices in listed if choices is not None), ALL_VALUES.get(kind))
     if values is None:
         return None
     typed: list[Schema] = [{"type": kind}, *(condition.keywords for condition in conditions)]
@@ -137,20 +141,20 @@ def listed_values(keywords: Schema) -> list[Any] | None:
     return keywords.get("enum")
 
 
-def disjoint(parts: Parts, one: Sequence[Part], other: Sequence[Part], depth: int = 4) -> bool:
+def disjoint(parts: SchemaParts, left: Sequence[SchemaPart], right: Sequence[SchemaPart], depth: int = 4) -> bool:
     """Whether it is certain that no value fits both."""
-    for here, there in ((one, other), (other, one)):
-        choice = next((part for part in here if isinstance(part, Choice)), None)
+    for here, there in ((left, right), (right, left)):
+        choice = next((part for part in here if isinstance(part, Alternatives)), None)
         if choice:
             rest = [part for part in here if part is not choice]
             return all(disjoint(parts, [*rest, *parts.of([branch])], there, depth) for branch in choice.schemas)
-    first, second = ([part for part in side if isinstance(part, Condition)] for side in (one, other))
+    first, second = ([part for part in side if isinstance(part, Condition)] for side in (left, right))
     return all(distinct(parts, kind, first, second, depth) for kind in kinds([*first, *second]))
 
 
-def distinct(parts: Parts, kind: str, one: Sequence[Condition], other: Sequence[Condition], depth: int) -> bool:
+def distinct(parts: SchemaParts, kind: str, left: Sequence[Condition], right: Sequence[Condition], depth: int) -> bool:
     """The same for values of one kind: some list has none for both, ranges do not meet, or a property differs."""
-    together = [*one, *other]
+    together = [*left, *right]
     values = finite(parts, kind, together)
     if values is not None:
         return not values
@@ -160,18 +164,18 @@ def distinct(parts: Parts, kind: str, one: Sequence[Condition], other: Sequence[
     return (
         kind == "object"
         and depth > 0
-        and any(differs(parts, name, one, other, depth) for name in required_names(together))
+        and any(differs(parts, name, left, right, depth) for name in required_names(together))
     )
 
 
-def differs(parts: Parts, name: str, one: Sequence[Condition], other: Sequence[Condition], depth: int) -> bool:
+def differs(parts: SchemaParts, name: str, left: Sequence[Condition], right: Sequence[Condition], depth: int) -> bool:
     sides = [
         [
             condition.keywords["properties"][name]
             for condition in side
             if name in condition.keywords.get("properties", {})
         ]
-        for side in (one, other)
+        for side in (left, right)
     ]
     return disjoint(parts, parts.of(sides[0]), parts.of(sides[1]), depth - 1)
 
@@ -189,7 +193,7 @@ def number_range(kind: str, conditions: Sequence[Condition]) -> tuple[float, flo
             edge = condition.keywords[word]
             if kind == "integer" and abs(edge) > EXACT:
                 raise RequestError(
-                    f"the keyword {word} {edge} can not be held: it is beyond 2^53", "give a smaller one"
+                    f"the keyword {word} {edge} is not supported: it is beyond 2^53", "give a smaller number"
                 )
             if word.endswith("inimum"):
                 low = max(low, inside(kind, edge, 1, open_end=word in OPEN))

@@ -38,18 +38,20 @@ FORMATS = {  # RFC 3339, 2673, 9562, 1123; of mail addresses and URIs what every
 def terminal_of_pattern(pattern: str) -> str:
     """The texts that a schema's pattern is found in.  Raises GemmaError for what has no linear matcher."""
     if len(pattern) > LONGEST:
-        raise RequestError(f"a pattern has {len(pattern)} characters, {LONGEST} is the most", "write a shorter one")
+        raise RequestError(
+            f"a pattern has {len(pattern)} characters, and the limit is {LONGEST}", "write a shorter pattern"
+        )
     terminal = f"/{load_llguidance().regex_to_lark(searched(pattern), 'dw')}/"
     problem = compile_problem(terminal)
     if problem:
-        raise RequestError(f"the pattern {pattern!r:.80} can not be followed: {problem}", "write a simpler pattern")
+        raise RequestError(f"the pattern {pattern!r:.80} is not supported: {problem}", "write a simpler pattern")
     return terminal
 
 
 def terminal_of_format(name: str) -> str:
     if name not in FORMATS:
         known = ", ".join(FORMATS)
-        raise RequestError(f"the format {name!r:.40} can not be held; known are {known}", "give a pattern in its place")
+        raise RequestError(f"the format {name!r:.40} is not supported; supported are {known}", "give a pattern instead")
     return f"/{load_llguidance().regex_to_lark(FORMATS[name], '')}/"
 
 
@@ -67,7 +69,7 @@ def compile_problem(terminal: str) -> str:
 def is_empty(terminal: str) -> bool:
     """Whether a terminal matches no text at all, as `/a/ & /b/` does.  Raises GemmaError if it is none."""
     if problem := compile_problem(terminal):
-        raise RequestError(f"a text of this form can not be followed: {problem}", "simplify its keywords")
+        raise RequestError(f"a string with these keywords is not supported: {problem}", "simplify its keywords")
     matcher = terminal_matcher(terminal)
     mask = matcher.compute_bitmask()
     return bool(matcher.is_error()) or not (any(mask) or matcher.is_accepting())

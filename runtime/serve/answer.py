@@ -18,15 +18,16 @@ from .refusal import Refusal, refusal_of
 from .reply import Reply
 from .request import ChatRequest
 
-SILENCE_SECONDS = 10.0  # of a stream, after which a comment says that it lives
-
 
 class ChatResponse(Response):
     """Waits for its turn, then streams; ends the answer when the client hangs up, or its time is over."""
 
-    def __init__(self, queue: ServeQueue, model: str, seconds: float, request: ChatRequest) -> None:
-        """Raises Refusal where as many wait as may.  `seconds` are for waiting and answer."""
-        self._queue, self._request, self._seconds = queue, request, seconds
+    def __init__(self, queue: ServeQueue, model: str, seconds: float, silence: float, request: ChatRequest) -> None:
+        """Raises Refusal where as many wait as may.
+
+        `seconds` are for waiting and answer; a stream says that it lives after `silence` seconds.
+        """
+        self._queue, self._request, self._seconds, self._silence = queue, request, seconds, silence
         self._reply = Reply(model, request.include_usage)
         self._updates: asyncio.Queue[Update] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
@@ -81,9 +82,9 @@ class ChatResponse(Response):
         await send({"type": "http.response.body", "body": b""})
 
     async def _next(self) -> Update | None:
-        """What is update next, or None after a silence."""
+        """The next update, or None after a silence."""
         try:
-            async with asyncio.timeout(SILENCE_SECONDS):
+            async with asyncio.timeout(self._silence):
                 return await self._updates.get()
         except TimeoutError:
             return None

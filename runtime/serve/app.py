@@ -36,12 +36,16 @@ BODY_SECONDS = 30.0  # for a body to come in
 
 @dataclass(frozen=True)
 class Limits:
-    """tokens, seconds: of one answer, in seconds with its waiting; body: bytes of a request."""
+    """tokens, seconds: of one answer, in seconds with its waiting; body: bytes of a request.
+
+    silence: seconds of a stream after which a comment says that it lives
+    """
 
     waiting: int
     tokens: int
     seconds: float
     body: int
+    silence: float = 10.0
 
 
 class Server:
@@ -57,7 +61,12 @@ class Server:
     async def one_model(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name != self.model:
-            raise Refusal(404, f"there is no model {name!r:.80}", f"it is {self.model!r}", code="model_not_found")
+            raise Refusal(
+                404,
+                f"there is no model {name!r:.80}",
+                f"this server has the model {self.model!r}",
+                code="model_not_found",
+            )
         return JSONResponse(self.described())
 
     def described(self) -> dict[str, Any]:
@@ -82,10 +91,10 @@ class Server:
         """Raises GemmaError for a request that is refused before its answer begins."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise Refusal(415, f"a body of the type {kind!r:.80}", "send application/json")
+            raise Refusal(415, f"the body has the type {kind!r:.80}", "send application/json")
         raw = await body(request, self.limits.body)
         wanted = chat_request(raw, self.model, min(self.limits.tokens, self.session.context))
-        return ChatResponse(self.queue, self.model, self.limits.seconds, wanted)
+        return ChatResponse(self.queue, self.model, self.limits.seconds, self.limits.silence, wanted)
 
 
 async def body(request: Request, most: int) -> bytes:
@@ -97,9 +106,11 @@ async def body(request: Request, most: int) -> bytes:
                 size += len(piece)
                 kept += piece if size <= most else b""
     except TimeoutError as error:
-        raise Refusal(408, f"the body did not come within {BODY_SECONDS:g} seconds", "send it at once") from error
+        raise Refusal(408, f"the body did not arrive within {BODY_SECONDS:g} seconds", "send it at once") from error
     if size > most:
-        raise Refusal(413, f"a body of {size:,} bytes, this server reads {most:,}", "shorten the conversation")
+        raise Refusal(
+            413, f"the body has {size:,} bytes, and this server reads at most {most:,}", "shorten the conversation"
+        )
     return bytes(kept)
 
 
@@ -115,16 +126,17 @@ def page() -> HTMLResponse:
 
 
 def hash_of(text: str, tag: str) -> str:
-    found = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
-    return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in found)
+    contents = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
+    digests = (hashlib.sha256(content.encode()).digest() for content in contents)
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
 async def refused(request: Request, error: Exception) -> Response:
     """Whatever a route raises, in OpenAI's shape."""
     if isinstance(error, HTTPException):
         where = f"{request.method} {request.url.path}"
-        made = Refusal(error.status_code, f"{where:.80}: {error.detail}", "there is POST /v1/chat/completions")
-        return serve_errors.response(made)
+        refusal = Refusal(error.status_code, f"{where:.80}: {error.detail}", "use POST /v1/chat/completions")
+        return serve_errors.response(refusal)
     return serve_errors.response(refusal_of(error))
 
 

@@ -66,11 +66,11 @@ NOTED = frozenset((
 SAID = frozenset(("audio", "images", "function_call", "tool_responses", "prefix", "partial"))
 
 
-def check_neutral(given: Mapping[str, Any]) -> None:
+def check_neutral(fields: Mapping[str, Any]) -> None:
     """Raises Refusal for the first field that asks for something."""
-    for name in sorted(given.keys() - LABELS):
-        if name not in NEUTRAL or not any(same(given[name], value) for value in NEUTRAL[name]):
-            refuse(name, f"{name:.40} {given[name]!r:.40} is not supported")
+    for name in sorted(fields.keys() - LABELS):
+        if name not in NEUTRAL or not any(same(fields[name], value) for value in NEUTRAL[name]):
+            refuse(name, f"{name:.40} {fields[name]!r:.40} is not supported")
 
 
 def refuse(param: str, message: str, hint: str = "leave it out") -> None:

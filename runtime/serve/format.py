@@ -12,34 +12,34 @@ from .refusal import Refusal
 NOTES = frozenset(("name", "description", "strict"))  # an answer is held to its schema whatever they say
 
 
-def response_format(given: Mapping[str, Any]) -> ResponseFormat | None:
+def response_format(field: Mapping[str, Any]) -> ResponseFormat | None:
     """A schema stands in `json_schema`, or beside the type.  Raises Refusal for what is no format."""
-    kind = given.get("type", "text")
+    kind = field.get("type", "text")
     if kind == "text":
-        check_fields(kind, given, {"type"})
+        check_fields(kind, field, {"type"})
         return None
-    inner = given
-    if kind == "json_schema" and given.get("json_schema") is not None:
-        check_fields(kind, given, {"type", "json_schema"})
-        inner = given["json_schema"]
+    inner = field
+    if kind == "json_schema" and field.get("json_schema") is not None:
+        check_fields(kind, field, {"type", "json_schema"})
+        inner = field["json_schema"]
     schema = inner.get("schema") if isinstance(inner, Mapping) else None
     if kind == "json_object" and schema is None:
         schema = {}
     if kind not in ("json_object", "json_schema") or not isinstance(schema, Mapping):
         raise Refusal(
             400,
-            f"response_format of the type {kind!r:.40}, without a schema or unknown",
+            f"response_format of the type {kind!r:.40} is unknown, or has no schema",
             'give {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}, json_object or text',
             code="unsupported_parameter",
             param="response_format",
         )
-    check_fields(kind, inner, {"type", "schema"} if inner is given else {"schema"})
+    check_fields(kind, inner, {"type", "schema"} if inner is field else {"schema"})
     return JsonSchema(of_object(schema) if kind == "json_object" else schema)
 
 
-def check_fields(kind: str, given: Mapping[str, Any], known: Set[str]) -> None:
+def check_fields(kind: str, field: Mapping[str, Any], known: Set[str]) -> None:
     """Raises Refusal for a field that would ask for another form."""
-    for name in sorted(name for name in given.keys() - known - NOTES if given[name] is not None):
+    for name in sorted(name for name in field.keys() - known - NOTES if field[name] is not None):
         refuse(f"response_format.{name:.40}", f"the field {name!r:.40} of a response_format {kind} is not supported")
 
 

@@ -47,10 +47,14 @@ class Allowed:
         """Raises GemmaError for what no browser sends."""
         for host in hosts:
             if not re.fullmatch(NAME, host):
-                raise RequestError(f"{host}: not the name of a host", "give it alone: host.docker.internal")
+                raise RequestError(
+                    f"{host} is not the name of a host", "give a name alone, for example host.docker.internal"
+                )
         for origin in origins:
             if not ORIGIN.fullmatch(origin):
-                raise RequestError(f"{origin}: not the origin of a page", "give scheme and host: http://localhost:3000")
+                raise RequestError(
+                    f"{origin} is not the origin of a page", "give scheme and host, for example http://localhost:3000"
+                )
         return cls(loopback, frozenset(host.lower() for host in hosts), frozenset(origins))
 
     def answers(self, name: str) -> bool:
@@ -97,14 +101,14 @@ class Guard:
         if origin is not None and not self._allowed.may_ask(origin, host):
             return Refusal(
                 403,
-                f"a page of {origin!r:.80} may not ask",
+                f"pages of {origin!r:.80} may not use this server",
                 "open the page that this server serves, or start it with this origin allowed",
             )
         return None
 
 
 def name_of(host: str) -> str:
-    """Without the port: `[::1]:8080`, `localhost:8080`, `127.0.0.1`; "" for what is no host."""
+    """Cut the port off a host such as `[::1]:8080` or `localhost:8080`; "" stands for what is no host."""
     name_and_port = HOST.fullmatch(host)
     return (name_and_port[1] or name_and_port[2]) if name_and_port else ""
 

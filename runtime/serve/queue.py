@@ -72,7 +72,7 @@ class ServeQueue:
             if self._unfinished > self._most:
                 raise Refusal(
                     429,
-                    f"{self._unfinished} requests are being answered or waiting already",
+                    f"the queue is full: {self._unfinished} requests are being answered or waiting",
                     "ask again later",
                     code="queue_full",
                     retry_after=self.retry_after(),
@@ -92,7 +92,7 @@ class ServeQueue:
             if job is self._running:
                 self._session.cancel()
             elif self._waits(job):
-                job.tell(why or Refusal(503, "the request was cancelled", "ask again"))
+                job.tell(why or Refusal(503, "the request was cancelled", "send it again"))
 
     def _waits(self, job: Job) -> bool:
         """Whether a request has no answer yet; it is taken out of its line."""
@@ -175,6 +175,6 @@ class ServeQueue:
 
 
 def report(error: Exception) -> None:
-    """On standard error, where a mistake of ours is."""
+    """Report a mistake of ours on standard error."""
     if not isinstance(error, GemmaError):
         traceback.print_exception(error, file=sys.stderr)

@@ -29,7 +29,7 @@ def refusal_of(error: Exception) -> Refusal:
         return Refusal(400, error.message, error.hint, code="context_length_exceeded", param="messages")
     if isinstance(error, GemmaError):
         return Refusal(400, error.message, error.hint)
-    return Refusal(500, "the server failed", "its standard error says where", code="internal_error")
+    return Refusal(500, "the server failed", "see the server's standard error", code="internal_error")
 
 
 def body(refusal: Refusal) -> dict[str, Any]:

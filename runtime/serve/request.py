@@ -76,7 +76,11 @@ def chat_request(raw: bytes, model: str, most: int) -> ChatRequest:
     body = decoded(raw)
     if body.model != model:
         raise Refusal(
-            404, f"there is no model {body.model!r:.80}", f"it is {model!r}", code="model_not_found", param="model"
+            404,
+            f"there is no model {body.model!r:.80}",
+            f"this server has the model {model!r}",
+            code="model_not_found",
+            param="model",
         )
     messages = [message(index, fields) for index, fields in enumerate(body.messages)]
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -105,28 +109,28 @@ def options(body: Body, most: int) -> Options:
 
 def decoded(raw: bytes) -> Body:
     try:
-        found = msgspec.json.decode(raw)
+        fields = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, f"the body is not JSON: {error}", "send an object") from error
-    if not isinstance(found, dict):
-        raise Refusal(400, "the body is not an object of JSON", 'send {"model": ..., "messages": [...]}')
-    given = {name: value for name, value in found.items() if value is not None}
-    check_neutral({name: value for name, value in given.items() if name not in Body.__struct_fields__})
-    if "stream_options" in given and not given.get("stream"):
+    if not isinstance(fields, dict):
+        raise Refusal(400, "the body is not a JSON object", 'send {"model": ..., "messages": [...]}')
+    present = {name: value for name, value in fields.items() if value is not None}
+    check_neutral({name: value for name, value in present.items() if name not in Body.__struct_fields__})
+    if "stream_options" in present and not present.get("stream"):
         refuse("stream_options", "stream_options without stream: true has nothing to apply to")
     try:
-        return msgspec.convert(given, Body)
+        return msgspec.convert(present, Body)
     except msgspec.ValidationError as error:
         where = re.search(r"\$\.(\w+)", str(error))
         raise Refusal(400, str(error), "correct the field", param=where[1] if where else "") from error
 
 
-def message(index: int, given: Mapping[str, Any]) -> dict[str, Any]:
+def message(index: int, fields: Mapping[str, Any]) -> dict[str, Any]:
     """A message without what clients send empty or back; a thought under the name that `Session.chat` knows."""
-    ignored = given.keys() - MESSAGE_FIELDS - SAID if given.get("role") == "assistant" else NOTED
+    ignored = fields.keys() - MESSAGE_FIELDS - SAID if fields.get("role") == "assistant" else NOTED
     kept = {
         name: value
-        for name, value in given.items()
+        for name, value in fields.items()
         if name == "content" or (name not in ignored and value not in (None, [], "", {}))
     }
     for name in sorted(kept.keys() - MESSAGE_FIELDS):
@@ -141,33 +145,33 @@ def message(index: int, given: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def tool_calls(index: int, given: Any) -> list[Any]:
+def tool_calls(index: int, calls: Any) -> list[Any]:
     """Calls without what clients add: their place, or what they noted."""
-    if not isinstance(given, list):
+    if not isinstance(calls, list):
         refuse(f"messages[{index}].tool_calls", f"tool_calls of message {index} is not a list", "give a list")
     return [
-        {name: call[name] for name in CALL_FIELDS if name in call} if isinstance(call, dict) else call for call in given
+        {name: call[name] for name in CALL_FIELDS if name in call} if isinstance(call, dict) else call for call in calls
     ]
 
 
 def thinking(body: Body) -> tuple[bool, int | None]:
     """Whether the model thinks, and tokens of its thought: a switch says whether, an effort or a number how long."""
-    asked = body.reasoning
-    switches = {body.enable_thinking, body.chat_template_kwargs.enable_thinking, asked.enabled} - {None}
-    efforts = {body.reasoning_effort, asked.effort} - {None}
+    reasoning = body.reasoning
+    switches = {body.enable_thinking, body.chat_template_kwargs.enable_thinking, reasoning.enabled} - {None}
+    efforts = {body.reasoning_effort, reasoning.effort} - {None}
     if len(switches) > 1 or len(efforts) > 1:
         refuse("reasoning", "the request asks for thoughts in two ways that differ", "leave one out")
     effort = next(iter(efforts), None)
-    budget = asked.max_tokens or BUDGETS[effort or "high"] or None
-    wanted = effort not in (None, "none") or (effort is None and asked.max_tokens is not None)
+    budget = reasoning.max_tokens or BUDGETS[effort or "high"] or None
+    wanted = effort not in (None, "none") or (effort is None and reasoning.max_tokens is not None)
     on = bool(next(iter(switches), wanted))
     return on, budget if on else None
 
 
 def limit(body: Body, most: int) -> int:
     """Tokens of an answer, `most` at most; -1 asks for as many.  max_tokens is the older name."""
-    given = {"max_completion_tokens": body.max_completion_tokens, "max_tokens": body.max_tokens}
-    numbers = {name: most if number == -1 else number for name, number in given.items() if number is not None}
+    limits = {"max_completion_tokens": body.max_completion_tokens, "max_tokens": body.max_tokens}
+    numbers = {name: most if number == -1 else number for name, number in limits.items() if number is not None}
     for name, number in numbers.items():
         if number == 0:
             refuse(name, f"{name} 0 asks for no answer", "give a number from 1 up, or -1 for as many as there may be")
@@ -184,21 +188,21 @@ def known_tool(index: int, tool: Mapping[str, Any]) -> dict[str, Any]:
     return {name: function[name] for name in TOOL_FIELDS if function.get(name) is not None}
 
 
-def tool_choice(given: str | Mapping[str, Any]) -> str:
+def tool_choice(choice: str | Mapping[str, Any]) -> str:
     """auto, none, required, or a name."""
-    if isinstance(given, str):
-        if given not in ("auto", "none", "required"):
-            refuse("tool_choice", f"tool_choice {given!r:.40}", 'give "auto", "none", "required" or a function')
-        return given
-    function = given.get("function")
+    if isinstance(choice, str):
+        if choice not in ("auto", "none", "required"):
+            refuse("tool_choice", f"tool_choice {choice!r:.40}", 'give "auto", "none", "required" or a function')
+        return choice
+    function = choice.get("function")
     name = function.get("name") if isinstance(function, Mapping) else None
-    if given.get("type") != "function" or not isinstance(name, str):
+    if choice.get("type") != "function" or not isinstance(name, str):
         refuse("tool_choice", "tool_choice names no function", 'give {"type": "function", "function": {"name": ...}}')
     return str(name)
 
 
-def stops(given: str | Sequence[str]) -> list[str]:
-    words = [given] if isinstance(given, str) else list(given)
+def stops(texts: str | Sequence[str]) -> list[str]:
+    words = [texts] if isinstance(texts, str) else list(texts)
     if len(words) > STOPS or not all(0 < len(word) <= STOP_LENGTH for word in words):
         refuse("stop", f"stop has {len(words)} texts", f"give {STOPS} at most, of 1 to {STOP_LENGTH} characters")
     return words

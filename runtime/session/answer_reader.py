@@ -12,7 +12,7 @@ from ..language.tokenizer import Tokenizer
 
 HEADER = "thought\n"  # the name of the channel that thoughts are in
 
-Part = Literal["text", "thought", "call"]
+AnswerPart = Literal["text", "thought", "call"]
 Events = list[Text | Thought | ToolCall]
 # A call to the values of its arguments and what is wrong with them, "" if nothing; raises CallError.
 ReadCall = Callable[[CallParser], tuple[dict[str, Any], str]]
@@ -59,14 +59,14 @@ class AnswerReader:
             return HEADER[len(self._held) :]
         return "" if self._held or not self._thought else "\n"
 
-    def _enter(self, part: Part) -> None:
-        self.part: Part = part
+    def _enter(self, part: AnswerPart) -> None:
+        self.part: AnswerPart = part
         self.thoughts += part == "thought"
         self._stream = self._tokenizer.stream()
         self._held, self._named, self._thought = "", False, False
         self._parser = CallParser()
 
-    def _leave(self, part: Part) -> Events:
+    def _leave(self, part: AnswerPart) -> Events:
         """The events that close a part; a thought's last line break belongs to its end token."""
         left: Events = []
         if self.part == "call":

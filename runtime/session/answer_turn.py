@@ -45,7 +45,7 @@ class AnswerTurn:
         """Raises GemmaError while another thread is inside, or once there are no more turns."""
         self.check_open()
         if not self._inside.acquire(blocking=False):
-            raise RequestError("another thread reads an answer of this session", "open a session for each thread")
+            raise RequestError("another thread is reading an answer of this session", "open a session for each thread")
         try:
             yield
         finally:
@@ -57,7 +57,7 @@ class AnswerTurn:
             with self.inside():
                 if number != self._number:
                     raise RequestError(
-                        "the answer ended when another began", "read an answer to its end, or open a second session"
+                        "this answer ended when another began", "read an answer to its end, or open a second session"
                     )
                 try:
                     event = next(events)

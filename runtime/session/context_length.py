@@ -11,7 +11,7 @@ from ..errors import RequestError
 def check_context(context: int) -> None:
     """Raises GemmaError for a number that no context has."""
     if context < 0:
-        raise RequestError(f"context {context}: not a number from 0 up", "0 takes what fits the memory")
+        raise RequestError(f"the context must be 0 or more tokens, not {context}", "0 takes what fits the memory")
 
 
 def chosen_context(manifest: Manifest, engine: str, context: int, room: int) -> int:
@@ -22,7 +22,9 @@ def chosen_context(manifest: Manifest, engine: str, context: int, room: int) -> 
     """
     most = longest(manifest, engine)
     if context > most:
-        raise RequestError(f"context {context}: not a number from 1 to {most}", "leave it out for what fits the memory")
+        raise RequestError(
+            f"the context must be 1 to {most} tokens, not {context}", "leave it out to take what fits the memory"
+        )
     plan = planner(manifest, engine, text=True)
     if plan is None:
         return context or most

@@ -66,13 +66,15 @@ class Options:
         check_limit(self.max_new_tokens)
         if self.thinking_budget is not None and (self.thinking_budget < 0 or not self.thinking):
             raise RequestError(
-                f"thinking budget {self.thinking_budget}: not a number from 0 up, with thinking on", "leave it out"
+                f"thinking budget {self.thinking_budget}: thinking must be on, and the budget 0 or more", "leave it out"
             )
         if isinstance(self.stop, str) or not all(self.stop):
-            raise RequestError(f"stop texts {self.stop!r:.40}: not a list of texts, none empty", "leave them out")
+            raise RequestError(
+                f"stop texts must be a list of texts, none empty, not {self.stop!r:.40}", "leave them out"
+            )
 
 
 def check_limit(max_new_tokens: int | None) -> None:
     """Raises RequestError for a limit that lets no token through."""
     if max_new_tokens is not None and max_new_tokens < 1:
-        raise RequestError(f"max new tokens {max_new_tokens}: not a number from 1 up", "leave it out for no limit")
+        raise RequestError(f"max new tokens must be at least 1, not {max_new_tokens}", "leave it out for no limit")

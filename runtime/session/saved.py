@@ -7,6 +7,7 @@ bytes are a hash of the others.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..atomically import atomically
 from ..bundle.bundle import MANIFEST, Bundle, sha256
-from ..bundle.manifest import Cache, Model
+from ..bundle.manifest import Cache, ModelFacts
 from ..engine.cache import SLACK, TURNS, CacheState, KVCache, Rows, Saved
 from ..engine.chunk import CHUNK
 from ..errors import ContextFull, GemmaError, RequestError
@@ -89,7 +90,7 @@ class HashedFile:
     def read(self, size: int) -> bytes:
         raw = self._file.read(size)
         if len(raw) != size:
-            raise GemmaError(f"{self._path}: not a saved session, it has {self._file.tell()} bytes", DAMAGED)
+            raise GemmaError(f"{self._path} is not a saved session: it has {self._file.tell()} bytes", DAMAGED)
         self._digest.update(raw)
         return raw
 
@@ -102,11 +103,11 @@ class HashedFile:
     def check_size(self, rest: int) -> None:
         expected, size = self._file.tell() + rest + DIGEST, os.fstat(self._file.fileno()).st_size
         if size != expected:
-            raise GemmaError(f"{self._path}: {size} bytes, {expected} were saved", DAMAGED)
+            raise GemmaError(f"{self._path} has {size} bytes, but {expected} were saved", DAMAGED)
 
     def check_hash(self) -> None:
         if self._file.read(DIGEST) != self._digest.digest():
-            raise GemmaError(f"{self._path}: its hash does not hold", DAMAGED)
+            raise GemmaError(f"{self._path}: its hash does not match its contents", DAMAGED)
 
 
 def read_session(path: Path, bundle: Bundle, context: int) -> SavedSession:
@@ -119,13 +120,13 @@ def read_session(path: Path, bundle: Bundle, context: int) -> SavedSession:
         turns = read_turns(path, file, bundle.manifest.model, tokens) if version > 1 else []
         now = [shape(cache, tokens, window) for cache in caches]
         then = [[shape(cache, position, rows) for cache in windows] for position, rows in turns]
-        file.check_size(4 * tokens + 2 * sum(map(nbytes, [*now, *(one for shapes in then for one in shapes)])))
+        file.check_size(4 * tokens + 2 * sum(map(nbytes, [*now, *itertools.chain(*then)])))
         ids = file.array(((tokens,), "<i4"))
         pairs = file.pairs(now)
         ends = [state(caches, turn[0], file.pairs(shapes)) for turn, shapes in zip(turns, then, strict=True)]
         file.check_hash()
     if tokens and not (ids.min() >= 0 and ids.max() < bundle.manifest.model.vocab_size):
-        raise GemmaError(f"{path}: a token that the bundle does not have", DAMAGED)
+        raise GemmaError(f"{path} has a token that the bundle does not have", DAMAGED)
     return SavedSession([int(token) for token in ids], pairs, ends)
 
 
@@ -133,45 +134,48 @@ def read_header(path: Path, head: bytes, bundle: Bundle, context: int) -> tuple[
     """Version, tokens, and rows of every window."""
     magic, version, tokens, window, key = HEADER.unpack(head)
     if magic != MAGIC:
-        raise GemmaError(f"{path}: not a saved session", "give a file that Session.save wrote")
+        raise GemmaError(f"{path} is not a saved session", "give a file that Session.save wrote")
     if not 1 <= version <= VERSION:
         raise GemmaError(
-            f"{path}: a session of format {version}, this gemma-edge reads 1 to {VERSION}", "start a new one"
+            f"{path} has the session format {version}, but this gemma-edge reads 1 to {VERSION}",
+            "start a new session",
         )
     if key != bytes.fromhex(sha256(bundle.folder / MANIFEST)):
         raise RequestError(
-            f"{path}: a session of another bundle than {bundle.folder}", "open the bundle it was saved with"
+            f"{path} was saved with another bundle than {bundle.folder}", "open the bundle it was saved with"
         )
     if tokens > context:
         raise ContextFull(
-            f"{path}: {tokens} tokens, the context is {context}", "open the session with a longer context"
+            f"{path} has {tokens} tokens, but the context is {context}", "open the session with a longer context"
         )
     check_window(path, bundle.manifest.model, tokens, window)
     return version, tokens, window
 
 
-def read_turns(path: Path, file: HashedFile, model: Model, tokens: int) -> list[tuple[int, int]]:
+def read_turns(path: Path, file: HashedFile, model: ModelFacts, tokens: int) -> list[tuple[int, int]]:
     """Tokens up to the end of every turn, and rows of a window there."""
     (count,) = COUNT.unpack(file.read(COUNT.size))
     if count > TURNS:
-        raise GemmaError(f"{path}: {count} ends of turns, there are {TURNS} at most", DAMAGED)
+        raise GemmaError(f"{path} has {count} ends of turns, and the limit is {TURNS}", DAMAGED)
     turns = [END.unpack(file.read(END.size)) for _ in range(count)]
     before = 0
     for position, rows in turns:
         if not before < position <= tokens:
-            raise GemmaError(f"{path}: a turn of {position} tokens, after {before} and of {tokens}", DAMAGED)
+            raise GemmaError(
+                f"{path}: a turn ends at token {position}, which is not between {before} and {tokens}", DAMAGED
+            )
         check_window(path, model, position, rows)
         before = position
     return turns
 
 
-def check_window(path: Path, model: Model, tokens: int, window: int) -> None:
+def check_window(path: Path, model: ModelFacts, tokens: int, window: int) -> None:
     """Raises GemmaError unless a window of so many rows can be there after so many tokens."""
     sliding = any(cache.kind == "sliding" for cache in model.caches)
     least = min(tokens, model.window - 1) if sliding else 0
     most = min(tokens, model.window + max(CHUNK, SLACK)) if sliding else 0
     if not least <= window <= most:
-        raise GemmaError(f"{path}: windows of {window} rows, not {least} to {most}", DAMAGED)
+        raise GemmaError(f"{path} has windows of {window} rows, not of {least} to {most}", DAMAGED)
 
 
 def shape(cache: Cache, tokens: int, window: int) -> Shape:

@@ -123,7 +123,7 @@ class Session:
     def answer(self, prepared: Prepared) -> Iterator[Event]:
         """Raises GemmaError for an answer that was given already, or while another thread reads one."""
         if prepared.begun:
-            raise RequestError("this answer was given already", "prepare it once more")
+            raise RequestError("this answer was already given", "prepare it again")
         options = prepared.options
         tokens = self._generate(prepared.prompt, prepared.choose, options.max_new_tokens)
         events = cut(self._events(tokens, prepared.answer), options.stop, options.one_call, self._cancelled.set)
@@ -133,9 +133,14 @@ class Session:
 
     def _check_abilities(self, declared: Sequence[object], options: Options) -> None:
         if declared and not self.control.can_call:
-            raise RequestError(f"{self.bundle.folder}: this model knows no tool calls", "leave the tools out")
+            raise RequestError(
+                f"{self.bundle.folder}: this model cannot call tools (it has no tokens for calls)",
+                "leave the tools out",
+            )
         if options.thinking and not self.control.can_think:
-            raise RequestError(f"{self.bundle.folder}: this model knows no thoughts", "leave thinking out")
+            raise RequestError(
+                f"{self.bundle.folder}: this model cannot think first (it has no thought channel)", "leave thinking out"
+            )
 
     def _grammar_of_calls(self, chosen: Sequence[Declaration], options: Options) -> Callable[[], Matcher] | None:
         """Makes the matcher of a call, where calls are constrained."""
@@ -160,7 +165,9 @@ class Session:
         with self._turn.inside():
             caches = self._open_caches()
             if len(self.ids) != self.engine.position:
-                raise RequestError("the session was interrupted while it read", "ask it something first, then save it")
+                raise RequestError(
+                    "the session was interrupted while it read a prompt", "ask it something first, then save it"
+                )
             ends = cast("list[CacheState]", self.cache.ends)  # of an engine that has caches
             write_session(path, self.bundle, self.ids, ends, caches)
 
@@ -181,7 +188,7 @@ class Session:
         caches = self.engine.caches()
         if caches is None:
             raise RequestError(
-                "this engine keeps keys and values to itself: its sessions are neither saved nor loaded",
+                "sessions of this engine cannot be saved or loaded, because it keeps its caches itself",
                 "open the model with the engine onnx",
             )
         return caches
@@ -214,13 +221,15 @@ class Session:
         if not prompt:
             raise RequestError("the prompt is empty", "give at least one token")
         if len(prompt) > self.context:
-            raise ContextFull(f"a prompt of {len(prompt)} tokens: the context is {self.context}", "shorten the prompt")
+            raise ContextFull(
+                f"the prompt has {len(prompt)} tokens, but the context is {self.context}", "shorten the prompt"
+            )
 
     def _generate(self, prompt: list[int], choose: Callable[[Floats], int], limit: int | None) -> Iterator[Token | End]:
         stream = self.tokenizer.stream()
         started, reused = time.perf_counter(), self.cache.reuse(prompt)
         first = spent = 0.0
-        made = 0
+        count = 0
         stop: Stop = "length"
         try:
             logits = self._read(prompt[reused:])
@@ -231,9 +240,9 @@ class Session:
                 if token in self.manifest.generation.stop:
                     stop = "stop"
                     break
-                made += 1
+                count += 1
                 yield Token(token, stream.push(token))
-                if made == limit:
+                if count == limit:
                     break
                 if self.engine.position >= self.context:
                     stop = "context"
@@ -251,10 +260,10 @@ class Session:
             stop=stop,
             prompt_tokens=len(prompt),
             reused=reused,
-            new_tokens=made,
+            new_tokens=count,
             ttft_s=first,
             prefill_tok_s=(len(prompt) - reused) / first if first else 0.0,
-            decode_tok_s=(made - 1) / spent if spent else 0.0,
+            decode_tok_s=(count - 1) / spent if spent else 0.0,
         )
 
     def _read(self, ids: list[int]) -> Floats:

@@ -6,9 +6,8 @@ llguidance makes the masks, in a thread of its own, while the model runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,33 +18,13 @@ from ..bundle.bundle import Bundle
 from ..calls.grammar import call_grammar
 from ..calls.tool_schema import Declaration
 from ..errors import BundleError, GemmaError, RequestError
+from ..language.answer_forms import Choice as Choice
+from ..language.answer_forms import JsonSchema as JsonSchema
+from ..language.answer_forms import Regex as Regex
+from ..language.answer_forms import ResponseFormat as ResponseFormat
 from ..language.control_tokens import ControlTokens
 from ..schema.guidance import AS_TEXT, load_llguidance
 from ..schema.json_form import json_grammar
-
-
-@dataclass(frozen=True)
-class JsonSchema:
-    """An answer in JSON that the schema describes."""
-
-    schema: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Regex:
-    """An answer that the pattern matches as a whole."""
-
-    pattern: str
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of some answers."""
-
-    choices: Sequence[str]
-
-
-ResponseFormat = JsonSchema | Regex | Choice
 
 
 class Matcher:
@@ -75,10 +54,10 @@ class Matcher:
     def _compute(self) -> Ids:
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         if self._matcher.is_error():
-            raise RequestError(f"the response format: {self._matcher.get_error():.300}", "ask for a simpler one")
+            raise RequestError(f"the response format failed: {self._matcher.get_error():.300}", "ask for a simpler one")
         allowed = np.flatnonzero(np.unpackbits(self._bits.view(np.uint8), count=self._vocab, bitorder="little"))
         if not len(allowed):
-            raise RequestError("the response format: no token of the model goes on from here", "ask for another one")
+            raise RequestError("the response format: no token of the model can follow here", "ask for another one")
         return allowed
 
 
@@ -127,7 +106,10 @@ class Grammars:
             return f"{AS_TEXT}start: /{guidance.regex_to_lark(asked.pattern, '')}/\n"
         if isinstance(asked, Choice):
             if not asked.choices or not all(asked.choices):
-                raise RequestError(f"the choices {list(asked.choices)!r:.80} are not answers", "give some, none empty")
+                raise RequestError(
+                    f"the choices {list(asked.choices)!r:.80} are empty, or one of them is",
+                    "give at least one choice, none empty",
+                )
             return f"{AS_TEXT}start: " + " | ".join(json.dumps(choice) for choice in asked.choices)
         return json_grammar(asked.schema)
 
@@ -152,7 +134,7 @@ class Grammars:
             size = max(token_count(self._pieces), manifest.model.vocab_size)
             return guidance.LLTokenizer(str(path), size, manifest.generation.stop)
         except ValueError as error:
-            raise BundleError(f"{path}: llguidance refuses it: {error}", "export the bundle again") from error
+            raise BundleError(f"{path}: llguidance cannot read it: {error}", "export the bundle again") from error
 
 
 def token_count(pieces: Pieces) -> int:

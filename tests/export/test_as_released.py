@@ -15,12 +15,13 @@ import torch
 from ranged import reference
 from safetensors.torch import load_file, save_file
 
+from export import to_onnx
 from export.checkpoint.checkpoint import Checkpoint
 from export.inspect_checkpoint import facts
 from export.pipeline import export_bundle
-from export.to_onnx import builder as onnx_lowering
 from export.to_onnx.builder import every_node
 from export.to_onnx.read import stored_weights
+from export.to_onnx.settings import Settings
 from quantize.affine import quantize
 from quantize.recipe import DEFAULT, RECIPES, RELEASED
 from quantize.scheme import FLOAT, INT4_B32
@@ -128,13 +129,12 @@ def test_caches_have_the_released_scales(name, generated, exported):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
-def test_computed_exactly_it_answers_what_transformers_answers(name, generated, tmp_path, monkeypatch):
+def test_computed_exactly_it_answers_what_transformers_answers(name, generated, tmp_path):
     """With float caches, the projection as released and no ranges: what is left are the integers."""
-    monkeypatch.setattr(onnx_lowering, "ACCURACY", 1)
     exact = dataclasses.replace(RECIPES[RELEASED], cache=FLOAT, rules=RECIPES["float"].rules)
     folder = shutil.copytree(generated(name), tmp_path / "source")
     change(folder, lambda t: [value.zero_() for key, value in t.items() if key.endswith("activation_scale")])
-    export_bundle(folder, tmp_path / "x.bundle", ["onnx"], exact)
+    export_bundle(folder, tmp_path / "x.bundle", [to_onnx.target(Settings(accuracy=1))], exact)
     decoder, model = OnnxEngine.open(Bundle.open(tmp_path / "x.bundle"), 1), reference(folder, static=True)
     for seed in range(PROMPTS):
         ids = np.random.default_rng(seed).integers(3, 900, 7 + 9 * seed)
@@ -181,8 +181,8 @@ UP = f"{PREFIX}layers.0.mlp.up_proj"
         (lambda t: t[f"{UP}.weight_scale"][5].fill_(float("nan")), "1 scales are zero, NaN or Inf"),
         (lambda t: t.update({f"{UP}.weight": t[f"{UP}.weight"][:, :-1].contiguous()}), "up_proj.weight [96, 62]"),
         (lambda t: t.update({f"{UP}.weight": t[f"{UP}.weight"].view(torch.int8)}), "I8 [96, 32] does not hold rows"),
-        (lambda t: t.update({f"{UP}.weight_scale": torch.ones(95, 1)}), "are not scales of 96 rows"),
-        (lambda t: t.update({f"{UP}.weight_scale": torch.ones(96, 3)}), "are not scales of 96 rows"),
+        (lambda t: t.update({f"{UP}.weight_scale": torch.ones(95, 1)}), "does not hold the scales of 96 rows"),
+        (lambda t: t.update({f"{UP}.weight_scale": torch.ones(96, 3)}), "does not hold the scales of 96 rows"),
         (lambda t: t.pop(f"{UP}.weight_scale"), "of an unsupported dtype: layers.0.mlp.up_proj.weight U8"),
         (lambda t: t[f"{PREFIX}layers.1.self_attn.k_cache_scale"].fill_(float("inf")), "inf is not a scale"),
     ],
@@ -217,7 +217,7 @@ def test_it_is_the_default_for_a_release_of_integers_only(generated, checkpoint,
         assert main(["export", str(folder), "--dry-run"]) == 0
         assert recipe in capsys.readouterr().out
     assert main(["export", str(checkpoint("e2b")), "--recipe", RELEASED, "-o", str(tmp_path / "x.bundle")]) == 1
-    assert "is for a release of integers" in capsys.readouterr().err
+    assert "needs a release of integers" in capsys.readouterr().err
 
 
 def test_inspect_says_the_bits_of_each_part(generated):

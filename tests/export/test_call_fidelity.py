@@ -15,7 +15,6 @@ import torch
 from conftest import SAMPLE
 from transformers import Gemma4ForCausalLM, PreTrainedTokenizerFast
 
-from export import targets
 from export.checkpoint.checkpoint import Checkpoint
 from export.draft_process import export_apart
 from export.pipeline import prepare, write_language_files
@@ -24,7 +23,7 @@ from export.prove.call_fidelity import compare_calls, continued
 from export.prove.call_scripts import answered, calls_in, read_scripts
 from export.reference import FloatSource
 from export.request import Request
-from export.targets import load_targets
+from export.targets import find_target, load_targets
 from quantize.recipe import RECIPES
 from runtime.bundle.parity import CallReport
 from runtime.bundle.proof_facts import call_facts
@@ -106,16 +105,22 @@ def test_answers_read_together_are_as_answers_read_alone(source, answers):
     ("lines", "message"),
     [
         ("", "no conversations"),
-        ("{", "line 1: not JSON"),
-        ("[]", "line 1: no messages and tools"),
-        ('{"messages": [], "tools": [{"name": "f"}]}', "line 1: no messages"),
-        ('{"messages": [{"role": "user", "content": "x"}], "tools": []}', "line 1: no messages and tools"),
+        ("{", "line 1 is not JSON"),
+        ("[]", "line 1: the object needs the fields messages and tools"),
+        ('{"messages": [], "tools": [{"name": "f"}]}', "line 1: there are no messages"),
+        (
+            '{"messages": [{"role": "user", "content": "x"}], "tools": []}',
+            "line 1: the object needs the fields messages and tools",
+        ),
         ('{"messages": [{"role": "bard", "content": "x"}], "tools": [{"name": "f"}]}', "line 1: message 0: the role"),
         ('\n{"messages": [{"role": "user", "content": "x"}], "tools": [{"name": ""}]}', "line 2: .* is not a tool"),
-        ('{"messages": "hi", "tools": [{"name": "f"}]}', "line 1: no messages and tools"),
-        ('{"messages": [{"role": "user", "content": "x"}], "tools": {"name": "f"}}', "line 1: no messages and tools"),
+        ('{"messages": "hi", "tools": [{"name": "f"}]}', "line 1: the object needs the fields messages and tools"),
+        (
+            '{"messages": [{"role": "user", "content": "x"}], "tools": {"name": "f"}}',
+            "line 1: the object needs the fields messages and tools",
+        ),
         ('{"messages": ["hi"], "tools": [{"name": "f"}]}', "line 1: message 0: 'hi' is not an object"),
-        ('{"messages": [5], "tools": [{"name": "f"}]}', "line 1: message 0: 5 is not an object"),
+        ('{"messages": [5], "tools": [{"name": "f"}]}', "line 1: message 0 must be an object, not 5"),
         ('{"messages": [{"content": "x"}], "tools": [{"name": "f"}]}', "line 1: message 0: the role None"),
         ('{"messages": [{"role": "user", "content": "x"}], "tools": ["lookup"]}', "line 1: 'lookup' is not a tool"),
         ('{"messages": [{"role": "user", "content": "x"}], "tools": [7]}', "line 1: 7 is not a tool"),
@@ -128,7 +133,7 @@ def test_answers_read_together_are_as_answers_read_alone(source, answers):
             ' {"properties": {"a": {"description": "\\udc00"}}}}]}',
             "line 1: tool 0: .*half",
         ),
-        ("\u2028", "line 1: not JSON"),
+        ("\u2028", "line 1 is not JSON"),
     ],
 )
 def test_a_file_that_has_no_conversations_is_refused_by_its_line(lines, message, tmp_path):
@@ -181,10 +186,10 @@ def longest_text() -> str:
 
 def test_a_prompt_is_checked_before_the_long_part(longest_text, tmp_path):
     """One that fills the context is taken."""
-    checkpoint, lowerings = Checkpoint.open(SAMPLE), load_targets(["onnx"])
+    checkpoint, loaded = Checkpoint.open(SAMPLE), load_targets(["onnx"])
     for text, refusal in ((longest_text, nullcontext()), (f"{longest_text} 7", pytest.raises(ContextFull))):
         scripts = read_scripts(written(tmp_path / "x.jsonl", said(text)))
-        prepared = prepare(checkpoint, lowerings, RECIPES["int8"], scripts=scripts)
+        prepared = prepare(checkpoint, loaded, RECIPES["int8"], scripts=scripts)
         with refusal:
             write_language_files(prepared, tmp_path)
 
@@ -193,7 +198,7 @@ def test_a_prompt_is_checked_before_the_long_part(longest_text, tmp_path):
 def test_a_prompt_over_the_context_is_refused_before_the_long_part(recipe, longest_text, tmp_path, capsys):
     path = written(tmp_path / "x.jsonl", said("short"), said(longest_text), said(f"{longest_text} 7"))
     words = ["export", str(SAMPLE), "-o", str(tmp_path / "x.bundle"), "--recipe", recipe, "--calls", str(path)]
-    sentence = f"error: {path}, line 3: a prompt of 4097 tokens: the context is 4096\n"
+    sentence = f"error: {path}, line 3: the prompt has 4097 tokens, but the context is 4096\n"
     for more in ([], ["--dry-run"]):
         assert main([*words, *more]) == 1
         errors = capsys.readouterr().err
@@ -206,7 +211,7 @@ def test_a_prompt_over_the_context_is_refused_before_the_long_part(recipe, longe
 def test_a_prompt_over_the_context_is_refused_by_the_other_process(longest_text, tmp_path, capfd):
     path = written(tmp_path / "x.jsonl", said(f"{longest_text} 7"))
     request = Request(str(SAMPLE), ("onnx",), "int4-quick", None)
-    with pytest.raises(ContextFull, match="line 1: a prompt of 4097 tokens: the context is 4096"):
+    with pytest.raises(ContextFull, match="line 1: the prompt has 4097 tokens, but the context is 4096"):
         export_apart(request, tmp_path / "x.bundle", replace=False, scripts=read_scripts(path))
     assert "calibrating" not in capfd.readouterr().err
     assert [one.name for one in tmp_path.iterdir()] == ["x.jsonl"]
@@ -215,15 +220,14 @@ def test_a_prompt_over_the_context_is_refused_by_the_other_process(longest_text,
 def test_eval_refuses_a_prompt_over_the_context_before_any_answer(longest_text, bundle, tmp_path, capsys):
     path = written(tmp_path / "x.jsonl", said("short"), said(f"{longest_text} 7"))
     assert main(["eval", str(bundle("sample", "int8")), "--against", str(SAMPLE), "--calls", str(path)]) == 1
-    assert f"error: {path}, line 2: a prompt of 4097 tokens" in capsys.readouterr().err
+    assert f"error: {path}, line 2: the prompt has 4097 tokens" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("target", "package"), [("executorch", "executorch"), ("coreml", "coremltools")])
-def test_other_artifacts_have_a_context_of_their_own(target, package):
-    pytest.importorskip(package)
-    assert targets.longest(target, 131_072) == 4096
-    assert targets.longest(target, 2048) == 2048
-    assert targets.longest("onnx", 131_072) == 131_072
+@pytest.mark.parametrize("target", ["executorch", "coreml"])
+def test_other_artifacts_have_a_context_of_their_own(target):
+    assert find_target(target).longest(131_072) == 4096
+    assert find_target(target).longest(2048) == 2048
+    assert find_target("onnx").longest(131_072) == 131_072
 
 
 def test_what_the_template_refuses_is_told_by_its_line(tmp_path, capsys):
@@ -270,7 +274,7 @@ def test_a_model_that_knows_no_calls_is_refused_at_the_door(what, dry, tmp_path,
     words = ["export", str(folder), "-o", str(tmp_path / "x.bundle"), "--calls", str(SCRIPTS), *dry]
     assert main(words) == 1
     errors = capsys.readouterr().err
-    assert f"error: {folder} knows no tool calls" in errors
+    assert f"error: {folder} cannot call tools" in errors
     assert "calibrating" not in errors
     assert not (tmp_path / "x.bundle").exists()
 
@@ -278,7 +282,7 @@ def test_a_model_that_knows_no_calls_is_refused_at_the_door(what, dry, tmp_path,
 def test_eval_refuses_a_bundle_that_knows_no_calls(bundle, checkpoint, capsys):
     words = ["eval", str(bundle("e2b")), "--against", str(checkpoint("e2b")), "--calls", str(SCRIPTS)]
     assert main(words) == 1
-    assert f"error: {bundle('e2b')} knows no tool calls" in capsys.readouterr().err
+    assert f"error: {bundle('e2b')} cannot call tools" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -184,13 +184,13 @@ def test_what_save_pretrained_writes_comes_back(folder, tmp_path, count):
 @pytest.mark.parametrize("said", [3, [3], [{"name": "default"}], {"default": 3}, [{"name": 1, "template": "x"}]])
 def test_what_is_no_template_is_refused(folder, said):
     write(folder, {"tokenizer_config.json": {"chat_template": said}})
-    with pytest.raises(GemmaError, match="neither a text nor a list of named texts"):
+    with pytest.raises(GemmaError, match="must be a text or a list of named texts"):
         chat_template(folder, {})
 
 
 def test_templates_without_a_default_are_refused(folder):
     write(folder, {"additional_chat_templates/tool_use.jinja": "a"})
-    with pytest.raises(GemmaError, match="chat templates tool_use, and none is called default"):
+    with pytest.raises(GemmaError, match="chat templates tool_use, but none is called default"):
         chat_template(folder, {})
 
 
@@ -203,8 +203,8 @@ def test_templates_without_a_default_are_refused(folder):
         ("{{ 'a", "line 1"),
         ("{{ x | nothing }}", "No filter named 'nothing'"),
         ("{% generation %}a", "line 1"),
-        ("{{ raise_exception('no') }}", "can not render a question: no"),
-        ("{{ messages[0].nothing.more }}", "can not render a question"),
+        ("{{ raise_exception('no') }}", "cannot render a question: no"),
+        ("{{ messages[0].nothing.more }}", "cannot render a question"),
         ("{{ [].__class__.x }}", "unsafe"),
     ],
 )  # fmt: skip

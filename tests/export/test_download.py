@@ -128,7 +128,7 @@ def test_the_index_that_config_names_is_fetched_first(folder, hub, fetch):
 def test_a_repository_without_a_tokenizer_is_refused_before_its_weights_are_fetched(folder, hub, fetch):
     (folder / "tokenizer.json").unlink()
     remote = hub()
-    assert f"error: {REPOSITORY}: no tokenizer.json" in fetch(remote).stderr
+    assert f"error: {REPOSITORY} has no tokenizer.json" in fetch(remote).stderr
     assert WHOLE not in remote.served
 
 
@@ -174,8 +174,8 @@ def test_the_next_run_fetches_what_the_last_did_not(folder, hub, fetch):
     remote.refuses[SHARDS[1]] = (403, "")
     done = fetch(remote)
     assert done.returncode == 1
-    assert f"{REPOSITORY}: no such folder, and the hub says: " in done.stderr
-    assert "goes on where it stopped" in done.stderr
+    assert f"there is no folder {REPOSITORY}, and the hub says: " in done.stderr
+    assert "continues where it stopped" in done.stderr
     remote.refuses.clear()
     remote.served.clear()
     assert fetched(fetch(remote)) == sorted([*SMALL, INDEX, *SHARDS])

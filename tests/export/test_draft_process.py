@@ -42,7 +42,7 @@ def test_it_makes_the_bundle_that_one_process_makes(checkpoint, bundle, tmp_path
     ("targets", "recipe", "sentence"),
     [
         (("onnx", "nowhere"), None, "unknown target: nowhere"),
-        (("onnx",), "as-released", "is for a release of integers"),
+        (("onnx",), "as-released", "needs a release of integers"),
     ],
 )
 def test_it_refuses_as_one_process_does(checkpoint, tmp_path, targets, recipe, sentence):
@@ -74,7 +74,7 @@ def first_child() -> int:
 def test_a_process_that_the_system_ends_is_told(checkpoint, tmp_path):
     killer = threading.Thread(target=lambda: os.kill(first_child(), signal.SIGKILL))
     killer.start()
-    with pytest.raises(GemmaError, match=r"ended by the system \(signal 9\)"):
+    with pytest.raises(GemmaError, match=r"the system ended the export \(signal 9\)"):
         export_apart(request(checkpoint), tmp_path / "x.bundle", replace=False)
     killer.join()
     assert list(tmp_path.iterdir()) == []

@@ -107,5 +107,5 @@ def test_scales_of_blocks_that_are_not_bfloat16_are_refused(tmp_path):
 def test_scales_that_are_not_normal_are_refused(tmp_path, scale):
     stored = random_quantized(Scheme(4), 64)
     stored.scales[0] = scale
-    with pytest.raises(GemmaError, match="not a normal number"):
+    with pytest.raises(GemmaError, match="not a normal float"):
         contained(stored, "w", tmp_path)

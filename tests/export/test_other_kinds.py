@@ -43,7 +43,7 @@ FILES = {
 def test_a_file_of_another_kind(tmp_path, name):
     (tmp_path / name).write_bytes(b"GGUF")
     said = refusal(tmp_path / name)
-    assert f"{name}: {FILES[name]}, not a checkpoint's folder" in said
+    assert f"{name} is {FILES[name]}, not the folder of a checkpoint" in said
     assert "give the Hugging Face folder" in said
 
 
@@ -85,7 +85,7 @@ def test_a_folder_of_another_kind(folder, missing, name):
         (folder / missing).unlink()
     add(folder, name)
     said = refusal(folder)
-    assert said.startswith(f"{folder}: no {missing}; ")
+    assert said.startswith(f"{folder} has no {missing}; ")
     assert HELD[name] in said
 
 
@@ -98,7 +98,7 @@ def test_weights_by_another_name(folder, name):
 @pytest.mark.parametrize("name", ["training_args.bin", "optimizer.pt", "rng_state.pth", "README.md"])
 def test_what_lies_beside_weights_is_not_called_weights(folder, name):
     add(folder, name)
-    assert refusal(folder).startswith(f"{folder}: no {WHOLE}\n")
+    assert refusal(folder).startswith(f"{folder} has no {WHOLE}\n")
 
 
 def test_what_lies_beside_a_checkpoint_does_not_matter(checkpoint, tmp_path):
@@ -123,7 +123,7 @@ def test_an_adapter(checkpoint, folder, beside):
         shutil.copytree(checkpoint("e2b"), folder, dirs_exist_ok=True)
     adapter(folder, peft_type="LORA", base_model_name_or_path="google/gemma-4-E2B-it")
     said = refusal(folder)
-    assert f"{folder}: a LoRA adapter of google/gemma-4-E2B-it, not a model" in said
+    assert f"{folder} holds a LoRA adapter of google/gemma-4-E2B-it, not a model" in said
     assert "merge_and_unload()" in said
 
 
@@ -199,7 +199,7 @@ def test_integers_of_another_tool(checkpoint, tmp_path, tool, method):
     [
         ({"quant_method": "torchao"}, "quantized already (quant_method 'torchao')"),
         ({"quant_method": "compressed-tensors"}, "-qat-mobile-transformers"),
-        ("nf4", "config.json is not one of a Gemma"),
+        ("nf4", "config.json does not describe a Gemma"),
     ],
 )
 def test_integers_that_only_config_tells_of(checkpoint, tmp_path, said, expected):

@@ -16,6 +16,7 @@ from ranged import reference
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma4Config
 
+from export import to_onnx
 from export.checkpoint import checkpoint as checkpoint_module
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.same_values import PIECE, same_values
@@ -24,8 +25,8 @@ from export.inspect_checkpoint import facts
 from export.pipeline import export_bundle
 from export.prove.runs import ProofSettings
 from export.request import ExportSettings
-from export.to_onnx import builder as onnx_lowering
 from export.to_onnx.read import stored_weights
+from export.to_onnx.settings import Settings
 from export.weights.linears import quantize_weights
 from export.weights.plan import storage_plan
 from quantize.affine import quantize
@@ -228,12 +229,13 @@ def test_the_sample_answers_what_transformers_answers(tmp_path):
 @pytest.mark.slow
 def test_a_float_package_of_core_ml_answers_what_transformers_answers(own, tmp_path, monkeypatch):
     pytest.importorskip("coremltools", reason="the extra coreml is not installed")
-    from export.to_coreml import lower as to_coreml
+    from export import to_coreml
     from export.to_coreml.engine import CoreMLEngine
+    from export.to_coreml.settings import Settings
 
-    monkeypatch.setattr(to_coreml, "TOKENS", 16)
+    target = to_coreml.target(Settings(tokens=16))
     settings = ExportSettings(proof=ProofSettings("few"))
-    export_bundle(own("gemma3"), tmp_path / "x.bundle", ["coreml"], RECIPES["float"], settings=settings)
+    export_bundle(own("gemma3"), tmp_path / "x.bundle", [target], RECIPES["float"], settings=settings)
     expected, tied = answers(own("gemma3"))
     found = CoreMLEngine.open(Bundle.open(tmp_path / "x.bundle"), "float32").prefill(IDS).logits
     assert relative(found[-1], expected[-1]) <= NEAR
@@ -292,12 +294,11 @@ def release(generated, tmp_path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_release_of_integers_with_its_own_head_answers_what_transformers_answers(release, tmp_path, monkeypatch):
+def test_a_release_of_integers_with_its_own_head_answers_what_transformers_answers(release, tmp_path):
     """With float caches, the projection as released and no ranges: what is left are the integers."""
-    monkeypatch.setattr(onnx_lowering, "ACCURACY", 1)
     exact = dataclasses.replace(RECIPES[RELEASED], cache=FLOAT, rules=RECIPES["float"].rules)
     change(release, lambda t: [value.zero_() for key, value in t.items() if key.endswith("activation_scale")])
-    export_bundle(release, tmp_path / "x.bundle", ["onnx"], exact)
+    export_bundle(release, tmp_path / "x.bundle", [to_onnx.target(Settings(accuracy=1))], exact)
     bundle, model = Bundle.open(tmp_path / "x.bundle"), reference(release, static=True)
     expected = model(input_ids=torch.from_numpy(IDS)[None]).logits[0].numpy()
     assert relative(OnnxEngine.open(bundle, 1).prefill(IDS, len(IDS)).logits, expected) <= 1e-3
@@ -378,7 +379,7 @@ def test_a_head_that_is_dropped_is_seen_by_the_proof(own, tmp_path, monkeypatch,
         (lambda t: t.update({HEAD: t[HEAD].to(torch.int32)}), f"of an unsupported dtype: {HEAD} I32"),
         (lambda t: t[HEAD][380].fill_(float("nan")), f"{HEAD}: 64 values are NaN or Inf"),
         (lambda t: t[HEAD][1, 1].fill_(float("inf")), f"{HEAD}: 1 values are NaN or Inf"),
-        (lambda t: t.update({f"model.{HEAD}": t[HEAD].clone()}), f"{HEAD} is there twice"),
+        (lambda t: t.update({f"model.{HEAD}": t[HEAD].clone()}), f"{HEAD} is stored twice"),
         (lambda t: t.update({"lm_head.bias": torch.zeros(tiny.VOCAB)}), "1 unexpected: lm_head.bias"),
     ],
 )

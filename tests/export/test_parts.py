@@ -16,6 +16,7 @@ from hostile import flip, reseal
 from export.parts.every import parts_of
 from export.parts.lower import lowered_parts
 from export.parts.source import PartSource
+from export.targets import load_targets
 from quantize.scheme import INT8
 from runtime.bundle.bundle import Bundle
 from runtime.cli.main import main
@@ -74,7 +75,7 @@ def tower() -> PartSource:
 
 def add(folder: Path, *sources: PartSource, targets: tuple[str, ...] = ("onnx",)) -> Bundle:
     """A bundle gets these parts."""
-    parts = msgspec.to_builtins(lowered_parts(sources, targets, folder))
+    parts = msgspec.to_builtins(lowered_parts(sources, load_targets(targets), folder))
     reseal(folder, lambda manifest: manifest.update(version=[1, 1], parts=parts))
     return Bundle.open(folder)
 
@@ -194,7 +195,7 @@ def test_a_part_that_is_not_there_or_not_for_onnxruntime_is_named(towered):
     with pytest.raises(GemmaError, match="no part 'vision', the bundle's are: tower"):
         OnnxPart(bundle, "vision")
     reseal(bundle.folder, lambda manifest: manifest["parts"]["tower"].update(artifacts={}, functions={}))
-    with pytest.raises(GemmaError, match="part 'tower' has no ONNX artifact, only nothing"):
+    with pytest.raises(GemmaError, match="part 'tower' has no ONNX artifact; it has nothing"):
         OnnxPart(Bundle.open(bundle.folder), "tower")
 
 
@@ -202,7 +203,7 @@ FORGED = {
     "another width": (lambda artifact: artifact["inputs"][0].update(shape=[1, "patches", 13]), "patches of the graph"),
     "another type": (lambda artifact: artifact["inputs"][0].update(dtype="float16"), "patches of the graph"),
     "another output": (lambda artifact: artifact["outputs"][0].update(name="soft"), "soft, soft_tokens of the graph"),
-    "another graph": (lambda artifact: artifact.update(file="golden.json"), "onnxruntime refuses it"),
+    "another graph": (lambda artifact: artifact.update(file="golden.json"), "onnxruntime cannot load it"),
 }
 
 
@@ -267,7 +268,7 @@ def test_an_operator_that_is_not_known_is_named(tower, tmp_path):
 
     source = PartSource("sine", "sine", Sine(), ({"x": drawn(2)},), ("y",), 1e-6)
     with pytest.raises(GemmaError, match="part 'sine' has an operator aten.sin.default"):
-        lowered_parts([source], ["onnx"], tmp_path)
+        lowered_parts([source], load_targets(["onnx"]), tmp_path)
 
 
 def test_a_target_that_lowers_no_parts_leaves_them_out(copy, tower):

@@ -12,11 +12,11 @@ pytest.importorskip("coremltools", reason="the extra coreml is not installed")
 
 from coremltools.proto import Model_pb2
 
+from export import to_coreml
 from export.checkpoint.checkpoint import Checkpoint
 from export.model.capture import capture
 from export.prove.check_weights import check_weights
-from export.to_coreml import lower as to_coreml
-from export.to_coreml.read import kept_scales, stored_integers
+from export.to_coreml.read import scales_as_stored, stored_integers
 from export.weights.linears import quantize_weights
 from export.weights.plan import storage_plan
 from quantize.affine import Quantized
@@ -38,7 +38,7 @@ def lowered(checkpoint, tmp_path_factory):
     (folder / "weights").mkdir()
     found = Checkpoint.open(checkpoint("e2b"))
     weights, _ = quantize_weights(found, storage_plan(found, MIXED), folder / "weights")
-    return folder, to_coreml.lower(capture(found.config), weights, folder), weights
+    return folder, to_coreml.TARGET.lower(capture(found.config), weights, folder), weights
 
 
 def test_integers_and_scales_read_back_bit_for_bit(lowered):
@@ -55,13 +55,13 @@ def test_integers_and_scales_read_back_bit_for_bit(lowered):
         else:  # rows of 192 in blocks of 128 have their scales in steps of 64
             wide = np.repeat(one.scales, one.scheme.width(one.inputs), 1)[:, : one.inputs]
             assert np.array_equal(np.repeat(scales, one.inputs // scales.shape[1], 1), wide), name
-    check_weights(folder, weights, "coreml", artifact.file)
+    check_weights(folder, weights, to_coreml.TARGET, artifact.file)
 
 
 def test_scales_that_bfloat16_holds_stay_what_they_are():
     scales = (np.arange(128, 256)[:, None] * 2.0 ** np.arange(-21, 5)).astype(np.float32)
-    assert np.array_equal(kept_scales(scales), scales)
-    assert not np.array_equal(kept_scales(scales * np.float32(2.0**-6)), scales * np.float32(2.0**-6))
+    assert np.array_equal(scales_as_stored(scales), scales)
+    assert not np.array_equal(scales_as_stored(scales * np.float32(2.0**-6)), scales * np.float32(2.0**-6))
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_one_damaged_byte_is_found(copied, parameter, part):
     following = one.record + 64 + -(-one.raw.nbytes // 64) * 64 + 64  # the scales' bytes
     data[one.record + 64 + one.raw.nbytes - 1 if part == "integers" else following + 1] ^= 0x11
     path.write_bytes(data)
-    with pytest.raises(GemmaError, match=f"{parameter} (in the artifact is not what was quantized|has a table)"):
-        check_weights(folder, weights, "coreml", artifact.file)
+    with pytest.raises(GemmaError, match=f"{parameter} (in the artifact differs from what was quantized|has a table)"):
+        check_weights(folder, weights, to_coreml.TARGET, artifact.file)
 
 
 def spoiled(folder, artifact, change) -> None:
@@ -106,15 +106,15 @@ def test_functions_with_other_integers_are_found(copied):
         first.inputs["data"].arguments[0].value.blobFileValue.offset += 64
 
     spoiled(folder, artifact, change)
-    with pytest.raises(GemmaError, match="is not the same in all functions"):
-        check_weights(folder, weights, "coreml", artifact.file)
+    with pytest.raises(GemmaError, match="differs between functions"):
+        check_weights(folder, weights, to_coreml.TARGET, artifact.file)
 
 
 def test_a_missing_weight_is_found(copied):
     folder, artifact, weights = copied
     spoiled(folder, artifact, lambda blocks: [b.operations.remove(constexprs(b)[0]) for b in blocks.values()])
-    with pytest.raises(GemmaError, match="not in the artifact as integers"):
-        check_weights(folder, weights, "coreml", artifact.file)
+    with pytest.raises(GemmaError, match="the artifact lacks the integers of"):
+        check_weights(folder, weights, to_coreml.TARGET, artifact.file)
 
 
 def test_a_reference_outside_the_file_is_found(copied):
@@ -126,7 +126,7 @@ def test_a_reference_outside_the_file_is_found(copied):
 
     spoiled(folder, artifact, change)
     with pytest.raises(GemmaError, match="has no record"):
-        check_weights(folder, weights, "coreml", artifact.file)
+        check_weights(folder, weights, to_coreml.TARGET, artifact.file)
 
 
 def test_a_model_that_is_cut_is_found(copied):
@@ -134,4 +134,4 @@ def test_a_model_that_is_cut_is_found(copied):
     path = folder / artifact.file
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(GemmaError, match="is not a Core ML model"):
-        check_weights(folder, weights, "coreml", artifact.file)
+        check_weights(folder, weights, to_coreml.TARGET, artifact.file)

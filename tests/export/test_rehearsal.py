@@ -48,7 +48,7 @@ def test_the_sample_s_template_knows_every_form(folder):
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_that_loses_a_text_is_refused(name, folder):
-    with pytest.raises(GemmaError, match="is rendered without"):
+    with pytest.raises(GemmaError, match="renders a conversation of the form .* without"):
         rendered_forms(of_template(folder, TEMPLATES[name]))
 
 
@@ -90,7 +90,7 @@ def test_what_ends_a_turn_is_what_the_template_writes_behind_an_answer(template,
 def test_stops_without_the_end_of_a_turn_are_refused(folder):
     speaker = of_template(folder, SPLIT)
     check_turn_end(speaker, [1, 106])
-    with pytest.raises(GemmaError, match=r"ends a turn with the token 106 <turn\|>.*what ends one is 1 <eos>"):
+    with pytest.raises(GemmaError, match=r"ends a turn with the token 106 <turn\|>.*answers end only at 1 <eos>"):
         check_turn_end(speaker, [1])
 
 

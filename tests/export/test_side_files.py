@@ -37,7 +37,7 @@ def test_a_first_token_that_is_none_is_refused(folder, dry_run, bos):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"bos_token_id": bos}))
     code, err = dry_run()
     assert code == 1
-    assert f"bos_token_id {bos} is no token of tokenizer.json" in err
+    assert f"bos_token_id {bos} is not a token of tokenizer.json" in err
 
 
 @pytest.mark.parametrize("template", ["", " \n\n", None])

@@ -38,5 +38,5 @@ def test_rows_hold_what_was_quantized(checkpoint, tmp_path, name, scheme):
 def test_blocks_that_do_not_divide_a_row_are_refused(checkpoint):
     found = Checkpoint.open(checkpoint("gemma3"))
     tokens = storage_plan(found, recipe(Scheme(4, 48))).tables[0]
-    with pytest.raises(GemmaError, match=r"rows\.tokens: 64 values do not divide into blocks of 48"):
+    with pytest.raises(GemmaError, match=r"rows\.tokens: 64 values cannot be divided into blocks of 48"):
         row_format(found, tokens)

@@ -17,16 +17,17 @@ from onnx import helper, numpy_helper
 from safetensors.torch import load_file, save_file
 from transformers.integrations.gemma_quant import apply_srq
 
+from export import to_onnx
 from export.checkpoint.checkpoint import Checkpoint
 from export.inspect_checkpoint import facts
 from export.model.config import FLOATS
 from export.model.operators import fake_quantize
 from export.pipeline import export_bundle
 from export.reference import FloatSource, hidden_states, logits
-from export.targets import runners
-from export.to_onnx import builder as onnx_lowering
+from export.targets import find_target
 from export.to_onnx.exact import open_exact
-from export.to_onnx.read import OnnxNeighbours, stored_scales
+from export.to_onnx.read import OnnxNeighbours, stored_ranges
+from export.to_onnx.settings import Settings
 from quantize.recipe import RECIPES, RELEASED
 from quantize.scheme import FLOAT
 from runtime.bundle.bundle import Bundle, seal, sha256
@@ -135,7 +136,7 @@ def test_what_ships_answers_as_transformers_with_ranges(name, target, ranged_rel
     folder, bundle = ranged_release(name), Bundle.open(exported(name, target))
     on, off = (transformers_logits(folder, static=static) for static in (True, False))
     again = transformers_logits(folder, static=True, dtype=torch.float64)
-    answered = read(runners(target)[-1].open(bundle))
+    answered = read(find_target(target).runners[-1].open(bundle))
     assert agreement(answered, on) >= min(0.9, agreement(on, again) - 0.03)
     assert agreement(answered, off) <= 0.4
 
@@ -150,11 +151,10 @@ def test_the_exact_artifact_is_as_near_to_its_reference_as_that_is_to_itself(nam
     assert ships.noise == exact.noise
 
 
-def exact_bundle(folder: Path, destination: Path, monkeypatch) -> Bundle:
+def exact_bundle(folder: Path, destination: Path) -> Bundle:
     """Float caches, and the projection as released: what is left are the integers and the ranges."""
-    monkeypatch.setattr(onnx_lowering, "ACCURACY", 1)
     recipe = dataclasses.replace(RECIPES[RELEASED], cache=FLOAT, rules=RECIPES["float"].rules)
-    export_bundle(folder, destination, ["onnx"], recipe)
+    export_bundle(folder, destination, [to_onnx.target(Settings(accuracy=1))], recipe)
     return Bundle.open(destination)
 
 
@@ -162,7 +162,7 @@ def exact_bundle(folder: Path, destination: Path, monkeypatch) -> Bundle:
 @pytest.mark.parametrize("name", SHAPES)
 def test_linears_of_the_first_layer_are_on_the_exact_step(name, ranged_release, tmp_path, monkeypatch):
     """The others are one step off: the last digit of a sum was another."""
-    bundle = exact_bundle(ranged_release(name), tmp_path / "x.bundle", monkeypatch)
+    bundle = exact_bundle(ranged_release(name), tmp_path / "x.bundle")
     path = bundle.path("onnx/decoder.onnx")
     model = onnx.load(path, load_external_data=False)
     behind = rounded_of_first_layer(model.graph)
@@ -172,7 +172,7 @@ def test_linears_of_the_first_layer_are_on_the_exact_step(name, ranged_release, 
     path.write_bytes(model.SerializeToString())
     seal(bundle.folder, msgspec.structs.replace(bundle.manifest, files={
         **bundle.manifest.files, "onnx/decoder.onnx": described(path)}))  # fmt: skip
-    decoder, seen = runners("onnx")[-1].open(Bundle.open(bundle.folder)), {}
+    decoder, seen = find_target("onnx").runners[-1].open(Bundle.open(bundle.folder)), {}
 
     def run(call):
         for name in behind.values():
@@ -238,7 +238,7 @@ def test_onnxruntime_keeps_every_pair(name, ranged_release, exported, tmp_path):
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     ort.InferenceSession(bundle.path("onnx/decoder.onnx"), options, providers=["CPUExecutionProvider"])
     signed(tmp_path / "optimized.onnx")
-    ranges = {label: scales for label, scales in stored_scales(tmp_path / "optimized.onnx", config) if scales != FLOATS}
+    ranges = {label: scales for label, scales in stored_ranges(tmp_path / "optimized.onnx", config) if scales != FLOATS}
     assert ranges == config.activation_scales
     kept = onnx.load(tmp_path / "optimized.onnx", load_external_data=False).graph
     whole = onnx.load(bundle.path("onnx/decoder.onnx"), load_external_data=False).graph
@@ -322,7 +322,7 @@ def test_a_range_that_can_not_be_is_refused_in_a_sentence(source, tmp_path, caps
 
 
 @pytest.mark.slow
-def test_ranges_of_q_k_v_that_differ_are_rounded_apart(source, tmp_path, monkeypatch):
+def test_ranges_of_q_k_v_that_differ_are_rounded_apart(source, tmp_path):
     """As transformers does; so is one that is zero, and rounds nothing."""
 
     def differ(tensors):
@@ -331,10 +331,10 @@ def test_ranges_of_q_k_v_that_differ_are_rounded_apart(source, tmp_path, monkeyp
         tensors[f"{PREFIX}layers.2.mlp.up_proj.input_activation_scale"].zero_()
 
     change(source, differ)
-    bundle = exact_bundle(source, tmp_path / "x.bundle", monkeypatch)
+    bundle = exact_bundle(source, tmp_path / "x.bundle")
     on = transformers_logits(source, static=True)
     again = transformers_logits(source, static=True, dtype=torch.float64)
-    assert agreement(read(runners("onnx")[-1].open(bundle)), on) >= agreement(on, again) - 0.03
+    assert agreement(read(find_target("onnx").runners[-1].open(bundle)), on) >= agreement(on, again) - 0.03
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import onnx
 import pytest
 import torch
 
+from export import to_onnx
 from export.checkpoint.checkpoint import Checkpoint
 from export.model.capture import capture
 from export.pipeline import export_bundle
@@ -18,9 +20,10 @@ from export.prove.check_weights import check_weights
 from export.prove.compare import Reader, ReferenceLogits, kl
 from export.prove.runs import compared_spans, merged, prompt_lengths
 from export.reference import FloatSource, QuantizedSource
-from export.to_onnx import builder as onnx_lowering
-from export.to_onnx import lower as to_onnx
+from export.to_onnx.builder import every_node
+from export.to_onnx.lower import census, lower
 from export.to_onnx.read import mapped, stored_weights
+from export.to_onnx.settings import Settings
 from export.weights.linears import quantize_weights
 from export.weights.plan import storage_plan
 from quantize.recipe import RECIPES
@@ -30,6 +33,8 @@ from runtime.cli.main import main
 from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 
+FILE = "onnx/decoder.onnx"
+PARTED = Settings(largest=4096)  # 384 rows of 32 bytes for the head, 96 rows for a feed-forward
 CACHE_ATTRIBUTES = {"k_quant_type", "v_quant_type", "kv_cache_bit_width"}  # 1.29 has them
 
 
@@ -40,7 +45,7 @@ def lowered(checkpoint, tmp_path_factory):
     (folder / "weights").mkdir()
     found = Checkpoint.open(checkpoint("e2b"))
     weights, _ = quantize_weights(found, storage_plan(found, RECIPES["int4"]), folder / "weights")
-    to_onnx.lower(capture(found.config), weights, folder)
+    lower(capture(found.config), Settings(), weights, folder)
     return folder, weights
 
 
@@ -56,7 +61,7 @@ def double_a_scale(folder: Path, parameter: str) -> None:
 
 def test_integers_and_scales_read_back_bit_for_bit(lowered):
     folder, weights = lowered
-    check_weights(folder, weights, "onnx", "onnx/decoder.onnx")
+    check_weights(folder, weights, to_onnx.TARGET, FILE)
     for parameters, pieces in stored_weights(folder / "onnx" / "decoder.onnx"):
         found = np.concatenate([piece for _, piece in pieces])
         assert np.array_equal(found, np.concatenate([weights.floats(parameter) for parameter in parameters]))
@@ -67,24 +72,23 @@ def test_one_doubled_scale_is_found(lowered, tmp_path, parameter):
     folder, weights = lowered
     shutil.copytree(folder / "onnx", tmp_path / "onnx")
     double_a_scale(tmp_path, parameter)
-    with pytest.raises(GemmaError, match="is not what was quantized"):
-        check_weights(tmp_path, weights, "onnx", "onnx/decoder.onnx")
+    with pytest.raises(GemmaError, match="differs from what was quantized"):
+        check_weights(tmp_path, weights, to_onnx.TARGET, FILE)
 
 
 @pytest.fixture
-def parted(checkpoint, tmp_path, monkeypatch):
-    """The same with tables in parts: 384 rows of 32 bytes for the head, 96 rows for a feed-forward."""
-    monkeypatch.setattr(onnx_lowering, "LARGEST", 4096)
+def parted(checkpoint, tmp_path):
+    """The same with tables in parts."""
     (tmp_path / "weights").mkdir()
     found = Checkpoint.open(checkpoint("e2b"))
     weights, _ = quantize_weights(found, storage_plan(found, RECIPES["int4-datafree"]), tmp_path / "weights")
-    to_onnx.lower(capture(found.config), weights, tmp_path)
+    lower(capture(found.config), PARTED, weights, tmp_path)
     return tmp_path, weights
 
 
 def test_a_table_in_parts_reads_back_bit_for_bit(parted):
     folder, weights = parted
-    check_weights(folder, weights, "onnx", "onnx/decoder.onnx")
+    check_weights(folder, weights, to_onnx.TARGET, FILE)
     parts = [pieces for names, pieces in stored_weights(folder / "onnx" / "decoder.onnx") if names == ["head.weight"]]
     found = [one for pieces in parts for one in pieces]
     assert [start for start, _ in found] == [0, 128, 256]
@@ -94,8 +98,8 @@ def test_a_table_in_parts_reads_back_bit_for_bit(parted):
 def test_a_doubled_scale_in_a_later_part_is_found(parted):
     folder, weights = parted
     double_a_scale(folder, "head.weight@256")
-    with pytest.raises(GemmaError, match=r"head\.weight in the artifact is not what was quantized"):
-        check_weights(folder, weights, "onnx", "onnx/decoder.onnx")
+    with pytest.raises(GemmaError, match=r"head\.weight in the artifact differs from what was quantized"):
+        check_weights(folder, weights, to_onnx.TARGET, FILE)
 
 
 def test_a_missing_part_is_found(parted):
@@ -105,25 +109,25 @@ def test_a_missing_part_is_found(parted):
     model.graph.node.remove(next(node for node in model.graph.node if "head.weight@128.packed" in node.input))
     path.write_bytes(model.SerializeToString())
     with pytest.raises(GemmaError, match=r"not in the artifact as integers: \['head\.weight'\]"):
-        check_weights(folder, weights, "onnx", "onnx/decoder.onnx")
+        check_weights(folder, weights, to_onnx.TARGET, FILE)
 
 
 @pytest.mark.slow
-def test_a_bundle_with_tables_in_parts_passes(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_lowering, "LARGEST", 4096)
-    export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", ["onnx"], RECIPES["int4-datafree"])
+def test_a_bundle_with_tables_in_parts_passes(checkpoint, tmp_path):
+    export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", [to_onnx.target(PARTED)], RECIPES["int4-datafree"])
     operators = Bundle.open(tmp_path / "x.bundle").manifest.artifacts["onnx"].operators
     assert operators["Concat"] >= 1
 
 
 def test_a_doubled_scale_during_export_seals_nothing(checkpoint, tmp_path):
     def lower_badly(graph, weights, folder):
-        artifact = to_onnx.lower(graph, weights, folder)
+        artifact = to_onnx.TARGET.lower(graph, weights, folder)
         double_a_scale(folder, "up_proj")
         return artifact
 
+    target = dataclasses.replace(to_onnx.TARGET, lower=lower_badly)
     with pytest.raises(GemmaError, match="up_proj"):
-        export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", {"onnx": lower_badly}, RECIPES["int4-datafree"])
+        export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", [target], RECIPES["int4-datafree"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,7 +135,7 @@ def test_a_wrong_graph_during_export_seals_nothing(checkpoint, tmp_path):
     """The weights are right and the attention scale is not: only the logits can tell."""
 
     def lower_badly(graph, weights, folder):
-        artifact = to_onnx.lower(graph, weights, folder)
+        artifact = to_onnx.TARGET.lower(graph, weights, folder)
         path = folder / "onnx" / "decoder.onnx"
         model = onnx.load(path, load_external_data=False)
         for node in model.graph.node:
@@ -141,8 +145,9 @@ def test_a_wrong_graph_during_export_seals_nothing(checkpoint, tmp_path):
         path.write_bytes(model.SerializeToString())
         return artifact
 
+    target = dataclasses.replace(to_onnx.TARGET, lower=lower_badly)
     with pytest.raises(GemmaError, match="the gate of recipe float"):
-        export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", {"onnx": lower_badly}, RECIPES["float"])
+        export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", [target], RECIPES["float"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,21 +183,21 @@ def test_an_operator_that_lowering_does_not_know_is_named(checkpoint, tmp_path):
     (tmp_path / "weights").mkdir()
     weights, _ = quantize_weights(found, storage_plan(found, RECIPES["int8"]), tmp_path / "weights")
     with pytest.raises(GemmaError, match="aten.atan2.default"):
-        to_onnx.lower(graph, weights, tmp_path)
+        lower(graph, Settings(), weights, tmp_path)
 
 
 def test_a_matmul_without_a_fast_kernel_is_refused():
     node = onnx.helper.make_node("MatMulNBits", ["x", "b", "s"], ["y"], name="slow", bits=2, block_size=16)
     graph = onnx.helper.make_graph([node], "g", [], [])
     with pytest.raises(GemmaError, match="int2/16 has no fast kernel"):
-        to_onnx.census(onnx.helper.make_model(graph))
+        census(onnx.helper.make_model(graph))
 
 
 def test_graph_can_be_read_by_the_oldest_onnxruntime_of_the_range(bundle):
     model = onnx.load(bundle("e2b", "int4-datafree") / "onnx" / "decoder.onnx", load_external_data=False)
     assert model.ir_version <= 10
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": 21, "com.microsoft": 1}
-    nodes = onnx_lowering.every_node(model.graph.node)
+    nodes = every_node(model.graph.node)
     attributes = {a.name for node in nodes if node.op_type == "GroupQueryAttention" for a in node.attribute}
     assert attributes == {"num_heads", "kv_num_heads", "scale", "do_rotary", "local_window_size"} | CACHE_ATTRIBUTES
 

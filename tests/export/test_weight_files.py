@@ -121,7 +121,7 @@ def test_config_may_name_an_index(folder):
 def test_config_may_not_name_a_file_elsewhere(folder, name):
     shutil.copyfile(folder / WHOLE, folder.parent / "x.safetensors")
     say(folder, transformers_weights=name)
-    with pytest.raises(GemmaError, match=r"weights in '.*x\..*', not a file of the folder"):
+    with pytest.raises(GemmaError, match=r"names the file '.*x\..*', which is not in the folder"):
         Checkpoint.open(folder)
 
 
@@ -141,7 +141,9 @@ def test_a_tensor_in_two_shards_is_the_one_that_the_index_names(folder):
     index(folder, where)
     assert norm_of(folder) == 2
     index(folder, where | {NORM: SHARDS[0]})
-    with pytest.raises(GemmaError, match=f"{SHARDS[1]}: {NORM}: another tensor than that of {SHARDS[0]}"):
+    with pytest.raises(
+        GemmaError, match=f"{SHARDS[1]}: {NORM} differs from the tensor of the same name in {SHARDS[0]}"
+    ):
         Checkpoint.open(folder)
     put(folder, SHARDS[0], 2)
     assert norm_of(folder) == 2

@@ -21,8 +21,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import tiny  # noqa: E402
 
+from export import to_executorch  # noqa: E402
 from export.pipeline import export_bundle  # noqa: E402
-from export.to_executorch import lower as to_executorch  # noqa: E402
+from export.to_executorch.settings import Settings  # noqa: E402
 from quantize.recipe import RECIPES  # noqa: E402
 from runtime.engine.piece import Piece  # noqa: E402
 from runtime.engine.sampler import Sampling  # noqa: E402
@@ -38,8 +39,8 @@ def main(out: Path) -> None:
         shutil.rmtree(out)
     out.mkdir(parents=True)
     tiny.CONFIGS["e2b"] |= LAYERS
-    to_executorch.TOKENS = CALL
-    export_bundle(tiny.write("e2b", out / "checkpoint"), out / "bundle", ["executorch"], RECIPES["int4-datafree"])
+    target = to_executorch.target(Settings(tokens=CALL))
+    export_bundle(tiny.write("e2b", out / "checkpoint"), out / "bundle", [target], RECIPES["int4-datafree"])
     (out / "answers.jsonl").write_text("".join(json.dumps(one) + "\n" for one in answers(out / "bundle")))
 
 

@@ -28,11 +28,11 @@ from mobile.chats import chats, write_other_vocabulary  # noqa: E402
 from runtime.bundle.bundle import Bundle  # noqa: E402
 from runtime.bundle.manifest import Manifest  # noqa: E402
 from runtime.bundle.splitmix import SplitMix64  # noqa: E402
-from runtime.bundle.vocabulary import AWKWARD  # noqa: E402
 from runtime.engine.contract import open_tables  # noqa: E402
 from runtime.engine.memory_plan import longest_context, plan  # noqa: E402
 from runtime.engine.rotary import rotary_table  # noqa: E402
 from runtime.engine.sampler import Sampler, Sampling  # noqa: E402
+from runtime.language.check_vocabulary import AWKWARD  # noqa: E402
 from runtime.language.events import Text, Thought, Token  # noqa: E402
 from runtime.language.tokenizer import Tokenizer, environment  # noqa: E402
 from runtime.session.answer_reader import AnswerReader  # noqa: E402

@@ -110,11 +110,10 @@ def test_a_group_does_not_depend_on_its_neighbours():
     assert not np.array_equal(made.scales[:, :2], again.scales[:, :2])
 
 
-def test_rows_quantized_in_pieces_are_those_of_the_whole(monkeypatch):
+def test_rows_quantized_in_pieces_are_those_of_the_whole():
     matrix = gaussian(50, 64)
     whole, loss = quantize(matrix, INT4_B32)
-    monkeypatch.setattr("quantize.affine.ROWS_BYTES", 7 * 4 * 64)
-    pieces, summed = quantize(matrix, INT4_B32)
+    pieces, summed = quantize(matrix, INT4_B32, piece_bytes=7 * 4 * 64)
     assert np.array_equal(whole.packed, pieces.packed)
     assert np.array_equal(whole.scales, pieces.scales)
     assert summed.squared_error == pytest.approx(loss.squared_error, rel=1e-5)

@@ -22,3 +22,15 @@ def theirs(bundle):
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), bos_token="<bos>")
     tokenizer.chat_template = (folder / "chat_template.jinja").read_text()
     return tokenizer
+
+
+@pytest.fixture
+def templated(ours, tmp_path):
+    """`templated(text)`: the same tokenizer with another chat template."""
+
+    def read(template: str) -> Tokenizer:
+        path = tmp_path / "chat_template.jinja"
+        path.write_text(template, encoding="utf-8")
+        return Tokenizer(ours.folder / "tokenizer.json", ours.bos, path)
+
+    return read

@@ -10,6 +10,7 @@ from runtime.errors import GemmaError
 from runtime.language.events import End, Text, Thought, ToolCall, assistant_message, tool_message
 from runtime.session.model import Model
 from runtime.session.options import Options
+from runtime.session.session import Session
 from runtime.session.structured import Choice, JsonSchema
 
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
@@ -113,11 +114,12 @@ def test_a_response_continues_the_turn(session):
     assert end.reused == first.prompt_tokens + first.new_tokens, "the call is read once"
 
 
-def test_a_mapping_is_written_as_released_templates_write_it(session, monkeypatch):
+def test_a_mapping_is_written_as_released_templates_write_it(bundle):
+    session = Model.open(bundle("sample", "int4-datafree"), threads=1).session()
     template = (Path(__file__).parent / "constructs.jinja").read_text()
     events, _ = answer(session, tools=[LOOKUP])
     turns = [*ASKED, assistant_message(events), tool_message(events[0], {"value": "Oslo", "n": 1})]
-    monkeypatch.setattr(session.tokenizer, "template", template)
+    session.tokenizer.template = template
     answer(session, turns, tools=[LOOKUP])
     said = session.tokenizer.pieces.decode(session.ids, skip_special_tokens=False)
     assert '<|tool_response>response:lookup{n:1,value:<|"|>Oslo<|"|>}<tool_response|>' in said
@@ -130,25 +132,30 @@ def test_a_call_of_what_is_not_declared_has_a_problem(session):
     assert end.stop == "tool_calls"
 
 
-def test_without_tools_there_are_no_calls(session, monkeypatch):
-    monkeypatch.setattr(session.engine, "forward", loudly(session.engine.forward, session.control.call))
-    events, end = answer(session, limit=5)
+class Loud:
+    """An engine that wants nothing but one token."""
+
+    def __init__(self, engine, token):
+        self._engine, self._token = engine, token
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def forward(self, piece):
+        step = self._engine.forward(piece)
+        step.logits[:, self._token] = 1e9
+        return step
+
+
+def test_without_tools_there_are_no_calls(session):
+    model = session.model
+    loud = Session(model, Loud(model.weights.engine(), session.control.call))
+    events, _ = answer(loud, limit=5)
     assert joined(events, Text)
     assert not [event for event in events if isinstance(event, ToolCall)]
-    calls, _ = answer(session, limit=5, tools=[LOOKUP])
+    calls, _ = answer(loud, limit=5, tools=[LOOKUP])
     assert len(calls) == 5
     assert all("call:NAME{ was expected" in call.problem for call in calls)
-
-
-def loudly(forward, token):
-    """A model that wants nothing but one token."""
-
-    def step(*rest):
-        made = forward(*rest)
-        made.logits[:, token] = 1e9
-        return made
-
-    return step
 
 
 def test_a_functions_declaration_reaches_the_prompt(session):
@@ -189,8 +196,8 @@ def test_a_form_waits_for_the_thought(session):
         ({"thinking_budget": 5}, "thinking budget 5"),
         ({"thinking": True, "thinking_budget": -1}, "thinking budget -1"),
         ({"tools": [{"x": 1}]}, "is not a tool"),
-        ({"limit": 0}, "max new tokens 0"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "a tool's response without"),
+        ({"limit": 0}, "max new tokens must be at least 1, not 0"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "is a tool's response"),
     ],
 )
 def test_refused_before_anything_runs(session, options, message):
@@ -202,7 +209,7 @@ def test_refused_before_anything_runs(session, options, message):
 
 def test_a_model_without_the_tokens_refuses_tools_and_thoughts(bundle):
     session = Model.open(bundle("e2b"), threads=1).session()
-    with pytest.raises(GemmaError, match="knows no tool calls"):
+    with pytest.raises(GemmaError, match="cannot call tools"):
         session.chat(ASKED, Options(tools=[LOOKUP]))
-    with pytest.raises(GemmaError, match="knows no thoughts"):
+    with pytest.raises(GemmaError, match="cannot think first"):
         session.chat(ASKED, Options(thinking=True))

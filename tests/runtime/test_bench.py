@@ -14,10 +14,10 @@ from runtime.cli import cmd_bench
 from runtime.cli import main as cli
 from runtime.engine.onnx import OnnxEngine
 from runtime.engine.piece import Piece
-from runtime.machine import bandwidth
-from runtime.machine.bandwidth import read_bandwidth
+from runtime.errors import ContextFull
+from runtime.machine.bandwidth import beyond_caches, read_bandwidth
 from runtime.machine.resident_memory import peak_rss
-from runtime.measure.bench import Figures, bytes_per_token
+from runtime.measure.bench import Figures, Settings, bytes_per_token
 from runtime.measure.bench_page import page, table
 
 SHORT = ["--prompt-tokens", "8", "--new-tokens", "3", "--repeat", "2", "--threads", "1"]
@@ -65,21 +65,16 @@ def test_the_bandwidth_is_that_of_memory():
 
 
 @pytest.mark.parametrize(("largest", "size"), [("266240K", 4 * 260 << 20), ("512K", 256 << 20)])
-def test_the_bandwidth_is_read_beyond_all_caches(largest, size, tmp_path, monkeypatch):
+def test_the_bandwidth_is_read_beyond_all_caches(largest, size, tmp_path):
     for number, told in enumerate(["48K", largest]):
         (tmp_path / f"index{number}").mkdir()
         (tmp_path / f"index{number}" / "size").write_text(f"{told}\n")
-    monkeypatch.setattr(bandwidth, "CACHES", tmp_path)
-    monkeypatch.setattr(bandwidth, "available", lambda: 8 << 30)
-    assert bandwidth.beyond_caches() == size
-    monkeypatch.setattr(bandwidth, "available", lambda: 100 << 20)
-    assert bandwidth.beyond_caches() == 50 << 20
+    assert beyond_caches(8 << 30, tmp_path) == size
+    assert beyond_caches(100 << 20, tmp_path) == 50 << 20
 
 
-def test_where_no_cache_is_told_the_bandwidth_is_read_over_256_mb(tmp_path, monkeypatch):
-    monkeypatch.setattr(bandwidth, "CACHES", tmp_path / "none")
-    monkeypatch.setattr(bandwidth, "available", lambda: 8 << 30)
-    assert bandwidth.beyond_caches() == 256 << 20
+def test_where_no_cache_is_told_the_bandwidth_is_read_over_256_mb(tmp_path):
+    assert beyond_caches(8 << 30, tmp_path / "none") == 256 << 20
 
 
 def test_the_page_shows_all_figures_and_needs_nothing_else(measured):
@@ -90,10 +85,10 @@ def test_the_page_shows_all_figures_and_needs_nothing_else(measured):
     assert "<b>" not in page("<b>.bundle", figures)
 
 
-def test_what_memory_does_not_hold_is_refused(bundle, monkeypatch, capsys):
-    monkeypatch.setattr(cmd_bench, "available", lambda: 1000)
-    assert cli.main(["bench", str(bundle("e2b")), *SHORT]) == 1
-    assert "0 MB are available" in capsys.readouterr().err
+def test_what_memory_does_not_hold_is_refused(bundle):
+    settings = Settings(threads=1, prompt_tokens=8, new_tokens=2, context=0, repeat=1)
+    with pytest.raises(ContextFull, match="0 MB are available"):
+        cmd_bench.check_context(settings, 0, Bundle.open(bundle("e2b")), "onnx", room=1000)
 
 
 def test_the_last_line_is_one_object_with_a_page_too(bundle, tmp_path, capsys):

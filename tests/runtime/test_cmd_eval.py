@@ -101,13 +101,13 @@ def refused(result: tuple[int, str, str], *words: str) -> None:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--windows", 0], ["--windows 0"]),
-        (["--window-tokens", 3], ["--window-tokens 3", "4 tokens or more"]),
-        (["--window-tokens", 257], ["--window-tokens 257", "is 256"]),
-        (["--threads", -1], ["--threads -1"]),
+        (["--windows", 0], ["--windows must be at least 1, not 0"]),
+        (["--window-tokens", 3], ["--window-tokens must be at least 4, not 3"]),
+        (["--window-tokens", 257], ["--window-tokens 257 is over the context", ", 256"]),
+        (["--threads", -1], ["--threads must be 0 or more, not -1"]),
         (["--html", "nowhere/eval.html"], ["no folder nowhere"]),
         (["--html", "."], ["error: .: a folder"]),
-        (["--against", "nowhere/at/all"], ["nowhere/at/all: no such folder"]),
+        (["--against", "nowhere/at/all"], ["there is no folder nowhere/at/all"]),
     ],
 )
 def test_options_that_can_not_be_run_are_refused(gemma_edge, bundle, text, words, named):
@@ -119,7 +119,7 @@ def test_a_missing_text_is_refused(gemma_edge, bundle, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "named"), [(b"caf\xe9 " * 50, "not UTF-8"), (b"short", "6 tokens, one window is 32")]
+    ("content", "named"), [(b"caf\xe9 " * 50, "not UTF-8"), (b"short", "only 6 tokens, but one window needs 32")]
 )
 def test_a_text_that_can_not_be_read_is_refused(gemma_edge, bundle, tmp_path, content, named):
     path = tmp_path / "book.txt"
@@ -130,7 +130,7 @@ def test_a_text_that_can_not_be_read_is_refused(gemma_edge, bundle, tmp_path, co
 @pytest.mark.slow
 def test_bundles_that_read_other_tokens_are_refused(gemma_edge, bundle, text):
     words = ("--text", text, *WORDS)
-    refused(gemma_edge(bundle("e2b"), bundle("sample"), *words), "as other tokens", "sample-float.bundle")
+    refused(gemma_edge(bundle("e2b"), bundle("sample"), *words), "as different tokens", "sample-float.bundle")
 
 
 def test_a_page_that_can_not_be_written_leaves_nothing(gemma_edge, bundle, text, tmp_path):

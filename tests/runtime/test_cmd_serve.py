@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import socket
 
 import pytest
@@ -48,11 +49,20 @@ def test_hosts_and_origins_that_are_allowed_reach_the_server(bundle, started):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--allow-origin", "*"], "*: not the origin of a page"),
-        (["--allow-host", "a:80"], "a:80: not the name of a host"),
+        (["--allow-origin", "*"], "* is not the origin of a page"),
+        (["--allow-host", "a:80"], "a:80 is not the name of a host"),
     ],
 )
 def test_what_no_browser_sends_is_refused(bundle, started, capsys, words, said):
     assert main(["serve", str(bundle("e2b")), "--port", "0", *words]) == 1
     assert said in capsys.readouterr().err
     assert started == []
+
+
+@pytest.mark.parametrize("words", [["--queue", "3", "--timeout", "2.5"], ["--waiting", "3", "--seconds", "2.5"]])
+def test_the_names_that_options_had_before_still_work(words):
+    parser = argparse.ArgumentParser()
+    cmd_serve.add_arguments(parser)
+    limits = cmd_serve.checked_limits(parser.parse_args(["x.bundle", *words]))
+    assert (limits.waiting, limits.seconds) == (3, 2.5)
+    assert "--waiting" not in parser.format_help()

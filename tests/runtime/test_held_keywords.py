@@ -105,7 +105,7 @@ def call_ids(value: object) -> list[int]:
 def test_calls_hold_it_or_name_it(schema, right, wrong, refused):
     declared = declarations([{"name": "f", "parameters": rooted(schema)}])
     if refused:
-        with pytest.raises(GemmaError, match=f"calls of f can not be held to its schema: .*{refused}"):
+        with pytest.raises(GemmaError, match=f"calls of f cannot be held to its schema: .*{refused}"):
             call_grammar(declared, CALL_END, QUOTE)
         call_grammar(declared, CALL_END, QUOTE, {"f"})
         return
@@ -148,9 +148,9 @@ def test_values_that_fit_are_no_violation(value):
         ({"x-guidance": {"lenient": True}, "type": "array", "uniqueItems": True}, ""),
         ({"$schema": "http://json-schema.org/draft-07/schema#", "dependentRequired": {"a": ["b"]}}, ""),
         ({"properties": {"a": {"$schema": "http://json-schema.org/draft-07/schema#"}}}, "properties/a/\\$schema"),
-        ({"additionalProperties": {"type": "integer"}, "minProperties": 2}, "minProperties can not be held"),
-        ({"properties": {"a": {"const": 2**53 + 1}}}, "properties/a/const can not be held"),
-        ({"enum": [0.30000000000000004]}, "enum can not be held"),
+        ({"additionalProperties": {"type": "integer"}, "minProperties": 2}, "minProperties is not supported"),
+        ({"properties": {"a": {"const": 2**53 + 1}}}, "properties/a/const is not supported"),
+        ({"enum": [0.30000000000000004]}, "enum is not supported"),
         ({"minLength": "x"}, "minLength: 'x'"),
     ],
 )

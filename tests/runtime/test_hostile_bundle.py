@@ -96,12 +96,12 @@ def test_what_a_link_leads_to_is_hashed_unless_it_is_called_by_its_hash(cached):
     data = cached / "onnx/decoder.data"
     blob = data.resolve()
     flip(blob, 5000, 3)
-    with pytest.raises(GemmaError, match="decoder.data: SHA-256"):
+    with pytest.raises(GemmaError, match="decoder.data has the SHA-256"):
         Bundle.open(cached, hashed_up_to=0).check_hashes()
     blob.rename(blob.with_name("other"))
     data.unlink()
     data.symlink_to(blob.with_name("other"))
-    with pytest.raises(GemmaError, match="decoder.data: SHA-256"):
+    with pytest.raises(GemmaError, match="decoder.data has the SHA-256"):
         Bundle.open(cached, hashed_up_to=0)
     flip(blob.with_name("other"), 5000, 3)
     Bundle.open(cached, hashed_up_to=0)
@@ -149,7 +149,7 @@ def test_a_flipped_bit_in_a_file_too_large_to_hash_at_open_is_found_by_verify(co
     with large.open("r+b") as file:
         file.write(b"\1")
     Bundle.open(copy)
-    refused(copy, "large.data: SHA-256", commands=(("verify",),))
+    refused(copy, "large.data has the SHA-256", commands=(("verify",),))
 
 
 def test_a_later_minor_version_and_unknown_fields_are_read(copy):

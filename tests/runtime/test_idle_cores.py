@@ -19,27 +19,31 @@ STAT = "cpu  1 2 3\nbtime 1\nprocesses 10\nprocs_running {}\nprocs_blocked 0\n"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="what else runs is known on Linux only")
 
 
-@LINUX
-@pytest.mark.parametrize(("runnable", "threads"), [(1, 4), (2, 3), (4, 1), (9, 1)])
-def test_a_busy_core_is_left_alone(monkeypatch, tmp_path, runnable, threads):
+@pytest.fixture
+def threads(tmp_path):
+    """Three threads of this process, one of them running."""
+    folder = tmp_path / "task"
+    for name, letter in (("11", "R"), ("12", "S"), ("13", "")):
+        (folder / name).mkdir(parents=True)
+        if letter:
+            (folder / name / "stat").write_text(f"{name} (a name) of) {letter} 1 2 3")
+    return folder
+
+
+@pytest.mark.parametrize(("runnable", "others"), [(1, 0), (2, 1), (4, 3), (0, 0)])
+def test_threads_of_others_are_what_runs_but_for_our_own(tmp_path, threads, runnable, others):
     stat = tmp_path / "stat"
     stat.write_text(STAT.format(runnable))
-    monkeypatch.setattr(idle_cores, "STAT", stat)
-    monkeypatch.setattr(idle_cores, "own", lambda: 1)
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(idle_cores, "usable_cores", lambda: 4)
-    assert idle_cores.idle_cores() == threads
+    assert idle_cores.busy(stat, threads) == others
 
 
-@LINUX
-def test_cores_that_are_not_ours_may_be_busy(monkeypatch, tmp_path):
-    stat = tmp_path / "stat"
-    stat.write_text(STAT.format(31))
-    monkeypatch.setattr(idle_cores, "STAT", stat)
-    monkeypatch.setattr(idle_cores, "own", lambda: 1)
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(idle_cores, "usable_cores", lambda: 2)
-    assert idle_cores.idle_cores() == 2
+@pytest.mark.parametrize(("others", "cores"), [(0, 4), (1, 3), (3, 1), (8, 1)])
+def test_a_busy_core_is_left_alone(others, cores):
+    assert idle_cores.beside(others, usable=4, cores=4) == cores
+
+
+def test_cores_that_are_not_ours_may_be_busy():
+    assert idle_cores.beside(30, usable=2, cores=64) == 2
 
 
 def test_at_least_one_thread_and_not_more_than_there_are_cores():
@@ -80,11 +84,6 @@ def comes_true(condition: Callable[[], bool], seconds: float = 10) -> bool:
     return True
 
 
-def test_a_thread_that_ends_while_it_is_looked_at_does_not_run(tmp_path, monkeypatch):
-    for name, letter in (("11", "R"), ("12", "S"), ("13", "")):
-        (tmp_path / name).mkdir()
-        if letter:
-            (tmp_path / name / "stat").write_text(f"{name} (a name) of) {letter} 1 2 3")
-    monkeypatch.setattr(idle_cores, "THREADS", tmp_path)
-    assert idle_cores.own() == 1
-    assert idle_cores.state(tmp_path / "14") == ""
+def test_a_thread_that_ends_while_it_is_looked_at_does_not_run(threads):
+    assert idle_cores.own(threads) == 1
+    assert idle_cores.state(threads / "14") == ""

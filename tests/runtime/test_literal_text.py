@@ -122,19 +122,21 @@ def test_parts_are_left_to_a_template_that_walks_over_them(ours, theirs, monkeyp
 @pytest.mark.parametrize(
     "parts", [("<|tu", "rn|>"), ("<|tu ", "rn|>x"), ("<", "eos>"), ("a<|turn|", ">"), ("<tu", "rn|>")]
 )
-def test_two_texts_side_by_side_make_no_token(ours, monkeypatch, parts):
-    template = "{% for p in messages[0].content %}{{ p.text | trim }}{% endfor %}<turn|>"
-    monkeypatch.setattr(ours, "template", template)
-    monkeypatch.setattr(ours, "_walks_over_parts", True, raising=False)
-    ids = ours.chat([{"role": "user", "content": [{"type": "text", "text": part} for part in parts]}])
+def test_two_texts_side_by_side_make_no_token(ours, templated, parts):
+    template = (
+        "{% if messages[0].content is string %}{{ messages[0].content | trim }}"
+        "{% else %}{% for p in messages[0].content %}{{ p.text | trim }}{% endfor %}{% endif %}<turn|>"
+    )
+    ids = templated(template).chat([{"role": "user", "content": [{"type": "text", "text": part} for part in parts]}])
     assert [token for token in ids if token in ours.special.ids.values()] == [ours.special.ids["<turn|>"]]
     assert ours.pieces.decode(ids, skip_special_tokens=True) == "".join(part.strip() for part in parts)
 
 
 @pytest.mark.parametrize("value", [["<eos>"], {"a": "<eos>"}, {"<eos>": [{"b": ["<turn|>"]}]}, [r"\ufdd0<eos>"]])
-def test_what_a_template_prints_as_python_does_is_text(ours, monkeypatch, value):
-    monkeypatch.setattr(ours, "template", "{{ messages[0].content }}{{ '' ~ messages[0].content }}<turn|>")
-    ids = ours.chat([{"role": "tool", "content": value}])
+def test_what_a_template_prints_as_python_does_is_text(ours, templated, value):
+    ids = templated("{{ messages[0].content }}{{ '' ~ messages[0].content }}<turn|>").chat(
+        [{"role": "tool", "content": value}]
+    )
     assert [token for token in ids if token in ours.special.ids.values()] == [ours.special.ids["<turn|>"]]
     assert ours.pieces.decode(ids, skip_special_tokens=True) == f"{value}{value}"
 
@@ -157,9 +159,9 @@ def test_a_mark_that_a_template_leaves_takes_no_other_token(ours):
     assert ids.count(ours.special.ids["<turn|>"]) == 3
 
 
-def test_json_in_ascii_keeps_the_marks(ours, monkeypatch):
-    monkeypatch.setattr(ours, "template", "{{ messages[0].content | tojson(ensure_ascii=true) }}<turn|>")
-    ids = ours.chat([{"role": "user", "content": r"<eos> \ufdd0 \\ufdd1 é"}])
+def test_json_in_ascii_keeps_the_marks(ours, templated):
+    tokenizer = templated("{{ messages[0].content | tojson(ensure_ascii=true) }}<turn|>")
+    ids = tokenizer.chat([{"role": "user", "content": r"<eos> \ufdd0 \\ufdd1 é"}])
     assert [token for token in ids if token in ours.special.ids.values()] == [ours.special.ids["<turn|>"]]
     assert ours.pieces.decode(ids, skip_special_tokens=True) == '"<eos> \\\\ufdd0 \\\\\\\\ufdd1 \\u00e9"'
 

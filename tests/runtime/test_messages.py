@@ -17,25 +17,31 @@ ANSWER = {"role": "tool", "tool_call_id": "1", "content": "x"}
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
-        ([], "no messages"),
-        ("hi", "the messages 'hi' are not a list"),
-        (5, "the messages 5 are not a list"),
-        ({"role": "user", "content": "x"}, "the messages .* are not a list"),
-        (["hi"], "message 0: 'hi' is not an object"),
-        ([ASKED, 5], "message 1: 5 is not an object"),
-        ([ASKED, None], "message 1: None is not an object"),
-        ([[ASKED]], "message 0: .* is not an object"),
-        ([{"content": "x"}], "message 0: the role None is not one of"),
-        ([{"role": [], "content": "x"}], "message 0: the role .* is not one of"),
-        ([{"role": "robot", "content": ""}], "message 0: the role 'robot' is not one of"),
-        ([ASKED, ANSWER], "message 1: a tool's response without a call"),
+        ([], "there are no messages"),
+        ("hi", "messages must be a list, not 'hi'"),
+        (5, "messages must be a list, not 5"),
+        ({"role": "user", "content": "x"}, "messages must be a list"),
+        (["hi"], "message 0 must be an object, not 'hi'"),
+        ([ASKED, 5], "message 1 must be an object, not 5"),
+        ([ASKED, None], "message 1 must be an object, not None"),
+        ([[ASKED]], "message 0 must be an object"),
+        ([{"content": "x"}], "message 0: the role must be one of .*, not None"),
+        ([{"role": [], "content": "x"}], "message 0: the role must be one of"),
+        ([{"role": "robot", "content": ""}], "message 0: the role must be one of .*, not 'robot'"),
+        ([ASKED, ANSWER], "message 1 is a tool's response, but no call"),
         ([ASKED, CALLING], "the last message calls tools that have not answered"),
-        ([{"role": "user", "content": None}], "message 0: the content None is not text"),
-        ([{"role": "user", "content": 5}], "message 0: the content 5 is not text"),
-        ([{"role": "user", "content": [{"type": "image_url"}]}], "a part of the kind 'image_url', bundles read text"),
+        ([{"role": "user", "content": None}], "message 0: the content must be text, not None"),
+        ([{"role": "user", "content": 5}], "message 0: the content must be text, not 5"),
+        (
+            [{"role": "user", "content": [{"type": "image_url"}]}],
+            "a part of the kind 'image_url', but bundles read only text",
+        ),
         ([{"role": "user", "content": ["x"]}], "a part of the kind 'x'"),
-        ([ASKED, {"role": "assistant", "tool_calls": 5}, ANSWER], "message 1: the tool_calls 5 are not a list"),
-        ([ASKED, {"role": "assistant", "tool_calls": "f()"}, ANSWER], "message 1: the tool_calls 'f\\(\\)' are not"),
+        ([ASKED, {"role": "assistant", "tool_calls": 5}, ANSWER], "message 1: tool_calls must be a list, not 5"),
+        (
+            [ASKED, {"role": "assistant", "tool_calls": "f()"}, ANSWER],
+            "message 1: tool_calls must be a list, not 'f\\(\\)'",
+        ),
         ([ASKED, {"role": "assistant", "tool_calls": [{"name": "f"}]}, ANSWER], "is not a tool call"),
         (
             [ASKED, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}, ANSWER],
@@ -43,7 +49,7 @@ ANSWER = {"role": "tool", "tool_call_id": "1", "content": "x"}
         ),
         (
             [ASKED, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[1]"}}]}, ANSWER],
-            "the arguments of 'f' are not an object",
+            "the arguments of 'f' must be an object",
         ),
     ],
 )
@@ -74,7 +80,7 @@ def test_both_halves_as_json_writes_them_are_a_character():
 def test_messages_that_are_too_deep_are_refused():
     arguments = json.loads('{"a":' * 900 + "1" + "}" * 900)
     call = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
-    with pytest.raises(GemmaError, match="message 1: values too deep"):
+    with pytest.raises(GemmaError, match="message 1: values are nested too deeply"):
         checked([ASKED, call, ANSWER])
 
 

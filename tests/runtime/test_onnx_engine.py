@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine import onnx as decoder_module
+from runtime.engine import onnx
 from runtime.engine.onnx import OnnxEngine
 from runtime.engine.piece import Piece
 from runtime.errors import GemmaError
@@ -117,7 +117,7 @@ def test_the_context_limit_is_said_before_anything_is_read(pair):
     _, decoder = pair
     decoder.reset()
     decoder.prefill(np.full(250, 7))
-    with pytest.raises(GemmaError, match="260 tokens: the model's context is 256"):
+    with pytest.raises(GemmaError, match="260 tokens are more than the model's context, 256"):
         decoder.forward(Piece(np.full(10, 7)))
     assert decoder.position == 250
 
@@ -133,34 +133,32 @@ def test_hidden_states_are_an_output_beside_the_logits(pair):
 
 def test_int8_caches_are_read_without_tiles(bundle, monkeypatch):
     folders = [bundle("sample", recipe) for recipe in ("int4-datafree", "float")]
-    seen, opened = [], decoder_module.opened
+    seen = []
 
     def watched(path, options):
-        seen.append(os.environ.get(decoder_module.TILES))
-        return opened(path, options)
+        seen.append(os.environ.get(onnx.TILES))
+        return onnx.opened(path, options)
 
-    monkeypatch.setattr(decoder_module, "opened", watched)
     for folder in folders:
-        OnnxEngine.open(Bundle.open(folder), threads=1)
-    monkeypatch.setenv(decoder_module.TILES, "0")
-    OnnxEngine.open(Bundle.open(folders[0]), threads=1)
+        onnx.load(Bundle.open(folder), 1, lambda: None, watched)
+    monkeypatch.setenv(onnx.TILES, "0")
+    onnx.load(Bundle.open(folders[0]), 1, lambda: None, watched)
     assert seen == ["1", None, "0"]
-    assert os.environ[decoder_module.TILES] == "0"
+    assert os.environ[onnx.TILES] == "0"
 
 
 @pytest.mark.parametrize(("kleidiai", "entry"), [(False, "1"), (True, "")])
-def test_a_bundle_may_do_without_kleidiai(bundle, monkeypatch, kleidiai, entry):
-    opened_bundle, seen, opened = Bundle.open(bundle("gemma3")), [], decoder_module.opened
+def test_a_bundle_may_do_without_kleidiai(bundle, kleidiai, entry):
+    opened_bundle, seen = Bundle.open(bundle("gemma3")), []
     artifacts = opened_bundle.manifest.artifacts
     artifacts["onnx"] = msgspec.structs.replace(artifacts["onnx"], kleidiai=kleidiai)
 
     def watched(path, options):
         try:
-            seen.append(options.get_session_config_entry(decoder_module.PLAIN_ARM))
+            seen.append(options.get_session_config_entry(onnx.PLAIN_ARM))
         except RuntimeError:  # there is no such entry
             seen.append("")
-        return opened(path, options)
+        return onnx.opened(path, options)
 
-    monkeypatch.setattr(decoder_module, "opened", watched)
-    OnnxEngine.open(opened_bundle, threads=1)
+    onnx.load(opened_bundle, 1, lambda: None, watched)
     assert seen == [entry]

@@ -39,9 +39,9 @@ def model(folder):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"engine": "coreml"}, "engine 'coreml': there is no such engine"),
-        ({"threads": -1}, "threads -1: not a number from 0 up"),
-        ({"context": -5}, "context -5: not a number from 0 up"),
+        ({"engine": "coreml"}, "there is no engine 'coreml'"),
+        ({"threads": -1}, "threads must be 0 or more, not -1"),
+        ({"context": -5}, "the context must be 0 or more tokens, not -5"),
     ],
 )
 def test_a_request_is_refused_before_the_bundle_is_looked_for(request_, message, tmp_path):
@@ -56,7 +56,7 @@ def test_the_engines_that_there_are_are_named():
 
 
 def test_a_context_that_the_model_does_not_have_is_refused(folder):
-    with pytest.raises(GemmaError, match="context 4097: not a number from 1 to 4096"):
+    with pytest.raises(GemmaError, match="the context must be 1 to 4096 tokens, not 4097"):
         Model.open(folder, context=4097)
     with Model.open(folder, threads=1, context=4096) as model:
         assert (model.context, model.session().context) == (4096, 4096)
@@ -142,12 +142,12 @@ first = model.session()
 said = answer(first)
 assert answer(first) == said
 before = anonymous()
-second = model.session()
-assert answer(second) == said
+sessions = [model.session() for _ in range(8)]
+assert [answer(session) for session in sessions] == [said] * 8
 between = anonymous()
 other = Model.open(sys.argv[1], threads=1).session()
 assert answer(other) == said
-print(json.dumps([between - before, anonymous() - between]))
+print(json.dumps([(between - before) // 8, anonymous() - between]))
 """
     words = [sys.executable, "-c", code, str(folder)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -12,7 +12,6 @@ import torch
 from runtime.bundle.bundle import Bundle
 from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
-from runtime.measure import perplexity as module
 from runtime.measure.perplexity import Windows, cut, nats, perplexity, score, scored_logits
 
 TOKENS = 64
@@ -63,11 +62,10 @@ def test_perplexity_of_more_nats_than_a_float_holds_is_infinite():
 
 
 @pytest.mark.parametrize("chunk", [7, 32, 50, 63])
-def test_windows_longer_than_a_chunk_are_read_in_chunks(bundle, windows, monkeypatch, chunk):
+def test_windows_longer_than_a_chunk_are_read_in_chunks(bundle, windows, chunk):
     decoder = OnnxEngine.open(Bundle.open(bundle("e2b")), threads=1)
     ((position, whole),) = list(scored_logits(decoder, windows, 1))
-    monkeypatch.setattr(module, "CHUNK", chunk)
-    pieces = [(at, logits.copy()) for at, logits in scored_logits(decoder, windows, 1)]
+    pieces = [(at, logits.copy()) for at, logits in scored_logits(decoder, windows, 1, chunk)]
     assert position == pieces[0][0] == windows.first
     assert [at for at, _ in pieces] == (windows.first + np.cumsum([0, *(len(p) for _, p in pieces)])[:-1]).tolist()
     assert np.concatenate([logits for _, logits in pieces]) == pytest.approx(whole, abs=1e-3)

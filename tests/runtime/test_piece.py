@@ -59,10 +59,10 @@ def with_soft(places: list[int], width: int, rows: int) -> Piece:
 @pytest.mark.parametrize(
     ("piece", "message"),
     [
-        (Piece(np.arange(257)), "257 tokens: the model's context is 256"),
-        (Piece(np.arange(0)), "logits of 1 of 0 tokens"),
-        (Piece(np.arange(4), kept=5), "logits of 5 of 4 tokens"),
-        (Piece(np.arange(4), groups=[(1, 3)]), "can not let tokens see those that come after them"),
+        (Piece(np.arange(257)), "257 tokens are more than the model's context, 256"),
+        (Piece(np.arange(0)), "logits of 1 tokens were asked for"),
+        (Piece(np.arange(4), kept=5), "logits of 5 tokens were asked for, and the piece has 4"),
+        (Piece(np.arange(4), groups=[(1, 3)]), "cannot let tokens see later ones"),
         (with_soft([1], 63, 1), r"of shape \(1, 63\) for 1"),
         (with_soft([1, 2], 64, 1), r"\(1, 64\) for 2 places"),
         (with_soft([4], 64, 1), r"at the places \[4\] of 4"),

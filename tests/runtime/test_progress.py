@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import pytest
 
-from runtime import progress
 from runtime.progress import Progress
 
 
-@pytest.fixture
-def clock(monkeypatch):
+class Clock:
     """Seconds, which a test moves."""
-    seconds = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
-    return seconds
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock():
+    return Clock()
 
 
 def test_a_stage_that_is_over_at_once_says_nothing(clock, capsys):
-    with Progress("reading", 4) as stage:
+    with Progress("reading", 4, clock) as stage:
         for _ in range(4):
-            clock[0] += 1
+            clock.seconds += 1
             stage.advance(1)
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_long_stage_says_how_far_it_is(clock, capsys):
-    with Progress("reading", 10) as stage:
+    with Progress("reading", 10, clock) as stage:
         for _ in range(10):
-            clock[0] += 8
+            clock.seconds += 8
             stage.advance(1)
     out, lines = capsys.readouterr()
     assert out == ""
@@ -35,7 +41,7 @@ def test_a_long_stage_says_how_far_it_is(clock, capsys):
 
 
 def test_a_stage_that_does_more_than_was_thought_stays_at_all_of_it(clock, capsys):
-    with Progress("reading", 1) as stage:
-        clock[0] += 60
+    with Progress("reading", 1, clock) as stage:
+        clock.seconds += 60
         stage.advance(3)
     assert capsys.readouterr().err == "reading: 100%\n"

@@ -143,14 +143,14 @@ def test_a_session_that_was_interrupted_is_not_saved(saved, tmp_path):
 
 
 def test_of_another_bundle(saved, bundle):
-    with pytest.raises(GemmaError, match="a session of another bundle"):
+    with pytest.raises(GemmaError, match="saved with another bundle"):
         Model.open(bundle("e4b"), threads=1).session().load(saved[1])
 
 
 def test_longer_than_the_context(saved):
     session, path = saved
     session.context = 10
-    with pytest.raises(GemmaError, match="tokens, the context is 10"):
+    with pytest.raises(GemmaError, match="tokens, but the context is 10"):
         session.load(path)
 
 
@@ -169,7 +169,7 @@ def test_damaged_anywhere(saved):
     for at in np.linspace(0, len(whole) - 1, 120, dtype=int):
         raw = bytearray(whole)
         raw[at] ^= 0x10
-        refused(session, path, bytes(raw), "session|hash does not hold|bytes|windows|context|turn")
+        refused(session, path, bytes(raw), "session|hash does not match|bytes|windows|context|turn")
 
 
 @pytest.mark.parametrize("size", [0, 5, HEADER.size, HEADER.size + 10, -1])
@@ -186,16 +186,16 @@ def test_something_behind_the_end(saved):
 @pytest.mark.parametrize(
     ("offset", "value", "message"),
     [
-        (8, 3, "a session of format 3"),
-        (8, 0, "a session of format 0"),
+        (8, 3, "has the session format 3"),
+        (8, 0, "has the session format 0"),
         (8, 1, "bytes, "),
-        (12, 2**31, "tokens, the context"),
+        (12, 2**31, "tokens, but the context"),
         (16, 2**31, "windows of"),
         (16, 0, "windows of"),
         (HEADER.size, 2**31, "ends of turns"),
-        (HEADER.size, TURNS, "a turn of|windows of|bytes, "),
-        (HEADER.size + COUNT.size, 0, "a turn of 0 tokens"),
-        (HEADER.size + COUNT.size, 2**31, "a turn of"),
+        (HEADER.size, TURNS, "a turn ends|windows of|bytes, "),
+        (HEADER.size + COUNT.size, 0, "a turn ends at token 0"),
+        (HEADER.size + COUNT.size, 2**31, "a turn ends at token"),
         (HEADER.size + COUNT.size + 4, 2**31, "windows of"),
         (HEADER.size + COUNT.size + 4, 0, "windows of"),
     ],

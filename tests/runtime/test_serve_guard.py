@@ -102,7 +102,7 @@ def test_names_and_origins_that_are_allowed(headers, loopback, found):
 
 @pytest.mark.parametrize("host", ["", "a:80", "http://a", "a/b", "a b", "[::1]", "*", "-"])
 def test_a_host_is_allowed_by_its_name_alone(host):
-    with pytest.raises(GemmaError, match="not the name of a host"):
+    with pytest.raises(GemmaError, match="is not the name of a host"):
         Allowed.of(True, [host], [])
 
 
@@ -110,5 +110,5 @@ def test_a_host_is_allowed_by_its_name_alone(host):
     "origin", ["", "*", "null", "localhost:3000", "http://a/", "http://a:b", "HTTP://a", "http://a b"]
 )
 def test_an_origin_is_a_scheme_and_a_host(origin):
-    with pytest.raises(GemmaError, match="not the origin of a page"):
+    with pytest.raises(GemmaError, match="is not the origin of a page"):
         Allowed.of(True, [], [origin])

@@ -11,8 +11,6 @@ import openai
 import pytest
 from serving import QUESTION, Limits, ask, serving, until
 
-from runtime.serve import answer as serve_answer
-
 pytestmark = pytest.mark.slow
 
 TOOL = {
@@ -33,7 +31,7 @@ TOOL = {
 @pytest.fixture
 def slow(bundle):
     """A server whose answers last, 50 ms a token."""
-    with serving(bundle("sample", "int8"), Limits(waiting=4, tokens=512, seconds=60, body=65536)) as found:
+    with serving(bundle("sample", "int8"), Limits(waiting=4, tokens=512, seconds=60, body=65536, silence=0.1)) as found:
         forward = found.session.engine.forward
         found.session.engine.forward = lambda piece: time.sleep(0.05) or forward(piece)
         yield found
@@ -51,8 +49,7 @@ def lasting(served):
     return connection
 
 
-def test_a_stream_that_waits_says_so_and_clients_read_over_it(slow, monkeypatch):
-    monkeypatch.setattr(serve_answer, "SILENCE_SECONDS", 0.1)
+def test_a_stream_that_waits_says_so_and_clients_read_over_it(slow):
     before = lasting(slow)
     connection = http.client.HTTPConnection(slow.url.removeprefix("http://"), timeout=60)
     body = {"model": slow.model, "messages": QUESTION, "temperature": 0, "stream": True}
@@ -73,8 +70,7 @@ def test_a_stream_that_waits_says_so_and_clients_read_over_it(slow, monkeypatch)
     assert "Oslo" in "".join(piece.choices[0].delta.content or "" for piece in pieces)
 
 
-def test_a_long_prompt_that_is_read_says_so(slow, monkeypatch):
-    monkeypatch.setattr(serve_answer, "SILENCE_SECONDS", 0.1)
+def test_a_long_prompt_that_is_read_says_so(slow):
     forward = slow.session.engine.forward
     slow.session.engine.forward = lambda piece: time.sleep(0.4 if len(piece.ids) > 1 else 0) or forward(piece)
     status, _, raw = ask(slow, {"model": slow.model, "messages": QUESTION, "temperature": 0, "stream": True})

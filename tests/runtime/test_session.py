@@ -151,7 +151,11 @@ def test_the_context_limit_ends_an_answer(session):
 
 @pytest.mark.parametrize(
     ("prompt", "limit", "message"),
-    [([], 5, "the prompt is empty"), ([7] * 257, 5, "a prompt of 257 tokens"), (PROMPT, 0, "max new tokens 0")],
+    [
+        ([], 5, "the prompt is empty"),
+        ([7] * 257, 5, "the prompt has 257 tokens"),
+        (PROMPT, 0, "max new tokens must be at least 1, not 0"),
+    ],
 )
 def test_refused_before_anything_runs(session, prompt, limit, message):
     with pytest.raises(GemmaError, match=message):
@@ -195,7 +199,7 @@ def test_an_answer_ends_when_another_begins(session, folder):
     older = session.generate(PROMPT, GREEDY, 20)
     next(older)
     newer, end = answer(session, [2, 9, 8, 7])
-    with pytest.raises(GemmaError, match="the answer ended when another began"):
+    with pytest.raises(GemmaError, match="this answer ended when another began"):
         next(older)
     assert newer == answer(Model.open(folder, threads=1).session(), [2, 9, 8, 7])[0]
 
@@ -203,7 +207,7 @@ def test_an_answer_ends_when_another_begins(session, folder):
 def test_an_answer_ends_when_another_was_asked_for_and_not_read_yet(session, folder):
     older = session.generate(PROMPT, GREEDY, 20)
     newer = session.generate([2, 9, 8, 7], GREEDY, 20)
-    with pytest.raises(GemmaError, match="the answer ended when another began"):
+    with pytest.raises(GemmaError, match="this answer ended when another began"):
         list(older)
     fresh = Model.open(folder, threads=1).session().generate([2, 9, 8, 7], GREEDY, 20)
     assert [event.id for event in newer if isinstance(event, Token)] == [
@@ -216,7 +220,7 @@ def test_an_answer_of_a_chat_ends_when_another_begins(session, folder):
     older = session.chat(asked, BRIEF)
     next(older)
     newer = list(session.chat(other, BRIEF))[:-1]
-    with pytest.raises(GemmaError, match="the answer ended when another began"):
+    with pytest.raises(GemmaError, match="this answer ended when another began"):
         next(older)
     assert newer == list(Model.open(folder, threads=1).session().chat(other, BRIEF))[:-1]
 
@@ -229,7 +233,7 @@ def test_what_is_prepared_while_an_answer_runs_ends_none_and_is_answered_once(se
     prepared = session.prepare(other, BRIEF)
     assert [first, *running][:-1] == whole
     assert list(session.answer(prepared))[-1].prompt_tokens == len(prepared.prompt)
-    with pytest.raises(GemmaError, match="this answer was given already"):
+    with pytest.raises(GemmaError, match="this answer was already given"):
         session.answer(prepared)
 
 
@@ -239,12 +243,12 @@ def test_an_answer_ends_when_the_session_is_reset_or_loaded(session, tmp_path):
         events = session.generate(PROMPT, GREEDY, 20)
         next(events)
         forget()
-        with pytest.raises(GemmaError, match="the answer ended when another began"):
+        with pytest.raises(GemmaError, match="this answer ended when another began"):
             next(events)
 
 
 def test_a_prompt_over_the_context_has_an_error_of_its_own(session):
-    with pytest.raises(ContextFull, match="a prompt of 257 tokens"):
+    with pytest.raises(ContextFull, match="the prompt has 257 tokens"):
         session.generate([7] * 257, GREEDY)
 
 
@@ -268,7 +272,7 @@ def test_a_second_thread_is_refused_while_one_reads_and_cancel_is_not(session, t
         lambda: next(answering),
         session.reset,
     ):
-        with pytest.raises((GemmaError, ValueError), match="another thread reads an answer|already executing"):
+        with pytest.raises((GemmaError, ValueError), match="another thread is reading an answer|already executing"):
             drive()
     session.cancel()
     leave.set()
@@ -316,9 +320,9 @@ def test_what_is_not_asked_for_is_what_the_checkpoint_says(session):
     ("options", "message"),
     [
         (Options(stop=["a", ""]), "stop texts"),
-        (Options(stop="a"), "stop texts 'a'"),
-        (Options(temperature=-1), "temperature -1"),
-        (Options(max_new_tokens=0), "max new tokens 0"),
+        (Options(stop="a"), "stop texts must be .*, not 'a'"),
+        (Options(temperature=-1), "temperature must be finite and 0 or more, not -1"),
+        (Options(max_new_tokens=0), "max new tokens must be at least 1, not 0"),
         (Options(thinking_budget=3), "thinking budget 3"),
     ],
 )

@@ -27,9 +27,9 @@ def test_a_stop_text_is_found_in_pieces_of_any_size(size, stops, text, said, fou
     reader, out = StopText(stops), ""
     for start in range(0, len(text), size):
         out += reader.push(text[start : start + size])
-        if reader.found:
+        if reader.hit:
             break
-    assert (out + reader.rest(), reader.found) == (said, found)
+    assert (out + reader.rest(), reader.hit) == (said, found)
 
 
 def test_nothing_comes_after_a_stop_text_but_the_end():

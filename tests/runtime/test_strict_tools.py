@@ -52,7 +52,9 @@ def test_a_schema_without_a_grammar_is_checked_afterwards(session):
 )
 def test_it_refuses_where_it_has_to_be_held(session, tools, options):
     before = list(session.ids)
-    with pytest.raises(GemmaError, match="calls of lookup can not be held to its schema: the keyword not can not"):
+    with pytest.raises(
+        GemmaError, match="calls of lookup cannot be held to its schema: the keyword not is not supported"
+    ):
         session.chat(ASKED, Options(tools=tools, **options))
     assert session.ids == before
 

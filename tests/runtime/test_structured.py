@@ -121,7 +121,7 @@ def test_a_form_that_has_no_grammar_is_refused(session, form, message):
 def test_a_bundle_without_ends_is_refused(bundle):
     session = Model.open(bundle("sample", "int4-datafree"), threads=1).session()
     session.manifest.generation.stop.clear()
-    with pytest.raises(GemmaError, match="tokenizer.json: llguidance refuses it"):
+    with pytest.raises(GemmaError, match="tokenizer.json: llguidance cannot read it"):
         session.chat(ASKED, Options(response_format=Choice(["a"])))
 
 

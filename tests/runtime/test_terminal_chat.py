@@ -126,8 +126,8 @@ def test_an_answer_in_json(chat, tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("/fly", "error: /fly: not a command"),
-        ("/think lots", "error: /think lots: not a number"),
+        ("/fly", "error: /fly is not a command"),
+        ("/think lots", "error: /think takes a number of tokens, 0 or more, not lots"),
         ("/tools missing.json", "error: missing.json: No such file"),
         ("/help", "/tools FILE.json"),
         ("x " * 5000, "the context is"),

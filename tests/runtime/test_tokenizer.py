@@ -8,18 +8,17 @@ import pytest
 from conversations import ASKED, CONSTRUCTS, CONVERSATIONS, LOOKUP, SNIPPETS
 
 from runtime.errors import GemmaError
-from runtime.language.tokenizer import environment
+from runtime.language.tokenizer import Tokenizer, environment
 
 
 @pytest.mark.parametrize("name", CONSTRUCTS)
-def test_what_released_templates_are_built_of_renders_as_in_transformers(ours, theirs, monkeypatch, name):
+def test_what_released_templates_are_built_of_renders_as_in_transformers(templated, theirs, name):
     messages, options = CONSTRUCTS[name]
     template = (Path(__file__).parent / "constructs.jinja").read_text()
-    monkeypatch.setattr(ours, "template", template)
     expected = theirs.apply_chat_template(
         messages, chat_template=template, tokenize=False, **{"add_generation_prompt": True, **options}
     )
-    assert ours.render(messages, **options) == expected
+    assert templated(template).render(messages, **options) == expected
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
@@ -67,11 +66,9 @@ def test_half_a_character_in_a_message_is_refused(ours, message):
         ours.chat([ASKED, message])
 
 
-def test_what_a_template_reads_is_what_its_program_names(ours, monkeypatch):
-    monkeypatch.setattr(
-        ours, "template", "{# tools #}You have no tools. {% if 'tool_calls' in messages[0] %}{% endif %}"
-    )
-    assert [ours.reads(name) for name in ("tools", "tool_calls", "messages")] == [False, True, True]
+def test_what_a_template_reads_is_what_its_program_names(templated):
+    tokenizer = templated("{# tools #}You have no tools. {% if 'tool_calls' in messages[0] %}{% endif %}")
+    assert [tokenizer.reads(name) for name in ("tools", "tool_calls", "messages")] == [False, True, True]
 
 
 def test_half_a_character_waits_for_the_rest(ours):
@@ -87,16 +84,16 @@ def test_bytes_that_are_no_text_do_not_end_a_stream(ours):
     assert [stream.push(token) for token in ids] == ["", "é", "", "\ufffda", "b"]
 
 
-def test_a_template_that_refuses_says_why(ours, monkeypatch):
-    monkeypatch.setattr(ours, "template", "{{ raise_exception('roles must alternate') }}")
+def test_a_template_that_refuses_says_why(templated):
+    tokenizer = templated("{{ raise_exception('roles must alternate') }}")
     with pytest.raises(GemmaError, match="roles must alternate"):
-        ours.render([ASKED])
+        tokenizer.render([ASKED])
 
 
-def test_a_template_can_not_reach_out_of_the_sandbox(ours, monkeypatch):
-    monkeypatch.setattr(ours, "template", "{{ ''.__class__.__mro__[1].__subclasses__() }}")
+def test_a_template_can_not_reach_out_of_the_sandbox(templated):
+    tokenizer = templated("{{ ''.__class__.__mro__[1].__subclasses__() }}")
     with pytest.raises(GemmaError, match="chat template"):
-        ours.render([ASKED])
+        tokenizer.render([ASKED])
 
 
 def test_json_in_templates_is_not_escaped_for_html():
@@ -104,7 +101,6 @@ def test_json_in_templates_is_not_escaped_for_html():
     assert made == '{"a": "<é>"}'
 
 
-def test_a_base_model_has_no_template(ours, monkeypatch):
-    monkeypatch.setattr(ours, "template", "")
+def test_a_base_model_has_no_template(ours):
     with pytest.raises(GemmaError, match="no chat template"):
-        ours.render([ASKED])
+        Tokenizer(ours.folder / "tokenizer.json", ours.bos, None).render([ASKED])

@@ -24,11 +24,12 @@ def hook(event, values):
         called.append(str(values[1]))
 before = dict(os.environ), sys.getswitchinterval()
 from runtime.session.model import Model
+from runtime.session.options import Options
 from runtime.machine.tune import tune
 sys.addaudithook(hook)
 if TUNED: tune()
 with Model.open(FOLDER, threads=1, context=64) as model:
-    list(model.session().chat([{"role": "user", "content": "hi"}], max_new_tokens=2))
+    list(model.session().chat([{"role": "user", "content": "hi"}], Options(max_new_tokens=2)))
 after = dict(os.environ), sys.getswitchinterval()
 before[0]["ORT_DISABLE_TELEMETRY"] = after[0]["ORT_DISABLE_TELEMETRY"]
 print(json.dumps({"called": called, "same": before == after}))

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Pieces
 
-from runtime.bundle.vocabulary import HEADER, WHOLE, WORDS, Vocabulary, check_equal, split
+from runtime.bundle.vocabulary import HEADER, WHOLE, WORDS, Vocabulary, split
 from runtime.errors import GemmaError
+from runtime.language.check_vocabulary import check_equal
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_check_equal_finds_a_merge_of_another_rank(ours, theirs, path):
     swapped = ours.merges.copy()
     swapped[:, 1] = swapped[::-1, 1]
     changed = replace(ours, merges=swapped)
-    with pytest.raises(GemmaError, match="not read as tokenizer.json reads it"):
+    with pytest.raises(GemmaError, match="gets other tokens than from tokenizer.json"):
         check_equal(changed, theirs, path)
 
 
@@ -110,19 +111,19 @@ def test_a_vocabulary_that_leads_nowhere_is_refused(path, tmp_path, part, change
     raw = bytearray(path.read_bytes())
     change(raw, parts(raw)[part])
     (tmp_path / "v.bin").write_bytes(raw)
-    with pytest.raises(GemmaError, match="leads nowhere"):
+    with pytest.raises(GemmaError, match="corrupt vocabulary"):
         Vocabulary.open(tmp_path / "v.bin")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw[:-1], "do not hold"),
+        (lambda raw: raw[:-1], "which is wrong for"),
         (lambda raw: raw[:20], "not a compact vocabulary"),
         (lambda raw: b"GEMROWS1" + raw[8:], "not a compact vocabulary"),
         (lambda raw: raw[:8] + b"\x02" + raw[9:], "version 2"),
-        (lambda raw: raw[:12] + b"\xff\xff\xff\xff" + raw[16:], "do not hold"),
-        (lambda raw: raw[:32] + b"\x09" + raw[33:], "do not hold"),
+        (lambda raw: raw[:12] + b"\xff\xff\xff\xff" + raw[16:], "which is wrong for"),
+        (lambda raw: raw[:32] + b"\x09" + raw[33:], "which is wrong for"),
     ],
 )
 def test_a_file_of_another_size_or_kind_is_refused(path, tmp_path, change, message):

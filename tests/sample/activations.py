@@ -24,7 +24,7 @@ from transformers import Gemma4ForCausalLM
 
 from export.checkpoint.checkpoint import Checkpoint
 from export.pipeline import export_bundle
-from export.targets import runners
+from export.targets import find_target
 from quantize.recipe import RECIPES, RELEASED
 from runtime.bundle.bundle import Bundle
 from runtime.engine.contract import Engine
@@ -89,7 +89,7 @@ def of_decoder(decoder: Engine) -> Read:
 def bundle_of(release: Path | Checkpoint, folder: Path, target: str = "onnx") -> Read:
     """As it ships."""
     export_bundle(release, folder, [target], RECIPES[RELEASED])
-    return of_decoder(runners(target)[-1].open(Bundle.open(folder)))
+    return of_decoder(find_target(target).runners[-1].open(Bundle.open(folder)))
 
 
 def without_ranges(release: Path) -> Checkpoint:

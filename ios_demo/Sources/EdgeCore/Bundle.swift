@@ -84,7 +84,7 @@ public struct Bundle: Sendable {
   static func readManifest(_ folder: URL) throws -> Manifest {
     let path = folder.appendingPathComponent(manifestName)
     guard isPlainFile(path) else {
-      throw GemmaError("\(folder.path): not a bundle, it has no \(manifestName)", notABundleHint(folder))
+      throw GemmaError("\(folder.path) is not a bundle: it has no \(manifestName)", notABundleHint(folder))
     }
     let raw = try FileReader.all(path)
     let value = try JSON.parse(raw, path.path)
@@ -122,19 +122,20 @@ public struct Bundle: Sendable {
   private func checkFile(_ name: String, _ entry: File, hashed: Bool) throws {
     let file = folder.appendingPathComponent(name)
     guard staysInside(file) else {
-      throw GemmaError("\(file.path): leads out of the bundle", "a bundle holds plain files only")
+      throw GemmaError("\(file.path): a link leads out of the bundle", "a bundle holds only plain files")
     }
     guard Bundle.isPlainFile(file), let size = Bundle.size(file) else {
       throw GemmaError("\(file.path): missing", Bundle.fetchAgain)
     }
     guard size == entry.size else {
-      throw GemmaError("\(file.path): \(size) bytes, the manifest says \(entry.size)", Bundle.fetchAgain)
+      throw GemmaError("\(file.path) has \(size) bytes, but the manifest says \(entry.size)", Bundle.fetchAgain)
     }
     guard hashed else { return }
     let digest = try SHA256.hex(file: file)
     guard digest == entry.sha256 else {
       let shown = (digest.prefix(16), entry.sha256.prefix(16))
-      throw GemmaError("\(file.path): SHA-256 \(shown.0)…, the manifest says \(shown.1)…", Bundle.fetchAgain)
+      throw GemmaError(
+        "\(file.path) has the SHA-256 \(shown.0)…, but the manifest says \(shown.1)…", Bundle.fetchAgain)
     }
   }
 

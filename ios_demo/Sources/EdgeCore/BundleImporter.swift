@@ -29,7 +29,7 @@ public enum BundleImporter {
     let file = source.appendingPathComponent(name)
     guard Bundle.isPlainFile(file) else {
       throw GemmaError(
-        "\(source.lastPathComponent): not a bundle, it has no \(name)", "pick the folder that was exported")
+        "\(source.lastPathComponent) is not a bundle: it has no \(name)", "pick the folder that was exported")
     }
     return try FileReader.all(file)
   }

@@ -52,7 +52,7 @@ public struct ChatTemplate: Sendable {
     do {
       return try work()
     } catch let error as TemplateError {
-      throw GemmaError("chat template: \(error.message)", "check the roles and the content of the messages")
+      throw GemmaError("the chat template failed: \(error.message)", "check the roles and the content of the messages")
     }
   }
 }

@@ -54,7 +54,8 @@ extension Engine {
   public func checkRoom(_ tokens: Int) throws {
     guard position + tokens > context else { return }
     throw GemmaError(
-      "\(position + tokens) tokens: the context is \(context)", "start a new conversation, or shorten the prompt")
+      "\(position + tokens) tokens are more than the context, \(context)",
+      "start a new conversation, or shorten the prompt")
   }
 }
 
@@ -79,7 +80,7 @@ public struct Tables {
     guard zip(sizes, expected).allSatisfy({ $0 == $1 }), opened.values.allSatisfy({ $0.format.rows == model.vocabSize })
     else {
       throw GemmaError(
-        "\(bundle.folder.path): the row files are not of the sizes in bundle.json", "export the bundle again")
+        "\(bundle.folder.path): the row files do not have the sizes that bundle.json gives", "export the bundle again")
     }
   }
 

@@ -34,7 +34,7 @@ public enum JSON: Equatable, Sendable, Decodable {
     do {
       return try JSONDecoder().decode(JSON.self, from: raw)
     } catch {
-      throw GemmaError("\(path): not JSON: \(reason(error))", Bundle.fetchAgain)
+      throw GemmaError("\(path) is not JSON: \(reason(error))", Bundle.fetchAgain)
     }
   }
 

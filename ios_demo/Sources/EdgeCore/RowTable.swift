@@ -25,19 +25,21 @@ public struct RowFormat: Sendable, Equatable {
   /// Throws GemmaError unless header and file size agree.
   init(header: [UInt8], path: String, size: Int) throws {
     guard header.count == RowFormat.headerBytes, header.starts(with: Array("GEMROWS1".utf8)) else {
-      throw GemmaError("\(path): not a row file", "export the bundle again")
+      throw GemmaError("\(path) is not a row file", "export the bundle again")
     }
     let fields = header.withUnsafeBytes { raw in
       (0..<9).map { Int(UInt32(littleEndian: raw.loadUnaligned(fromByteOffset: 8 + 4 * $0, as: UInt32.self))) }
     }
     guard fields[0] == RowFormat.version, fields[8] == RowFormat.start else {
       let hint = fields[0] > RowFormat.version ? "upgrade the app" : "export the bundle again"
-      throw GemmaError("\(path): row file version \(fields[0]), this app reads \(RowFormat.version)", hint)
+      throw GemmaError(
+        "\(path) has the row file version \(fields[0]), but this app reads \(RowFormat.version)", hint)
     }
     (rows, layers, dim, bits) = (fields[1], fields[3], fields[4], fields[5])
     (scales, scaleBits) = (fields[6], fields[7])
     guard isSound, rowBytes == fields[2], holds(size) else {
-      throw GemmaError("\(path): \(size) bytes do not hold \(rows) rows of \(fields[2])", "export the bundle again")
+      throw GemmaError(
+        "\(path) has \(size) bytes, which is wrong for \(rows) rows of \(fields[2]) bytes", "export the bundle again")
     }
   }
 

@@ -12,10 +12,12 @@ public struct Sampling: Sendable, Equatable {
   /// Throws GemmaError for a value out of range.
   public init(temperature: Double = 1, topK: Int = 0, topP: Double = 1, seed: UInt64? = nil) throws {
     guard temperature >= 0, temperature.isFinite else {
-      throw GemmaError("temperature \(temperature): not a number from 0 up", "0 is greedy, 1 the model's own")
+      throw GemmaError("temperature must be 0 or more, not \(temperature)", "0 always takes the best token")
     }
-    guard topK >= 0 else { throw GemmaError("top-k \(topK): not a number from 0 up", "0 keeps every token") }
-    guard topP > 0, topP <= 1 else { throw GemmaError("top-p \(topP): not in (0, 1]", "1 keeps every token") }
+    guard topK >= 0 else { throw GemmaError("top-k must be 0 or more, not \(topK)", "0 keeps every token") }
+    guard topP > 0, topP <= 1 else {
+      throw GemmaError("top-p must be above 0 and at most 1, not \(topP)", "1 keeps every token")
+    }
     (self.temperature, self.topK, self.topP, self.seed) = (temperature, topK, topP, seed)
   }
 

@@ -56,10 +56,10 @@ public actor Session {
     thinkingBudget: Int? = nil
   ) throws -> AsyncThrowingStream<Event, any Error> {
     guard let template else {
-      throw GemmaError("\(bundle.folder.path): this model has no chat template", "give the prompt as it is")
+      throw GemmaError("\(bundle.folder.path): this model has no chat template", "give the prompt unchanged")
     }
     guard !thinking || control.canThink else {
-      throw GemmaError("\(bundle.folder.path): this model knows no thoughts", "leave thinking out")
+      throw GemmaError("\(bundle.folder.path): this model cannot think first", "leave thinking out")
     }
     let prompt = try template.prompt(messages, thinking: thinking)
     try check(prompt, maxNewTokens)
@@ -82,10 +82,10 @@ public actor Session {
   private nonisolated func check(_ prompt: [Int], _ limit: Int?) throws {
     guard !prompt.isEmpty else { throw GemmaError("the prompt is empty", "give at least one token") }
     guard prompt.count <= context else {
-      throw GemmaError("a prompt of \(prompt.count) tokens: the context is \(context)", "shorten the prompt")
+      throw GemmaError("the prompt has \(prompt.count) tokens, but the context is \(context)", "shorten the prompt")
     }
     if let limit, limit < 1 {
-      throw GemmaError("max new tokens \(limit): not a number from 1 up", "leave it out for no limit")
+      throw GemmaError("max new tokens must be at least 1, not \(limit)", "leave it out for no limit")
     }
     if let bad = prompt.first(where: { !(0..<bundle.manifest.model.vocabSize).contains($0) }) {
       throw GemmaError("token id \(bad): the model has \(bundle.manifest.model.vocabSize)", "use its tokenizer")

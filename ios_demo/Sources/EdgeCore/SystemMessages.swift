@@ -15,7 +15,7 @@ struct SystemMessages {
     if (try? saysAll(messages)) == true { return messages }
     let merged = inOne(messages)
     guard try saysAll(merged) else {
-      throw GemmaError("the chat template has no place for a system message", "say it in a message of the user")
+      throw GemmaError("the chat template has no place for a system message", "put it into a message of the user")
     }
     return merged
   }

@@ -34,12 +34,13 @@ public struct Vocabulary: Sendable {
       throw GemmaError("\(path.path): can not be read: \(error.localizedDescription)", Vocabulary.damaged)
     }
     guard raw.count >= Vocabulary.headerBytes, raw.prefix(8) == Data("GEMVOCB1".utf8) else {
-      throw GemmaError("\(path.path): not a compact vocabulary", Vocabulary.damaged)
+      throw GemmaError("\(path.path) is not a compact vocabulary", Vocabulary.damaged)
     }
     let header = (0..<8).map { [raw] in Vocabulary.word(raw, 8 + 4 * $0) }
     guard header[0] == Vocabulary.version else {
       let hint = header[0] > Vocabulary.version ? "upgrade the app" : Vocabulary.damaged
-      throw GemmaError("\(path.path): vocabulary version \(header[0]), this app reads \(Vocabulary.version)", hint)
+      throw GemmaError(
+        "\(path.path) has the vocabulary version \(header[0]), but this app reads \(Vocabulary.version)", hint)
     }
     (pieces, characterCount, addedCount) = (header[1], header[2], header[3])
     (mergeCount, textBytes) = (header[4], header[5])
@@ -53,11 +54,12 @@ public struct Vocabulary: Sendable {
     text = merges + 12 * mergeCount
     guard let splitting = Splitting(rawValue: header[6]), raw.count == text + textBytes else {
       throw GemmaError(
-        "\(path.path): \(raw.count) bytes do not hold \(pieces) pieces and \(mergeCount) merges", Vocabulary.damaged)
+        "\(path.path) has \(raw.count) bytes, which is wrong for \(pieces) pieces and \(mergeCount) merges",
+        Vocabulary.damaged)
     }
     self.splitting = splitting
     guard isSound() else {
-      throw GemmaError("\(path.path): an id or an offset leads nowhere", Vocabulary.damaged)
+      throw GemmaError("\(path.path): corrupt vocabulary: an id or an offset is out of range", Vocabulary.damaged)
     }
   }
 

@@ -18,7 +18,7 @@
     private let rotary: [Kind: RotaryTable]
     private var slots: [Kind: Slots] = [:]
 
-    /// Throws GemmaError if the bundle has no ExecuTorch artifact, ExecuTorch refuses it, or its parts do not fit.
+    /// Throws GemmaError if the bundle has no ExecuTorch artifact, ExecuTorch cannot load it, or its parts do not fit.
     public init(_ bundle: EdgeCore.Bundle) throws {
       let artifact = try bundle.artifact("executorch")
       model = bundle.manifest.model
@@ -151,7 +151,7 @@
     init(_ path: String) throws {
       var problem: UnsafeMutablePointer<CChar>?
       guard let opened = edge_executorch_open(path, &problem) else {
-        throw GemmaError("\(path): ExecuTorch refuses it: \(Program.taken(problem))", "export the bundle again")
+        throw GemmaError("\(path): ExecuTorch cannot load it: \(Program.taken(problem))", "export the bundle again")
       }
       handle = opened
     }

@@ -19,7 +19,7 @@
 
     /// `library` is the file of onnxruntime, 1.29 or later for what the exporter writes.
     ///
-    /// Throws GemmaError if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit.
+    /// Throws GemmaError if the bundle has no ONNX artifact, onnxruntime cannot load it, or its parts do not fit.
     public init(_ bundle: EdgeCore.Bundle, library: String, threads: Int = 1) throws {
       let artifact = try bundle.artifact("onnx")
       model = bundle.manifest.model
@@ -131,7 +131,7 @@
       guard wrong.isEmpty else {
         let names = wrong.keys.sorted().joined(separator: ", ")
         throw GemmaError(
-          "\(bundle.folder.path): \(names) are not of the sizes in bundle.json", "export the bundle again")
+          "\(bundle.folder.path): \(names) do not have the sizes that bundle.json gives", "export the bundle again")
       }
     }
   }
@@ -143,7 +143,7 @@
     init(_ library: String, _ model: String, _ threads: Int) throws {
       var problem: UnsafeMutablePointer<CChar>?
       guard let opened = edge_onnx_open(library, model, Int32(clamping: threads), &problem) else {
-        throw GemmaError("\(model): onnxruntime refuses it: \(OnnxSession.taken(problem))", "export the bundle again")
+        throw GemmaError("\(model): onnxruntime cannot load it: \(OnnxSession.taken(problem))", "export the bundle again")
       }
       handle = opened
     }

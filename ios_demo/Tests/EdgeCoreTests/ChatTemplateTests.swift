@@ -52,7 +52,7 @@ private func tokenizer(_ file: String) throws -> Tokenizer {
 @Test func aTemplateThatDropsEverySystemMessageHasNoPlaceForALaterOne() throws {
   let source = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
   let template = try ChatTemplate(source, tokenizer("bundle/vocabulary.bin"))
-  let refusal = GemmaError("the chat template has no place for a system message", "say it in a message of the user")
+  let refusal = GemmaError("the chat template has no place for a system message", "put it into a message of the user")
   #expect(throws: refusal) {
     try template.prompt([Message(role: .user, content: "a"), Message(role: .system, content: "b")], thinking: false)
   }

@@ -43,7 +43,7 @@ class Bundle private constructor(val folder: File, val manifest: Manifest) {
     private fun checkFile(name: String, entry: FileEntry, hashed: Boolean) {
         val path = File(folder, name)
         if (Files.isSymbolicLink(path.toPath()) || !path.canonicalFile.startsWith(folder.canonicalFile)) {
-            throw GemmaError("$path: leads out of the bundle", "a bundle holds plain files only")
+            throw GemmaError("$path: a link leads out of the bundle", "a bundle holds only plain files")
         }
         if (!path.isFile) throw GemmaError("$path: missing", FETCH_AGAIN)
         if (path.length() != entry.size) {
@@ -52,7 +52,7 @@ class Bundle private constructor(val folder: File, val manifest: Manifest) {
         if (!hashed) return
         val digest = path.inputStream().use(::sha256)
         if (digest != entry.sha256) {
-            throw GemmaError("$path: SHA-256 ${digest.take(16)}…, the manifest says ${entry.sha256.take(16)}…", FETCH_AGAIN)
+            throw GemmaError("$path has the SHA-256 ${digest.take(16)}…, but the manifest says ${entry.sha256.take(16)}…", FETCH_AGAIN)
         }
     }
 
@@ -61,7 +61,7 @@ class Bundle private constructor(val folder: File, val manifest: Manifest) {
         fun open(folder: File): Bundle {
             val path = File(folder, MANIFEST)
             if (!path.isFile) {
-                throw GemmaError("$folder: not a bundle, it has no $MANIFEST", "give the folder that `gemma-edge export` wrote")
+                throw GemmaError("$folder is not a bundle: it has no $MANIFEST", "give the folder that `gemma-edge export` wrote")
             }
             val seal = File(folder, SEAL).takeIf(File::isFile)?.readBytes()
             val bundle = Bundle(folder, sealedManifest(path.readBytes(), seal, path))

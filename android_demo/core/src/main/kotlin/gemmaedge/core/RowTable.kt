@@ -90,19 +90,19 @@ fun bfloat16(bits: Short) = Float.fromBits(bits.toInt() shl 16)
 private fun readFormat(file: File): RowFormat {
     val head = ByteArray(HEADER)
     if (file.length() >= HEADER) RandomAccessFile(file, "r").use { it.readFully(head) }
-    if (!head.copyOf(8).contentEquals(MAGIC)) throw GemmaError("$file: not a row file", EXPORT_AGAIN)
+    if (!head.copyOf(8).contentEquals(MAGIC)) throw GemmaError("$file is not a row file", EXPORT_AGAIN)
     val numbers = ByteBuffer.wrap(head).order(ByteOrder.LITTLE_ENDIAN).position(8)
     val (version, rows, rowBytes, layers, dim) = List(5) { numbers.getInt() }
     val (bits, scales, scaleBits, start) = List(4) { numbers.getInt() }
     if (version != VERSION || start != START) {
         val hint = if (version > VERSION) "upgrade gemma-edge" else EXPORT_AGAIN
-        throw GemmaError("$file: row file version $version, this application reads $VERSION", hint)
+        throw GemmaError("$file has the row file version $version, but this application reads $VERSION", hint)
     }
     val sane = rows >= 0 && layers in 1..Fields.LARGEST && dim in 1..Fields.LARGEST && scales in 0..Fields.LARGEST
     val sound = sane && bits in setOf(2, 4, 8, 16, 32) && dim.toLong() * bits % 8 == 0L && (scales > 0) == (bits < 16)
     val found = RowFormat(rows, layers, dim, bits, scales, scaleBits)
     if (!sound || scaleBits !in setOf(16, 32) || found.rowBytes != rowBytes.toLong() || found.size != file.length()) {
-        throw GemmaError("$file: ${file.length()} bytes do not hold $rows rows of $rowBytes", EXPORT_AGAIN)
+        throw GemmaError("$file has ${file.length()} bytes, which is wrong for $rows rows of $rowBytes bytes", EXPORT_AGAIN)
     }
     return found
 }

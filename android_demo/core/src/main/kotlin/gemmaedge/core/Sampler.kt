@@ -7,10 +7,10 @@ import kotlin.random.Random
 data class Sampling(val temperature: Double = 1.0, val topK: Int = 0, val topP: Double = 1.0, val seed: Long? = null) {
     init {
         if (!(temperature >= 0 && temperature < Double.POSITIVE_INFINITY)) {
-            throw GemmaError("temperature $temperature: not a number from 0 up", "0 is greedy, 1 the model's own")
+            throw GemmaError("temperature must be 0 or more, not $temperature", "0 always takes the best token")
         }
-        if (topK < 0) throw GemmaError("top-k $topK: not a number from 0 up", "0 keeps every token")
-        if (!(topP > 0 && topP <= 1)) throw GemmaError("top-p $topP: not in (0, 1]", "1 keeps every token")
+        if (topK < 0) throw GemmaError("top-k must be 0 or more, not $topK", "0 keeps every token")
+        if (!(topP > 0 && topP <= 1)) throw GemmaError("top-p must be above 0 and at most 1, not $topP", "1 keeps every token")
     }
 }
 

@@ -48,7 +48,7 @@ class Session(
         thinking: Boolean = false,
         onEvent: (Event) -> Unit,
     ): End {
-        if (thinking && !control.canThink) throw GemmaError("${bundle.folder}: this model knows no thoughts", "leave thinking out")
+        if (thinking && !control.canThink) throw GemmaError("${bundle.folder}: this model cannot think first", "leave thinking out")
         val prompt = prompt(messages, thinking)
         val reader = AnswerReader(tokenizer, control, prompt)
         // No calls where there are no tools.
@@ -111,10 +111,10 @@ class Session(
     private fun check(prompt: IntArray, maxNewTokens: Int?) {
         if (prompt.isEmpty()) throw GemmaError("the prompt is empty", "give at least one token")
         if (prompt.size > context) {
-            throw GemmaError("a prompt of ${prompt.size} tokens: the context is $context", "shorten the prompt, or begin again")
+            throw GemmaError("the prompt has ${prompt.size} tokens, but the context is $context", "shorten the prompt, or begin again")
         }
         if (maxNewTokens != null && maxNewTokens < 1) {
-            throw GemmaError("max new tokens $maxNewTokens: not a number from 1 up", "leave it out for no limit")
+            throw GemmaError("max new tokens must be at least 1, not $maxNewTokens", "leave it out for no limit")
         }
     }
 

@@ -12,7 +12,7 @@ internal fun placed(messages: List<Message>, render: (List<Message>) -> String):
     if (messages.drop(1).none { it.role == Role.SYSTEM } || rendered(messages, render)) return messages
     val merged = inOne(messages)
     if (!saysAll(merged, render)) {
-        throw GemmaError("the chat template has no place for a system message", "say it in a message of the user")
+        throw GemmaError("the chat template has no place for a system message", "put it into a message of the user")
     }
     return merged
 }

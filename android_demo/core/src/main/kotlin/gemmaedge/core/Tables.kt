@@ -10,7 +10,7 @@ fun openTables(bundle: Bundle): Map<String, RowTable> {
     }
     if (tables.mapValues { it.value.format.layers to it.value.format.dim } == expected) return tables
     tables.values.forEach(RowTable::close)
-    throw GemmaError("${bundle.folder}: the row files are not of the sizes in bundle.json", "export the bundle again")
+    throw GemmaError("${bundle.folder}: the row files do not have the sizes that bundle.json gives", "export the bundle again")
 }
 
 /** The two-stage head, if the model has one. */

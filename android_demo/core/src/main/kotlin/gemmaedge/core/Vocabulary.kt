@@ -113,19 +113,19 @@ class Vocabulary private constructor(private val bytes: ByteBuffer, private val 
             val bytes = mapWhole(file)
             val magic = ByteArray(8)
             if (bytes.capacity() >= HEADER) bytes.duplicate().get(magic)
-            if (!magic.contentEquals(MAGIC)) throw GemmaError("$file: not a compact vocabulary", EXPORT_AGAIN)
+            if (!magic.contentEquals(MAGIC)) throw GemmaError("$file is not a compact vocabulary", EXPORT_AGAIN)
             val version = bytes.getInt(8)
             if (version != VERSION) {
                 val hint = if (version > VERSION) "upgrade gemma-edge" else EXPORT_AGAIN
-                throw GemmaError("$file: vocabulary version $version, this application reads $VERSION", hint)
+                throw GemmaError("$file has the vocabulary version $version, but this application reads $VERSION", hint)
             }
             val (pieces, characters, added, merges, text) = List(5) { bytes.getInt(12 + 4 * it) }
             val counts = Counts(pieces, characters, added, merges, text, bytes.getInt(32))
             if (!counts.sane || counts.size != bytes.capacity().toLong()) {
-                throw GemmaError("$file: ${bytes.capacity()} bytes do not hold $pieces pieces and $merges merges", EXPORT_AGAIN)
+                throw GemmaError("$file has ${bytes.capacity()} bytes, which is wrong for $pieces pieces and $merges merges", EXPORT_AGAIN)
             }
             val found = Vocabulary(bytes, counts)
-            if (!found.sound()) throw GemmaError("$file: an id or an offset leads nowhere", EXPORT_AGAIN)
+            if (!found.sound()) throw GemmaError("$file: corrupt vocabulary: an id or an offset is out of range", EXPORT_AGAIN)
             return found
         }
     }

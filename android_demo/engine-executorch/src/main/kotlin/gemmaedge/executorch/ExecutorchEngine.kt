@@ -65,7 +65,7 @@ class ExecutorchEngine private constructor(
         val wrong = widths.filter { (name, width) -> width > 0 && shapes[name]?.lastOrNull() != width }.keys + short + (shapes.keys - fed)
         if (wrong.isNotEmpty() || chunk < 1) {
             val named = wrong.joinToString().ifEmpty { "prefill" }
-            throw GemmaError("${bundle.folder}: $named are not of the sizes in bundle.json", "export the bundle again")
+            throw GemmaError("${bundle.folder}: $named do not have the sizes that bundle.json gives", "export the bundle again")
         }
     }
 
@@ -76,7 +76,7 @@ class ExecutorchEngine private constructor(
 
     override fun forward(ids: IntArray): FloatArray {
         if (position + ids.size > context) {
-            throw GemmaError("${position + ids.size} tokens: the context of this artifact is $context", "start a new conversation")
+            throw GemmaError("${position + ids.size} tokens are more than the context of this artifact, $context", "start a new conversation")
         }
         var at = 0
         while (program.shared && ids.size - 1 - at > FEW) {

@@ -92,7 +92,7 @@ class OnnxEngine private constructor(
 
     override fun forward(ids: IntArray): FloatArray {
         if (position + ids.size > model.context) {
-            throw GemmaError("${position + ids.size} tokens: the model's context is ${model.context}", "start a new conversation")
+            throw GemmaError("${position + ids.size} tokens are more than the model's context, ${model.context}", "start a new conversation")
         }
         makeRoom(ids.size)
         val call = bound[ids.size] ?: Call(ids.size)
@@ -161,7 +161,7 @@ class OnnxEngine private constructor(
         val missing = inputs - session.inputNames - setOf("")
         if (wrong.isNotEmpty() || missing.isNotEmpty() || !cachesFit(shapes)) {
             val named = (wrong + missing).joinToString().ifEmpty { "the caches" }
-            throw GemmaError("${bundle.folder}: $named are not of the sizes in bundle.json", "export the bundle again")
+            throw GemmaError("${bundle.folder}: $named do not have the sizes that bundle.json gives", "export the bundle again")
         }
     }
 
@@ -275,7 +275,7 @@ class OnnxEngine private constructor(
     }
 
     companion object {
-        /** Throws [GemmaError] if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit. */
+        /** Throws [GemmaError] if the bundle has no ONNX artifact, onnxruntime cannot load it, or its parts do not fit. */
         fun open(bundle: Bundle, threads: Int): OnnxEngine {
             val artifact = bundle.artifact("onnx")
             bundle.path(artifact.data)
@@ -294,7 +294,7 @@ class OnnxEngine private constructor(
                 environment.createSession(path, options)
             }
         } catch (failure: OrtException) {
-            throw GemmaError("$path: onnxruntime refuses it: ${failure.message}", "export the bundle again", failure)
+            throw GemmaError("$path: onnxruntime cannot load it: ${failure.message}", "export the bundle again", failure)
         }
     }
 }
