@@ -56,7 +56,7 @@ def test_a_bundle_of_a_later_format_is_a_bundle_error(copy):
     text, count = re.subn(r'"version": \[\s*1,', '"version": [2,', manifest.read_text())
     assert count == 1
     manifest.write_text(text)
-    with pytest.raises(BundleError, match=r"format 2\.\d, this gemma-edge reads 1"):
+    with pytest.raises(BundleError, match=r"format 2\.\d, but this gemma-edge reads 1"):
         Bundle.open(copy)
 
 
