@@ -274,7 +274,7 @@ def test_bench_json_is_one_line(gemma_edge, folder):
         (["--context", "0,few"], "--context must be numbers with commas between them, not 0,few"),
         (["--context", "0,250"], f"context is {CONTEXT}"),
         (["--html", "missing/x.html"], "error: missing/x.html: there is no folder"),
-        (["--threads", "-1"], "--threads -1"),
+        (["--threads", "-1"], "--threads must be 0 or more, not -1"),
         (["--prompt-tokens", "250"], f"context is {CONTEXT}"),
     ],
 )

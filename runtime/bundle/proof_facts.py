@@ -12,7 +12,7 @@ NOT_ASKED = "not asked"
 
 
 def proof_facts(bundle: Bundle) -> dict[str, Any]:
-    """Empty for a bundle without a report.  Raises GemmaError for one that can not be read."""
+    """Return what the report says, by name; empty without one.  Raises GemmaError for one that can not be read."""
     if not bundle.manifest.parity:
         return {}
     proof = bundle.json(bundle.manifest.parity, Reports)
@@ -33,7 +33,7 @@ def like_the_checkpoint(report: Report) -> str:
 
 
 def rehearsal_facts(rehearsal: Rehearsal) -> dict[str, str]:
-    """Forms by what became of them, and what answered."""
+    """Return the forms by what became of them, and what answered."""
     outcomes: dict[str, list[str]] = {}
     for form, outcome in rehearsal.forms.items():
         outcomes.setdefault(outcome, []).append(form)

@@ -123,7 +123,7 @@ class RowTable:
         self.counters.faults += pages(blocks_read() - before)
 
     def rows(self, ids: Ids, layers: slice = slice(None)) -> Floats:
-        """Rows of some tokens, (n, layers, dim) float32, multiplied out.
+        """Return the rows of some tokens, (n, layers, dim) float32, multiplied out.
 
         Raises GemmaError for an id outside the table.
         """
@@ -153,7 +153,7 @@ class RowTable:
 
 
 def blocks_read() -> int:
-    """Blocks that this thread asked flash for."""
+    """Count the blocks that this thread asked flash for."""
     return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_inblock
 
 
@@ -162,7 +162,7 @@ def pages(blocks: int) -> int:
 
 
 def decode(taken: NDArray[np.uint8], form: RowFormat, first: int, stop: int, multiplier: float) -> Floats:
-    """Raw rows (n, row_bytes) to (n, stop - first, dim) float32."""
+    """Decode raw rows (n, row_bytes) to (n, stop - first, dim) float32."""
     count, layers = len(taken), stop - first
     body = np.ascontiguousarray(taken[:, first * form.layer_bytes : stop * form.layer_bytes])
     if form.bits == 32:
@@ -178,7 +178,7 @@ def decode(taken: NDArray[np.uint8], form: RowFormat, first: int, stop: int, mul
 
 
 def products(taken: NDArray[np.uint8], form: RowFormat, state: Floats) -> Floats:
-    """Raw rows (n, row_bytes) of one layer times a state (dim,), to (n,) float32.
+    """Multiply raw rows (n, row_bytes) of one layer by a state (dim,), to (n,) float32.
 
     By einsum and not by BLAS, whose threads wait busily for a tenth of a second after a product, and take
     a core from the next step: with them E4B took 201 ms a step, without 142 (DECISIONS.md).
@@ -193,7 +193,7 @@ def products(taken: NDArray[np.uint8], form: RowFormat, state: Floats) -> Floats
 
 
 def scales_of(taken: NDArray[np.uint8], form: RowFormat, first: int, stop: int) -> Floats:
-    """(n, stop - first, scales) float32."""
+    """Return scales (n, stop - first, scales) float32."""
     begin = form.layers * form.layer_bytes + first * form.scale_bytes
     raw = np.ascontiguousarray(taken[:, begin : begin + (stop - first) * form.scale_bytes])
     values = bfloat16(raw) if form.scale_bits == 16 else raw.view(np.float32)
@@ -205,7 +205,7 @@ def bfloat16(raw: NDArray[np.uint8]) -> Floats:
 
 
 def integers(raw: NDArray[np.uint8], bits: int) -> NDArray[np.int8]:
-    """(n, bytes) to (n, values): low bits first, stored with half added; bytes are two's complement."""
+    """Unpack (n, bytes) to (n, values) int8: low bits first, stored with half added; bytes are two's complement."""
     if bits == 8:
         return raw.view(np.int8)
     mask = np.uint8((1 << bits) - 1)

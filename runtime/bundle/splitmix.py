@@ -12,7 +12,7 @@ class SplitMix64:
         self.state = seed & MASK
 
     def uniform(self) -> float:
-        """A double in [0, 1)."""
+        """Draw a double in [0, 1)."""
         self.state = (self.state + 0x9E3779B97F4A7C15) & MASK
         z = self.state
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK

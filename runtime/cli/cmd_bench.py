@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from ..bundle.bundle import Bundle
-from ..engine.engine import DEFAULT, ENGINES, longest, planner
+from ..engine.engine import longest, planner
 from ..engine.memory_plan import check_room
 from ..errors import GemmaError
 from ..machine.available_memory import available
@@ -24,6 +24,7 @@ from ..measure.bench_page import table as page_table
 from ..measure.page import check_page, write
 from ..needs import needs
 from ..progress import Progress
+from .flags import add_engine, add_threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="with --shape, how weights are stored (default: the recipe that export would choose)",
     )
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
-    )
+    add_threads(parser)
     parser.add_argument(
         "--prompt-tokens",
         type=int,
@@ -76,9 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeat", type=int, default=3, metavar="N", help="how many repetitions are measured (default: %(default)s)"
     )
-    parser.add_argument(
-        "--engine", choices=ENGINES, default=DEFAULT, help="the engine that runs the bundle (default: %(default)s)"
-    )
+    add_engine(parser)
     parser.add_argument("--html", metavar="FILE", type=Path, help="also write an HTML page with a table and plots")
     parser.add_argument("--json", action="store_true", help="print only the line of JSON")
 

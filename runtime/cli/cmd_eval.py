@@ -15,7 +15,7 @@ from ..errors import GemmaError
 from ..language.tokenizer import Tokenizer
 from ..machine.idle_cores import idle_cores
 from ..measure.eval_page import page
-from ..measure.evaluation import Evaluation, Figures, Meter, table
+from ..measure.evaluation import BundleQuality, Evaluation, Meter, table
 from ..measure.page import check_page, write
 from ..measure.perplexity import Windows, cut, ignore, score
 from ..needs import needs
@@ -175,14 +175,14 @@ def export_module(name: str, checkpoint: str) -> Any:
     return needs(name, "export", f"--against {checkpoint}: reading a checkpoint", ", or leave --against out")
 
 
-def figures(bundle: Bundle, windows: Windows, meter: Meter | None, engine: str, threads: int) -> Figures:
+def figures(bundle: Bundle, windows: Windows, meter: Meter | None, engine: str, threads: int) -> BundleQuality:
     """Raises GemmaError if the bundle does not run."""
     manifest = bundle.manifest
     decoder = open_engine(engine, bundle, threads)
     with Progress(f"scoring {manifest.recipe.name}", windows.count) as progress:
         perplexity = score(decoder, windows, meter.see if meter else ignore, progress.advance)
     size = sizes(manifest)
-    return Figures(
+    return BundleQuality(
         bundle=bundle.folder.resolve().name,
         recipe=manifest.recipe.name,
         bytes=size["disk"],

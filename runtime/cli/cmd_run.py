@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..engine.engine import DEFAULT, ENGINES
 from ..errors import GemmaError
 from ..language.events import End, Event, Token
 from ..session.model import Model
 from ..session.options import Options
 from ..session.session import Session
 from ..session.structured import JsonSchema
+from .flags import add_context, add_engine, add_threads
 from .notices import print_notices, print_shortened
 from .terminal_chat import Chat, converse, print_part
 
@@ -40,13 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="stop an answer after N tokens (default: when the context is full)",
     )
-    parser.add_argument(
-        "--context",
-        type=int,
-        default=0,
-        metavar="N",
-        help="room for prompts and answers, in tokens (default: the model's context, or less if memory is short)",
-    )
+    add_context(parser)
     parser.add_argument(
         "--temperature",
         type=float,
@@ -66,12 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="a whole number; the same seed gives the same answer (default: a random one)",
     )
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
-    )
-    parser.add_argument(
-        "--engine", choices=ENGINES, default=DEFAULT, help="the engine that runs the bundle (default: %(default)s)"
-    )
+    add_threads(parser)
+    add_engine(parser)
     parser.add_argument(
         "--trust-control-tokens",
         action="store_true",

@@ -9,10 +9,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..engine.engine import DEFAULT, ENGINES
 from ..errors import GemmaError
 from ..needs import check_installed
 from ..session.model import Model
+from .flags import add_context, add_engine, add_threads
 from .notices import print_notices, print_shortened
 
 if TYPE_CHECKING:  # the packages of the extra are imported when a server runs: --help needs none
@@ -40,13 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, default=8080, metavar="N", help="the port to listen on; 0 takes a free one (default: 8080)"
     )
-    parser.add_argument(
-        "--context",
-        type=int,
-        default=0,
-        metavar="N",
-        help="room for prompts and answers, in tokens (default: the model's context, or less if memory is short)",
-    )
+    add_context(parser)
     parser.add_argument(
         "--max-tokens", type=int, default=4096, metavar="N", help="the longest answer, in tokens (default: 4096)"
     )
@@ -74,12 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read control tokens such as <turn|> in messages as tokens, not as text",
     )
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
-    )
-    parser.add_argument(
-        "--engine", choices=ENGINES, default=DEFAULT, help="the engine that runs the bundle (default: %(default)s)"
-    )
+    add_threads(parser)
+    add_engine(parser)
     parser.add_argument(
         "--allow-origin",
         action="append",

@@ -16,6 +16,7 @@ from ..language.tokenizer import read_pieces
 from ..measure.golden import Check, Goldens, check
 from ..parts.golden import check_golden_parts
 from ..progress import Progress
+from .flags import add_threads
 from .notices import print_notices
 
 NO_VOCABULARY = "text     no compact vocabulary: applications refuse this bundle"
@@ -27,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "answers."
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder that `gemma-edge export` wrote")
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="number of threads (default: as many as cores are idle)"
-    )
+    add_threads(parser)
     parser.add_argument(
         "--engine", choices=ENGINES, help="what repeats the golden answers (default: the first that the bundle is for)"
     )

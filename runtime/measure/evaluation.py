@@ -20,7 +20,7 @@ class Divergence(msgspec.Struct, frozen=True):
     kl_by_position: list[tuple[int, float]]  # (first position of a bin of the window, mean KL)
 
 
-class Figures(msgspec.Struct, frozen=True):
+class BundleQuality(msgspec.Struct, frozen=True):
     """One bundle."""
 
     bundle: str
@@ -40,7 +40,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     positions: int  # that are scored
     threads: int
     against: str | None  # the float checkpoint
-    bundles: list[Figures]
+    bundles: list[BundleQuality]
 
 
 class Meter(Protocol):
@@ -65,7 +65,7 @@ def table(evaluation: Evaluation) -> list[list[str]]:
     return [[*titles, "KL mean", "KL worst", "top-1", "TV64"], first, *compared]
 
 
-def known(figures: Figures) -> list[str]:
+def known(figures: BundleQuality) -> list[str]:
     sizes = (f"{figures.bytes:,}", f"{figures.resident_bytes:,}")
     return [figures.bundle, figures.recipe, *sizes, f"{figures.perplexity:.3f}"]
 

@@ -110,7 +110,7 @@ def test_gemma_3_layers_follow_the_pattern():
         ({"rope_scaling": {"rope_type": "linear", "factor": 8.0}}, "rope_type 'linear' with factor 8.0"),
         ({"layer_types": ["full_attention"]}, "1 entries for num_hidden_layers 18"),
         ({"num_key_value_heads": 3}, "do not divide"),
-        ({"hidden_size": 10**9}, "hidden_size 1000000000"),
+        ({"hidden_size": 10**9}, "hidden_size in config.json must be .*, not 1000000000"),
         ({"hidden_size": None}, "does not describe a Gemma"),
         ({"layer_types": ["strange"] * 18}, "no 'strange'"),
     ],

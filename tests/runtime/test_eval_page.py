@@ -8,11 +8,13 @@ import msgspec
 import pytest
 
 from runtime.measure.eval_page import labels, page
-from runtime.measure.evaluation import Divergence, Evaluation, Figures, table
+from runtime.measure.evaluation import BundleQuality, Divergence, Evaluation, table
 
 DIVERGENCE = Divergence(20.5, 0.0371, 1.25, 0.9375, 0.0456, [(256, 0.03), (272, 0.04)])
-SMALL = Figures("small.bundle", "int4", 1_234_567, 765_432, 21.125, DIVERGENCE)
-LARGE = Figures("large.bundle", "int8", 2_345_678, 876_543, 20.625, msgspec.structs.replace(DIVERGENCE, mean_kl=0.001))
+SMALL = BundleQuality("small.bundle", "int4", 1_234_567, 765_432, 21.125, DIVERGENCE)
+LARGE = BundleQuality(
+    "large.bundle", "int8", 2_345_678, 876_543, 20.625, msgspec.structs.replace(DIVERGENCE, mean_kl=0.001)
+)
 COMPARED = Evaluation("book.txt", 40, 512, 10200, 2, "gemma", [SMALL, LARGE])
 ALONE = msgspec.structs.replace(
     COMPARED, against=None, bundles=[msgspec.structs.replace(one, divergence=None) for one in (SMALL, LARGE)]
