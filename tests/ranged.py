@@ -58,7 +58,8 @@ def make(folder: Path, *, powers: bool = False, seed: int = 0) -> dict[str, floa
     """
     chance = torch.Generator().manual_seed(seed)
     stored = load_file(folder / WEIGHTS)
-    last = f".{json.loads((folder / 'config.json').read_text())['text_config']['num_hidden_layers'] - 1}."
+    config = json.loads((folder / "config.json").read_text())["text_config"]
+    last = f".{config['num_hidden_layers'] - 1}."
     for name, value in stored.items():
         if name.startswith(PREFIX) and name.rpartition(".")[0].endswith(BRANCHES):
             branch = LAST if last in name else EARLY
@@ -72,8 +73,7 @@ def make(folder: Path, *, powers: bool = False, seed: int = 0) -> dict[str, floa
     for name, module in model.named_modules():
         if hasattr(module, f"input_{SCALE}") and "language_model" in name:
             module.forward = fitted(module, name, clipped, powers=powers)
-    vocabulary = model.config.text_config.vocab_size
-    model(input_ids=torch.randint(3, vocabulary, (4, 96), generator=chance))
+    model(input_ids=torch.randint(3, config["vocab_size"], (4, 96), generator=chance))
     for name, module in model.named_modules():
         for end in ("input", "output"):
             if f"{name}.{end}_{SCALE}" in clipped:

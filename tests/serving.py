@@ -31,10 +31,12 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, limits: Limits = LIMITS, allowed: Allowed = LOOPBACK) -> Iterator[Served]:
-    """On a free port of 127.0.0.1, until the context is left."""
+def serving(
+    folder: Path, limits: Limits = LIMITS, allowed: Allowed = LOOPBACK, session: Session | None = None
+) -> Iterator[Served]:
+    """On a free port of 127.0.0.1, until the context is left.  `session`: of the bundle, if it is no usual one."""
     with bound("127.0.0.1", 0) as listener:
-        session = Model.open(folder, threads=1).session()
+        session = session or Model.open(folder, threads=1).session()
         server = Server(session, model_name(folder), limits)
         web = web_server(server, allowed)
         thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]})

@@ -23,7 +23,7 @@ with chat.stream(**settings, messages=question, stream_options={"include_usage":
 turns: list[ChatCompletionMessageParam] = [{"role": "user", "content": asked["tool_question"]}]
 message = chat.create(**settings, messages=turns, tools=asked["tools"]).choices[0].message
 called = [call for call in message.tool_calls or () if call.type == "function"]
-turns.append(message)  # type: ignore[arg-type]  # as its documentation does
+turns.append(message)
 for call in called:
     turns.append({"role": "tool", "tool_call_id": call.id, "content": asked["told"]})
 answer = chat.create(**settings, messages=turns, tools=asked["tools"]).choices[0].message.content

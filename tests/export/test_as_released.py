@@ -255,7 +255,7 @@ def test_a_release_on_the_grid_is_given_again_bit_for_bit(on_grid, tmp_path, cap
     assert "integers found again in 100.0000%" in capsys.readouterr().err
     assert Bundle.open(tmp_path / "x.bundle").manifest.recipe.name == RELEASED
     stored, seen = load_file(on_grid / WEIGHTS), 0
-    for parameters, streamed in stored_weights(tmp_path / "x.bundle" / "onnx" / "decoder.onnx"):
+    for parameters, pieces in stored_weights(tmp_path / "x.bundle" / "onnx" / "decoder.onnx"):
         if all("_proj." in one and "per_layer" not in one for one in parameters):
             found = torch.from_numpy(np.concatenate([values for _, values in pieces])).bfloat16()
             assert torch.equal(found, torch.cat([stored[f"model.{one}"] for one in parameters]))

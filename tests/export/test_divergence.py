@@ -124,7 +124,8 @@ def test_total_variation_is_between_0_and_1():
 
 
 def test_positions_fall_into_parts_of_nearly_one_size():
-    assert by_position(np.arange(10, dtype=np.float64).reshape(2, 5), 6) == [
+    values = np.arange(10, dtype=np.float64).reshape(2, 5)
+    assert by_position(values, 6) == [
         (6, 2.5),
         (7, 3.5),
         (8, 4.5),

@@ -6,6 +6,7 @@ import contextlib
 import io
 import threading
 
+import numpy as np
 import pytest
 
 from export.pipeline import export_bundle

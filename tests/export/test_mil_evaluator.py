@@ -25,7 +25,7 @@ X = np.random.default_rng(0).standard_normal((1, 2, 16)).astype(np.float32)
 
 
 @pytest.fixture
-def saved(tmp_path) -> Callable[..., Path]:
+def saved(tmp_path: Path) -> Callable[..., Path]:
     """`saved(build)`: a program of one function `main`, whose input x (1, 2, 16) `build` makes into outputs."""
 
     def save(build: Callable[[FunctionBuilder, MilValue, WeightWriter], list[MilValue]]) -> Path:

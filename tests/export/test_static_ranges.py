@@ -178,12 +178,12 @@ def test_linears_of_the_first_layer_are_on_the_exact_step(name, ranged_release, 
         **bundle.manifest.files, "onnx/decoder.onnx": described(path)}))  # fmt: skip
     decoder = find_target("onnx").runners[-1].open(Bundle.open(bundle.folder))
     assert isinstance(decoder, OnnxEngine)
-    seen: dict[str, np.ndarray] = {}
+    seen: dict[tuple[str, ...], np.ndarray] = {}
 
     def run(call):
         for name in behind.values():
             call.binding.bind_output(name, "cpu")
-        decoder._session.run_with_iobinding(call.binding, decoder._options)
+        decoder.weights.session.run_with_iobinding(call.binding, decoder._options)
         outputs = [value.numpy() for value in call.binding.get_outputs()[-len(behind) :]]
         seen.update(zip(behind, outputs, strict=True))
 

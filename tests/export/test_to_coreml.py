@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from export.to_coreml.weight_bin import WeightWriter
+
 pytest.importorskip("coremltools", reason="the extra coreml is not installed")
 
 from coremltools.proto import MIL_pb2 as mil

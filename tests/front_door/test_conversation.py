@@ -16,6 +16,7 @@ from gemma_edge import (
     NotInstalled,
     Options,
     RequestError,
+    Session,
     Text,
     ToolCall,
     ToolResult,
@@ -205,7 +206,7 @@ def test_async_iteration(chat):
     assert len(chat.messages) == 4
 
 
-def test_a_task_that_is_cancelled_ends_the_answer(chat: Conversation):
+def test_a_task_that_is_cancelled_ends_the_answer(chat: Session):
     async def ask() -> End | None:
         answer, begun = chat.say(NORWAY, temperature=0), asyncio.Event()
 

@@ -26,7 +26,7 @@ TOKENS = 60
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory) -> Path:
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("suite")
     words = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", SUITE, "-d", str(folder)]
     done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True)

@@ -1,6 +1,8 @@
 """The body of a chat completion: what is understood, and what is refused by its name."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 

@@ -15,10 +15,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from runtime.language.events import End  # noqa: E402
 from runtime.session.model import Model  # noqa: E402
 from runtime.session.options import Options  # noqa: E402
 from runtime.session.session import Session  # noqa: E402
-from runtime.session.structured import JsonSchema, Matcher, Regex  # noqa: E402
+from runtime.session.structured import JsonSchema, Matcher, Regex, ResponseFormat  # noqa: E402
 
 WORD = {"type": "string", "minLength": 3, "maxLength": 12}
 ROW = {
