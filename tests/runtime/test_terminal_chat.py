@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from runtime.cli import terminal_chat
 from runtime.session.session import Session
 
 NORWAY, PERU = "What is the capital of Norway?", "What is the capital of Peru?"
-LOOKUP = {
+LOOKUP: dict[str, Any] = {
     "name": "lookup",
     "description": "Look up a fact",
     "parameters": {"type": "object", "properties": {"country": {"type": "string"}, "field": {"type": "string"}}},
@@ -35,7 +36,8 @@ def chat(bundle, capsys, monkeypatch):
         monkeypatch.setattr("builtins.input", typed)
         folder = str(bundle("sample", "int4-datafree"))
         assert cli.main(["run", folder, "--chat", "--temperature", "0", "--threads", "1", *words]) == 0
-        return capsys.readouterr()
+        out, err = capsys.readouterr()
+        return out, err
 
     return run
 
