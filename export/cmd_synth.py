@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     check_installed(("torch", "safetensors", "ml_dtypes"), "export", "synth")
     shape = named_shape(args.shape)
     if args.seed < 0:
-        raise GemmaError(f"--seed must be 0 or more, not {args.seed}")
+        raise GemmaError(f"--seed must be 0 or more, not {args.seed}", "leave it out, or give another number")
     from .synth.write import check_place, shards, synthesize
 
     check_place(args.folder, replace=args.force)

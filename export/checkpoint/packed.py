@@ -125,7 +125,8 @@ def packed(name: str, codes: TensorEntry, scales: TensorEntry, bits: int, shape:
     kind = "I8" if bits == 8 else "U8"
     if codes.dtype != kind or len(codes.shape) != 2:
         raise GemmaError(
-            f"{codes.origin} is {codes.dtype} {list(codes.shape)}, but rows of int{bits} are {kind}",
+            f"{codes.origin} is {codes.dtype} {list(codes.shape)}, "
+            f"but rows of int{bits} are stored as {kind} [rows, bytes]",
             "check that config.json belongs to these weights",
         )
     inputs = codes.shape[1] * 8 // bits

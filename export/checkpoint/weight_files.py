@@ -29,16 +29,16 @@ def weight_names(folder: Path, raw: Mapping[str, Any]) -> list[str]:
     Raises GemmaError for names that are not of the folder.  A pickle is never read.
     """
     said = raw.get("transformers_weights")
-    if said and not (str(said).endswith(".json") and (folder / plain(str(said), folder)).is_file()):
-        return [plain(str(said), folder)]
+    if said and not (str(said).endswith(".json") and (folder / plain(str(said), "config.json", folder)).is_file()):
+        return [plain(str(said), "config.json", folder)]
     if not said and ((folder / WHOLE).is_file() or not (folder / INDEX).is_file()):
         return [WHOLE]
-    return sorted({plain(name, folder) for name in weight_map(folder, raw).values()})
+    return sorted({plain(name, "the index", folder) for name in weight_map(folder, raw).values()})
 
 
 def weight_map(folder: Path, raw: Mapping[str, Any]) -> dict[str, str]:
     """What the index says, empty without one: a tensor's file by its name."""
-    index = plain(str(raw.get("transformers_weights") or INDEX), folder)
+    index = plain(str(raw.get("transformers_weights") or INDEX), "config.json", folder)
     if not index.endswith(".json") or not (folder / index).is_file():
         return {}
     where = read_json(folder, index).get("weight_map")
@@ -52,10 +52,11 @@ def unread_index(folder: Path, raw: Mapping[str, Any]) -> bool:
     return (folder / INDEX).is_file() and weight_names(folder, raw) == [WHOLE]
 
 
-def plain(name: str, folder: Path) -> str:
+def plain(name: str, namer: str, folder: Path) -> str:
+    """Return a name, which `namer` says.  Raises GemmaError for one that leads out of the folder."""
     if Path(name).name != name:
         raise GemmaError(
-            f"{folder}: the index names the file {name!r}, which is not in the folder", "download the checkpoint again"
+            f"{folder}: {namer} names the file {name!r}, which is not in the folder", "download the checkpoint again"
         )
     return name
 

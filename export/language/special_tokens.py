@@ -49,11 +49,10 @@ def named(config: Mapping[str, Any], file: str, folder: Path) -> dict[str, str |
     for more in MORE:
         pairs += config[more].items() if isinstance(config.get(more), dict) else []
     texts = {name: text_of(value) for name, value in pairs}
-    wrong = [name for name, value in pairs if value is not None and texts[name] is None]
+    wrong = [(name, value) for name, value in pairs if value is not None and texts[name] is None]
     if wrong:
-        raise GemmaError(
-            f"{folder / file}: {wrong[0]} must be a text, not {config.get(wrong[0])!r}", "download the file again"
-        )
+        name, value = wrong[0]
+        raise GemmaError(f"{folder / file}: {name} must be a text, not {value!r}", "download the file again")
     return {name: text for name, text in texts.items() if text is not None or name in STANDARD}
 
 

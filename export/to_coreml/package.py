@@ -47,16 +47,16 @@ class Package:
         try:
             saved.ParseFromString(model.read_bytes())
         except (DecodeError, OSError) as error:
-            raise refused(f"{model}:", f"is not a Core ML model: {error}") from error
+            raise refused(str(model), f"is not a Core ML model: {error}") from error
         if saved.WhichOneof("Type") != "mlProgram" or not saved.mlProgram.functions:
-            raise refused(f"{model}:", "has no program")
+            raise refused(str(model), "has no program")
         self.program = saved.mlProgram
         self.weights = WeightFile(model.parent / "weights" / "weight.bin")
 
     def block(self, function: str) -> mil.Block:
         """Raises GemmaError if the program has no such function, or not in one form."""
         if function not in self.program.functions:
-            raise refused(f"{self.path}:", f"has no function {function}")
+            raise refused(str(self.path), f"has no function {function}")
         body = self.program.functions[function]
         if list(body.block_specializations) != [body.opset]:
             raise refused(f"{self.path}: {function}", "has several forms")

@@ -62,7 +62,7 @@ def check_tables(weight: Weight, where: str) -> None:
     if weight.dtype == "uint2":
         tables = weight.factors
         if not np.array_equal(tables, tables[..., 3:] * np.arange(-2, 2, dtype=np.float32)):
-            raise refused(where, "has a table that is not a scale")
+            raise refused(where, "has a table whose values are not four multiples of one scale")
 
 
 def stored_ranges(model: Path, config: GemmaConfig) -> Iterator[tuple[str, ActivationScales]]:

@@ -85,7 +85,7 @@ def check_piece(piece: Piece, position: int, model: ModelFacts) -> None:
     tokens = len(piece.ids)
     if position + tokens > model.context:
         raise ContextFull(
-            f"{position + tokens} tokens are more than the model's context, {model.context}",
+            f"{position + tokens} tokens are more than the artifact's context, {model.context}",
             "start a new conversation, or shorten the prompt",
         )
     if not 1 <= piece.kept <= tokens:

@@ -182,11 +182,17 @@ UP = f"{PREFIX}layers.0.mlp.up_proj"
         (lambda t: t[f"{UP}.weight_scale"][3].zero_(), "1 scales are zero, NaN or Inf"),
         (lambda t: t[f"{UP}.weight_scale"][5].fill_(float("nan")), "1 scales are zero, NaN or Inf"),
         (lambda t: t.update({f"{UP}.weight": t[f"{UP}.weight"][:, :-1].contiguous()}), "up_proj.weight [96, 62]"),
-        (lambda t: t.update({f"{UP}.weight": t[f"{UP}.weight"].view(torch.int8)}), "I8 [96, 32] does not hold rows"),
+        (
+            lambda t: t.update({f"{UP}.weight": t[f"{UP}.weight"].view(torch.int8)}),
+            "I8 [96, 32], but rows of int4 are stored as U8",
+        ),
         (lambda t: t.update({f"{UP}.weight_scale": torch.ones(95, 1)}), "does not hold the scales of 96 rows"),
         (lambda t: t.update({f"{UP}.weight_scale": torch.ones(96, 3)}), "does not hold the scales of 96 rows"),
         (lambda t: t.pop(f"{UP}.weight_scale"), "of an unsupported dtype: layers.0.mlp.up_proj.weight U8"),
-        (lambda t: t[f"{PREFIX}layers.1.self_attn.k_cache_scale"].fill_(float("inf")), "inf is not a scale"),
+        (
+            lambda t: t[f"{PREFIX}layers.1.self_attn.k_cache_scale"].fill_(float("inf")),
+            "k_cache_scale is inf, which is not a valid scale",
+        ),
     ],
 )
 def test_a_damaged_release_is_refused_in_a_sentence(source, tmp_path, capsys, edit, named):
@@ -202,7 +208,7 @@ def test_a_damaged_release_is_refused_in_a_sentence(source, tmp_path, capsys, ed
     ("rules", "named"),
     [
         ({"num_bits": 3}, "num_bits 3 is not 2, 4 or 8"),
-        ({"module_quant_configs": {"no_such_module": {"num_bits": 2}}}, "'no_such_module', which fits none"),
+        ({"module_quant_configs": {"no_such_module": {"num_bits": 2}}}, "'no_such_module', which matches no tensor"),
         ({"quant_method": "compressed-tensors"}, "use the sibling release"),
     ],
 )

@@ -138,5 +138,5 @@ def test_positions_fall_into_parts_of_nearly_one_size():
 
 def test_a_checkpoint_of_another_shape_is_refused(bundle, windows):
     sample = Path(__file__).parent.parent / "sample" / "checkpoint"
-    with pytest.raises(GemmaError, match=r"vocabulary \d+ and hidden size \d+, those of .* are 384 and 64"):
+    with pytest.raises(GemmaError, match=r"the vocabulary \d+ and the hidden size \d+, but .* has 384 and 64"):
         read(str(sample), [Bundle.open(bundle("e2b"))], windows, 0)

@@ -158,7 +158,7 @@ def test_verify_refuses_a_part_that_answers_something_else(towered, capsys):
 def test_a_flipped_bit_of_a_part_is_found_at_open(towered):
     folder = towered.folder
     flip(folder / "parts/tower/onnx/graph.data", 100, 2)
-    with pytest.raises(GemmaError, match="graph.data: SHA-256"):
+    with pytest.raises(GemmaError, match="graph.data has the SHA-256 .* but the manifest says"):
         Bundle.open(folder)
 
 

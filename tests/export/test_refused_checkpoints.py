@@ -282,8 +282,8 @@ def test_broken_generation_defaults_are_refused(refused, source, text):
 
 def test_a_template_that_is_not_utf8_is_refused(refused, source):
     (source / "chat_template.jinja").write_bytes(b"\xff\xfe")
-    refused(source, "chat_template.jinja: not UTF-8")
-    refused(source, "chat_template.jinja: not UTF-8", words=("--dry-run",))
+    refused(source, "chat_template.jinja is not UTF-8")
+    refused(source, "chat_template.jinja is not UTF-8", words=("--dry-run",))
 
 
 # What was asked for, and where it goes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -66,5 +67,12 @@ def test_an_object_without_its_type_is_read_as_older_versions_wrote_it(folder):
 @pytest.mark.parametrize("folder", ["e2b"], indirect=True)
 def test_what_is_no_text_is_refused(folder, value):
     write(folder, {"eos_token": value}, None)
-    with pytest.raises(GemmaError, match="eos_token is no text"):
+    with pytest.raises(GemmaError, match=rf"eos_token must be a text, not {re.escape(repr(value))}\n"):
+        special_tokens(folder)
+
+
+@pytest.mark.parametrize("folder", ["e2b"], indirect=True)
+def test_the_value_of_a_further_name_that_is_no_text_is_shown(folder):
+    write(folder, {"extra_special_tokens": {"image_token": 3}}, None)
+    with pytest.raises(GemmaError, match="image_token must be a text, not 3\n"):
         special_tokens(folder)

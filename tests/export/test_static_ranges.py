@@ -307,14 +307,23 @@ SCALE_IN, SCALE_OUT = f"{K}.input_activation_scale", f"{K}.output_activation_sca
 @pytest.mark.parametrize(
     ("edit", "named"),
     [
-        (lambda t: t[SCALE_IN].fill_(-0.5), "k_proj.input_activation_scale: -0.5 is not a scale"),
-        (lambda t: t[SCALE_OUT].fill_(float("nan")), "k_proj.output_activation_scale: nan is not a scale"),
-        (lambda t: t[SCALE_IN].fill_(float("inf")), "k_proj.input_activation_scale: inf is not a scale"),
-        (lambda t: t[SCALE_IN].fill_(1e-39), "is not a scale"),
-        (lambda t: t.update({SCALE_OUT: torch.ones(2)}), "k_proj.output_activation_scale: F32 [2] is not one scale"),
-        (lambda t: t.update({SCALE_OUT: torch.ones((), dtype=torch.int8)}), "I8 [] is not one scale"),
-        (lambda t: t.pop(SCALE_IN), f"{K} has no input_activation_scale, which other linears have"),
-        (lambda t: [t.pop(SCALE_IN), t.pop(SCALE_OUT)], f"{K} has no input_activation_scale, which other linears have"),
+        (lambda t: t[SCALE_IN].fill_(-0.5), "k_proj.input_activation_scale is -0.5, which is not a valid scale"),
+        (
+            lambda t: t[SCALE_OUT].fill_(float("nan")),
+            "k_proj.output_activation_scale is nan, which is not a valid scale",
+        ),
+        (lambda t: t[SCALE_IN].fill_(float("inf")), "k_proj.input_activation_scale is inf, which is not a valid scale"),
+        (lambda t: t[SCALE_IN].fill_(1e-39), "which is not a valid scale"),
+        (
+            lambda t: t.update({SCALE_OUT: torch.ones(2)}),
+            "k_proj.output_activation_scale must be one scale, not F32 [2]",
+        ),
+        (lambda t: t.update({SCALE_OUT: torch.ones((), dtype=torch.int8)}), "must be one scale, not I8 []"),
+        (lambda t: t.pop(SCALE_IN), f"{K} has no input_activation_scale, though other linears have it"),
+        (
+            lambda t: [t.pop(SCALE_IN), t.pop(SCALE_OUT)],
+            f"{K} has no input_activation_scale, though other linears have it",
+        ),
         (lambda t: t["lm_head.output_activation_scale"].fill_(0.1), "lm_head has static ranges of activations"),
     ],
 )

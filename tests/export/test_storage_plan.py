@@ -86,5 +86,5 @@ def test_a_release_of_integers_is_kept_or_rounded_anew(generated):
 
 
 def test_integers_are_kept_of_a_checkpoint_that_has_some(checkpoint):
-    with pytest.raises(GemmaError, match="recipe as-released is for a release of integers, and this one has floats"):
+    with pytest.raises(GemmaError, match="holds floats, but the recipe as-released needs a release of integers"):
         storage_plan(Checkpoint.open(checkpoint("e2b")), RECIPES[RELEASED])

@@ -132,17 +132,20 @@ def test_force_replaces_generated_folders_only(generated, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "named"), [(["e9b"], "unknown shape: e9b"), (["e2b-tiny", "--seed", "-1"], "--seed -1")]
+    ("words", "named"),
+    [(["e9b"], "unknown shape: e9b"), (["e2b-tiny", "--seed", "-1"], "--seed must be 0 or more, not -1")],
 )
 def test_the_command_refuses(words, named, tmp_path, capsys):
     assert cli.main(["synth", words[0], str(tmp_path / "x"), *words[1:]]) == 1
-    assert named in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert named in errors
+    assert "hint:" in errors
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(GemmaError, match=r"needs 10\.3 GB, and 0\.0 GB are free"):
+    with pytest.raises(GemmaError, match=r"needs 10\.3 GB, but only 0\.0 GB are free"):
         synthesize(named_shape("e2b"), tmp_path / "x", 0, replace=False)
     assert list(tmp_path.iterdir()) == []
 

@@ -310,7 +310,7 @@ def test_rewinding_ends_where_the_ring_has_forgotten(lowered):
 
 def test_the_context_limit_is_said_before_anything_is_read(lowered):
     decoder = ExecutorchEngine.open(lowered("31b").bundle, threads=1)
-    with pytest.raises(GemmaError, match="300 tokens are more than the context of this artifact, 256"):
+    with pytest.raises(GemmaError, match="300 tokens are more than the artifact's context, 256"):
         decoder.prefill(np.full(300, 7))
     assert decoder.position == 0
 

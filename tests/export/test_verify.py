@@ -108,7 +108,7 @@ def test_a_missing_part_is_found(parted):
     model = onnx.load(path, load_external_data=False)
     model.graph.node.remove(next(node for node in model.graph.node if "head.weight@128.packed" in node.input))
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(GemmaError, match=r"not in the artifact as integers: \['head\.weight'\]"):
+    with pytest.raises(GemmaError, match=r"the artifact lacks the integers of \['head\.weight'\]"):
         check_weights(folder, weights, to_onnx.TARGET, FILE)
 
 

@@ -121,7 +121,7 @@ def test_config_may_name_an_index(folder):
 def test_config_may_not_name_a_file_elsewhere(folder, name):
     shutil.copyfile(folder / WHOLE, folder.parent / "x.safetensors")
     say(folder, transformers_weights=name)
-    with pytest.raises(GemmaError, match=r"names the file '.*x\..*', which is not in the folder"):
+    with pytest.raises(GemmaError, match=r"config.json names the file '.*x\..*', which is not in the folder"):
         Checkpoint.open(folder)
 
 

@@ -120,7 +120,7 @@ def test_the_context_limit_is_said_before_anything_is_read(pair):
     _, decoder = pair
     decoder.reset()
     decoder.prefill(np.full(250, 7))
-    with pytest.raises(GemmaError, match="260 tokens are more than the model's context, 256"):
+    with pytest.raises(GemmaError, match="260 tokens are more than the artifact's context, 256"):
         decoder.forward(Piece(np.full(10, 7)))
     assert decoder.position == 250
 

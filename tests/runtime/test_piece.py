@@ -59,7 +59,7 @@ def with_soft(places: list[int], width: int, rows: int) -> Piece:
 @pytest.mark.parametrize(
     ("piece", "message"),
     [
-        (Piece(np.arange(257)), "257 tokens are more than the model's context, 256"),
+        (Piece(np.arange(257)), "257 tokens are more than the artifact's context, 256"),
         (Piece(np.arange(0)), "logits of 1 tokens were asked for"),
         (Piece(np.arange(4), kept=5), "logits of 5 tokens were asked for, and the piece has 4"),
         (Piece(np.arange(4), groups=[(1, 3)]), "cannot let tokens see later ones"),
