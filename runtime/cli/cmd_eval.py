@@ -10,7 +10,7 @@ import msgspec
 
 from ..bundle.bundle import Bundle
 from ..bundle.sizes import sizes
-from ..engine.engine import DEFAULT, ENGINES, longest, open_engine
+from ..engine.engine import longest, open_engine
 from ..errors import GemmaError
 from ..language.tokenizer import Tokenizer
 from ..machine.idle_cores import idle_cores
@@ -20,6 +20,7 @@ from ..measure.page import check_page, write
 from ..measure.perplexity import Windows, cut, ignore, score
 from ..needs import needs
 from ..progress import Progress
+from .flags import add_engine, add_threads
 
 LEAST_WINDOW = 4
 
@@ -51,8 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the text is cut into windows; read at most N (default: %(default)s)",
     )
     parser.add_argument(
-        "--engine", choices=ENGINES, default=DEFAULT, help="what runs the bundles (default: %(default)s)"
+        "--window-tokens",
+        type=int,
+        default=512,
+        metavar="N",
+        help="length of a window in tokens (default: %(default)s)",
     )
+    add_threads(parser)
+    add_engine(parser)
     parser.add_argument("--html", metavar="FILE", type=Path, help="also write an HTML page with the table and plots")
     parser.add_argument("--json", action="store_true", help="print only the line of JSON")
 
