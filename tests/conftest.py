@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import ranged
-import tiny
 import torch
 from transformers.utils import logging
 
@@ -20,6 +18,7 @@ from export.request import AS_SHIPPED, ExportSettings
 from export.synth.shapes import named_shape
 from export.synth.write import synthesize
 from quantize.recipe import RECIPES
+from tests import ranged, tiny
 
 torch.set_num_threads(1)  # tiny tensors: handing them out costs twenty times more than the work
 logging.set_verbosity_error()

@@ -19,9 +19,12 @@ LOOKUP: dict[str, Any] = {
         },
     },
 }
-CALL = {"type": "function", "function": {"name": "lookup", "arguments": {"country": "Chad", "n": None, "ok": True}}}
-ASKED = {"role": "user", "content": " Where is Chad? "}
-CONVERSATIONS = {
+CALL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "lookup", "arguments": {"country": "Chad", "n": None, "ok": True}},
+}
+ASKED: dict[str, Any] = {"role": "user", "content": " Where is Chad? "}
+CONVERSATIONS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "question": ([ASKED], {}),
     "system": ([{"role": "system", "content": "Be brief."}, ASKED], {}),
     "turns": ([ASKED, {"role": "assistant", "content": "In Africa."}, ASKED], {}),
@@ -40,7 +43,7 @@ CONVERSATIONS = {
 }
 
 
-DEEP = {
+DEEP: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "deep",
@@ -65,12 +68,12 @@ CALLS = [
     {"id": "1", "type": "function", "function": {"name": "deep", "arguments": ARGUMENTS}},
     {"id": "2", "type": "function", "function": {"name": "lookup", "arguments": {}}},
 ]
-CALLING = {"role": "assistant", "content": None, "tool_calls": CALLS, "reasoning": "Both."}
-ANSWERS = [
+CALLING: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": CALLS, "reasoning": "Both."}
+ANSWERS: list[dict[str, Any]] = [
     {"role": "tool", "tool_call_id": "2", "content": "late"},
     {"role": "tool", "tool_call_id": "1", "name": "else", "content": 7},
 ]
-SAID = {"role": "assistant", "content": "Hm."}
+SAID: dict[str, Any] = {"role": "assistant", "content": "Hm."}
 CONSTRUCTS = CONVERSATIONS | {
     "response": ([ASKED, {**CALLING, "tool_responses": [{"name": "f", "response": {"B": 1, "a": ["x"]}}]}], {}),
     "developer in parts": ([{"role": "developer", "content": [{"type": "text", "text": " a "}] * 2}, ASKED], {}),

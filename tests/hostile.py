@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,6 +98,17 @@ def set_model(**values: object) -> Callable[[dict[str, Any]], object]:
 # ---- files that are not whole ----
 
 
+def flipped(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        flip(folder / name, (folder / name).stat().st_size // 2, 1)
+
+    return damage
+
+
+def removed(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
 def truncated(name: str, kept: float) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         raw = (folder / name).read_bytes()
@@ -112,11 +124,11 @@ def folder_in_place(folder: Path) -> None:
 
 def files() -> Iterator[Case]:
     for name in FILES:
-        yield Case(f"flipped {name}", lambda f, n=name: flip(f / n, (f / n).stat().st_size // 2, 1), ())
+        yield Case(f"flipped {name}", flipped(name), ())
         for kept in (0, 0.5, -1):
             yield Case(f"truncated {kept} {name}", truncated(name, kept), ())
         if name != MANIFEST:
-            yield Case(f"missing {name}", lambda f, n=name: (f / n).unlink(), (name,))
+            yield Case(f"missing {name}", removed(name), (name,))
     yield Case("a folder in place of a file", folder_in_place, ("golden.json: missing",))
 
 
@@ -232,13 +244,13 @@ def manifests() -> Iterator[Case]:
     for version in ([2, 0], [17], [2]):
         raw = json.dumps({"format": "gemma-edge", "version": version, "news": {}}).encode()
         shown = f"format {'.'.join(map(str, version))}"
-        yield Case(f"version {version}", lambda f, r=raw: write_manifest(f, r), (shown, "upgrade gemma-edge"))
+        yield Case(f"version {version}", partial(write_manifest, raw=raw), (shown, "upgrade gemma-edge"))
     for name, change in MISFITS.items():
         yield Case(f"misfit: {name}", resealed(change), ("hint: ",), ("run",), "open" if name in BEYOND else "load")
     for name, (change, word) in WRONG.items():
         yield Case(f"wrong: {name}", resealed(change), (MANIFEST, word))
     for index, raw in enumerate(NO_MANIFESTS):
-        yield Case(f"no manifest {index}", lambda f, r=raw: write_manifest(f, r), (MANIFEST,))
+        yield Case(f"no manifest {index}", partial(write_manifest, raw=raw), (MANIFEST,))
     tokenizer = resealed(lambda manifest: manifest.update(tokenizer="golden.json"))
     yield Case("another file as tokenizer", tokenizer, ("hint: ",), ("run",), "")
     vocabulary = resealed(lambda manifest: manifest.update(vocabulary="golden.json"))

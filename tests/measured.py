@@ -18,16 +18,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT), str(ROOT.parent)]
+    sys.path.insert(0, str(ROOT.parent))
 
 import torch  # noqa: E402
-from bundle_bytes import SAMPLE, hashes  # noqa: E402
 
 from export.checkpoint.checkpoint import Checkpoint  # noqa: E402
 from export.pipeline import export_bundle, prepare  # noqa: E402
 from export.reference import FloatSource, hidden_states  # noqa: E402
 from export.weights.cache_scales import Ranges  # noqa: E402
 from quantize.recipe import RECIPES  # noqa: E402
+from tests.bundle_bytes import SAMPLE, hashes  # noqa: E402
 
 GOLDEN = ROOT / "golden" / "measured.json"
 RECIPE = "int4-datafree"

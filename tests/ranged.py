@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, Gemma4ForConditionalGeneration
 
 WEIGHTS = "model.safetensors"
 PREFIX = "model.language_model."
@@ -21,12 +21,14 @@ BRANCHES = ("post_attention_layernorm", "post_feedforward_layernorm", "post_per_
 EARLY, LAST = 0.15, 1.4  # weights of these norms: the last layer decides, with little noise of rounding from the others
 QUANTILE = 0.9  # of |x|: a tenth is clipped
 SCALE = "activation_scale"
+OUTPUT = "output_dtype"
 
 
 @torch.no_grad()
-def reference(folder: Path, *, static: bool, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+def reference(folder: Path, *, static: bool, dtype: torch.dtype = torch.float32) -> Gemma4ForConditionalGeneration:
     """transformers' model; without static ranges its activations are floats."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, ignore_mismatched_sizes=True)
+    assert isinstance(model, Gemma4ForConditionalGeneration)
     # transformers 5.23 expects one scale a row, where the releases have one for each layer.
     table = model.model.language_model.embed_tokens_per_layer
     name = f"{PREFIX}embed_tokens_per_layer.embedding_scale"
@@ -35,15 +37,17 @@ def reference(folder: Path, *, static: bool, dtype: torch.dtype = torch.float32)
         for key, value in model.named_parameters():
             if key.endswith(SCALE):
                 value.zero_()
-    return widened(model, dtype).eval()
+    widen(model, dtype)
+    model.eval()
+    return model
 
 
-def widened(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-    """In another dtype, the integers as they are."""
+def widen(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """In place, to another dtype, the integers as they are."""
     for module in model.modules():
-        if hasattr(module, "output_dtype"):
-            module.output_dtype = dtype
-    return model.to(dtype)
+        if hasattr(module, OUTPUT):
+            setattr(module, OUTPUT, dtype)
+    model.to(dtype)
 
 
 @torch.no_grad()
@@ -54,7 +58,8 @@ def make(folder: Path, *, powers: bool = False, seed: int = 0) -> dict[str, floa
     """
     chance = torch.Generator().manual_seed(seed)
     stored = load_file(folder / WEIGHTS)
-    last = f".{json.loads((folder / 'config.json').read_text())['text_config']['num_hidden_layers'] - 1}."
+    config = json.loads((folder / "config.json").read_text())["text_config"]
+    last = f".{config['num_hidden_layers'] - 1}."
     for name, value in stored.items():
         if name.startswith(PREFIX) and name.rpartition(".")[0].endswith(BRANCHES):
             branch = LAST if last in name else EARLY
@@ -68,8 +73,7 @@ def make(folder: Path, *, powers: bool = False, seed: int = 0) -> dict[str, floa
     for name, module in model.named_modules():
         if hasattr(module, f"input_{SCALE}") and "language_model" in name:
             module.forward = fitted(module, name, clipped, powers=powers)
-    vocabulary = model.config.text_config.vocab_size
-    model(input_ids=torch.randint(3, vocabulary, (4, 96), generator=chance))
+    model(input_ids=torch.randint(3, config["vocab_size"], (4, 96), generator=chance))
     for name, module in model.named_modules():
         for end in ("input", "output"):
             if f"{name}.{end}_{SCALE}" in clipped:
@@ -82,7 +86,7 @@ def fitted(
     module: torch.nn.Module, name: str, clipped: dict[str, float], *, powers: bool
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """The module's own forward, which first fits its ranges to what passes."""
-    plain = module.forward
+    plain: Callable[[torch.Tensor], torch.Tensor] = module.forward
 
     def fit(end: str, x: torch.Tensor) -> None:
         scale = float(np.float32(np.quantile(x.abs().numpy(), QUANTILE) / 127))

@@ -13,16 +13,15 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]  # run as a script, this folder comes first, and it has an `export` too
-
-from bundle_bytes import GOLDEN as BYTES  # noqa: E402
-from bundle_bytes import of_every_recipe  # noqa: E402
-from golden_sentence import GOLDEN as SENTENCE  # noqa: E402
-from golden_sentence import answer as sentence  # noqa: E402
-from measured import GOLDEN as MEASURED  # noqa: E402
-from measured import export_and_measure  # noqa: E402
+sys.path.insert(0, str(ROOT))  # run as a script, this folder comes first, and it has an `export` too
 
 from runtime.cli.main import COMMANDS, main  # noqa: E402
+from tests.bundle_bytes import GOLDEN as BYTES  # noqa: E402
+from tests.bundle_bytes import of_every_recipe  # noqa: E402
+from tests.golden_sentence import GOLDEN as SENTENCE  # noqa: E402
+from tests.golden_sentence import answer as sentence  # noqa: E402
+from tests.measured import GOLDEN as MEASURED  # noqa: E402
+from tests.measured import export_and_measure  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
 

@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +31,12 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, limits: Limits = LIMITS, allowed: Allowed = LOOPBACK) -> Iterator[Served]:
-    """On a free port of 127.0.0.1, until the context is left."""
+def serving(
+    folder: Path, limits: Limits = LIMITS, allowed: Allowed = LOOPBACK, session: Session | None = None
+) -> Iterator[Served]:
+    """On a free port of 127.0.0.1, until the context is left.  `session`: of the bundle, if it is no usual one."""
     with bound("127.0.0.1", 0) as listener:
-        session = Model.open(folder, threads=1).session()
+        session = session or Model.open(folder, threads=1).session()
         server = Server(session, model_name(folder), limits)
         web = web_server(server, allowed)
         thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]})
@@ -47,10 +49,10 @@ def serving(folder: Path, limits: Limits = LIMITS, allowed: Allowed = LOOPBACK) 
             thread.join()
 
 
-def until(true: object, seconds: float = 30.0) -> None:
+def until(true: Callable[[], object], seconds: float = 30.0) -> None:
     """Waits for a condition; an assertion that it comes."""
     end = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
+    while not true():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.005)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import tiny
 import torch
 
 from runtime.engine.piece import Piece, SoftTokens
+from tests import tiny
 
 LENGTH, FIRST, LAST = 60, 20, 43  # the soft span is longer than two windows
 
@@ -24,14 +24,16 @@ def expected_logits(name: str, piece: Piece) -> np.ndarray:
     model = tiny.reference(name)
     assert piece.soft
     ids = torch.from_numpy(piece.ids.copy())
+    assert model.config.pad_token_id is not None
     ids[piece.soft.places] = model.config.pad_token_id
     embeddings = model.model.embed_tokens(ids[None])
     embeddings[0, piece.soft.places] = torch.from_numpy(piece.soft.rows)
-    layers = {}
+    layers: dict[str, torch.Tensor] = {}
     if model.config.hidden_size_per_layer_input:
         layers["per_layer_inputs"] = model.model.get_per_layer_inputs(ids[None])
     hidden = model.model(inputs_embeds=embeddings, **layers).last_hidden_state
     cap = model.config.final_logit_softcapping
+    assert cap is not None
     return (torch.tanh(model.lm_head(hidden) / cap) * cap)[0].detach().numpy()
 
 

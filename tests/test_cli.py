@@ -9,16 +9,17 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from rewrite_golden import ANSWERS, GOLDEN
 
 from runtime.bundle.bundle import describe, read_manifest, seal
 from runtime.cli import main as cli
 from runtime.language.tokenizer import Tokenizer
 from runtime.measure.golden import Goldens
 from runtime.session.model import Model
+from tests.rewrite_golden import ANSWERS, GOLDEN
 
 RUN_KEYS = ["prompt_ids", "ids", "text", "stop", "prefill_tok_s", "decode_tok_s", "ttft_s"]
 BENCH_KEYS = {"prefill_tok_s", "decode_tok_s", "ttft_s", "load_s", "peak_rss_bytes", "settings"}
@@ -44,7 +45,7 @@ def gemma_edge(capsys):
         try:
             code = cli.main([str(word) for word in words])
         except SystemExit as stop:
-            code = stop.code
+            code = int(stop.code or 0)
         return code, *capsys.readouterr()
 
     return call
@@ -54,11 +55,12 @@ def gemma_edge(capsys):
 def answer(gemma_edge, folder):
     """The JSON of a short `run`, after checking that it is one line and nothing else."""
 
-    def call(*words: object) -> dict:
+    def call(*words: object) -> dict[str, Any]:
         code, out, err = gemma_edge("run", folder, *words, "--json", "--threads", 1)
         assert (code, err) == (0, "")
         assert out.count("\n") == 1
-        return json.loads(out)
+        values: dict[str, Any] = json.loads(out)
+        return values
 
     return call
 

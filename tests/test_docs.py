@@ -11,9 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import tiny
 import uvicorn
-from conftest import SAMPLE
 
 from export import targets
 from export.model.capture import input_names, output_names
@@ -27,6 +25,8 @@ from runtime.bundle.parts import check_parts
 from runtime.bundle.row_table import START, RowTable
 from runtime.bundle.written import fields_of
 from runtime.cli.main import COMMANDS, main
+from tests import tiny
+from tests.conftest import SAMPLE
 
 ROOT = Path(__file__).parent.parent
 SKIPPED = {"build", "node_modules"}

@@ -8,11 +8,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from rewrite_golden import GOLDEN
 
 from runtime.cli.main import COMMANDS
 from runtime.errors import NotInstalled
 from runtime.needs import needs
+from tests.rewrite_golden import GOLDEN
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

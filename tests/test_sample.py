@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SAMPLE
-from sample.facts import LOOKUP
-from sample.recipes import write_talk
 
 from export.checkpoint.checkpoint import Checkpoint
 from runtime.bundle.bundle import Bundle
@@ -19,6 +17,9 @@ from runtime.engine.sampler import Sampling
 from runtime.language.events import Token
 from runtime.session.model import Model
 from runtime.session.session import Session
+from tests.conftest import SAMPLE
+from tests.sample.facts import LOOKUP
+from tests.sample.recipes import write_talk
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def session(bundle):
     return Model.open(bundle("sample", "int4-datafree"), threads=2).session()
 
 
-def say(session: Session, messages: list[dict], **options: object) -> str:
+def say(session: Session, messages: list[dict[str, Any]], **options: Any) -> str:
     ids = session.tokenizer.chat(messages, **options)
     events = session.generate(ids, Sampling(temperature=0), 80)
     made = [event.id for event in events if isinstance(event, Token)]

@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import SAMPLE
-from sample.activations import bundle_of, conversations, measured, of_transformers, without_ranges
-from sample.release import DIFFERENCE, QUESTIONS, sample_release
 from transformers import Gemma4ForCausalLM
 from transformers.integrations.gemma_quant import apply_srq
+
+from tests.conftest import SAMPLE
+from tests.sample.activations import bundle_of, conversations, measured, of_transformers, without_ranges
+from tests.sample.release import DIFFERENCE, QUESTIONS, sample_release
 
 pytestmark = pytest.mark.slow
 FEWER, MANY_FEWER = 2, 15  # of 120 answers

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, Gemma4ForCausalLM, Gemma4TextConfig
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, Gemma4ForCausalLM, Gemma4TextConfig, PreTrainedModel
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 VOCAB, WINDOW = 384, 8
@@ -17,6 +17,7 @@ GEMMA4_ROPE = {
     FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
     SLIDING: {"rope_type": "default", "rope_theta": 1e4},
 }
+EAGER = {"attn_implementation": "eager"}
 COMMON: dict[str, Any] = {
     "vocab_size": VOCAB,
     "hidden_size": 64,
@@ -99,9 +100,9 @@ def reference(name: str, seed: int = 0) -> Gemma4ForCausalLM | Gemma3ForCausalLM
             FULL: {"rope_type": "default", "rope_theta": settings.pop("rope_theta")},
             SLIDING: {"rope_type": "default", "rope_theta": settings.pop("rope_local_base_freq")},
         }
-        model = Gemma3ForCausalLM(Gemma3TextConfig(**settings, attn_implementation="eager"))
+        model: Gemma4ForCausalLM | Gemma3ForCausalLM = Gemma3ForCausalLM(Gemma3TextConfig(**settings | EAGER))
     else:
-        model = Gemma4ForCausalLM(Gemma4TextConfig(**settings, attn_implementation="eager"))
+        model = Gemma4ForCausalLM(Gemma4TextConfig(**settings | EAGER))
     with torch.no_grad():
         for key, value in model.state_dict().items():
             if "norm" in key:
@@ -110,10 +111,11 @@ def reference(name: str, seed: int = 0) -> Gemma4ForCausalLM | Gemma3ForCausalLM
                 value.mul_(1 + 0.3 * torch.randn_like(value))
             elif value.ndim > 1 and "lm_head" not in key:
                 value.mul_(8 if name != "gemma3" or "embed" in key else 4)
-    return model.eval()
+    model.eval()
+    return model
 
 
-def tensors(model: torch.nn.Module, prefix: str = "model.") -> dict[str, torch.Tensor]:
+def tensors(model: PreTrainedModel, prefix: str = "model.") -> dict[str, torch.Tensor]:
     """The state dict as a released file has it: tied head left out, dead keys of shared layers in."""
     found = {name: value.contiguous() for name, value in model.state_dict().items() if name != "lm_head.weight"}
     config = model.config
@@ -169,7 +171,7 @@ def shard(folder: Path, count: int) -> None:
     """Split model.safetensors into `count` files and an index."""
     found = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    where = {}
+    where: dict[str, str] = {}
     for at in range(count):
         file = f"model-{at + 1:05}-of-{count:05}.safetensors"
         part = {name: found[name] for name in sorted(found)[at::count]}

@@ -25,7 +25,8 @@ def streamed(*words: str) -> list[str]:
     """What is printed, as it comes."""
     with subprocess.Popen([*LLM, *words], stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout
-        pieces = list(iter(lambda: os.read(running.stdout.fileno(), 4096).decode(), ""))
+        descriptor = running.stdout.fileno()
+        pieces = list(iter(lambda: os.read(descriptor, 4096).decode(), ""))
     assert running.returncode == 0
     return pieces
 

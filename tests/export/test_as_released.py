@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import tiny
 import torch
-from ranged import reference
 from safetensors.torch import load_file, save_file
 
 from export import to_onnx
@@ -31,6 +29,9 @@ from runtime.cli.main import main
 from runtime.engine.onnx import OnnxEngine
 from runtime.engine.piece import Piece
 from runtime.errors import GemmaError
+from tests import tiny
+from tests.ranged import reference
+from tests.transformers_model import greedy
 
 WEIGHTS = "model.safetensors"
 PREFIX = "model.language_model."
@@ -68,6 +69,8 @@ def released_values(stored: dict[str, torch.Tensor], parameter: str) -> tuple[np
     if bits is None:
         layer = int(name.split(".")[1])
         bits = 8 if "per_layer" in name else 2 if ".mlp." in name and layer > 3 else 4
+    assert codes is not None
+    assert scales is not None
     return unpacked(codes, bits), scales.numpy()
 
 
@@ -75,10 +78,10 @@ def released_values(stored: dict[str, torch.Tensor], parameter: str) -> tuple[np
 @pytest.mark.parametrize("name", SHAPES[:1])
 def test_every_integer_and_scale_of_the_artifact_is_the_files(name, generated, exported):
     stored, seen = load_file(generated(name) / WEIGHTS), set()
-    for parameters, pieces in stored_weights(exported(name) / "onnx" / "decoder.onnx"):
+    for parameters, streamed in stored_weights(exported(name) / "onnx" / "decoder.onnx"):
         if "projection" in parameters[0] and "layers." not in parameters[0]:
             continue  # released in bfloat16
-        pieces = list(pieces)
+        pieces = list(streamed)
         found, start = np.concatenate([values for _, values in pieces]), pieces[0][0]
         expected = np.concatenate(
             [codes * scales for codes, scales in (released_values(stored, p) for p in parameters)]
@@ -142,12 +145,11 @@ def test_computed_exactly_it_answers_what_transformers_answers(name, generated, 
         step = decoder.prefill(ids, len(ids))
         expected = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
         assert np.abs(step.logits - expected).max() <= 1e-3 * np.abs(expected).max()
-        said = model.generate(torch.from_numpy(ids)[None], max_new_tokens=STEPS, do_sample=False, eos_token_id=-1)
         token, found = int(step.logits[-1].argmax()), []
         for _ in range(STEPS):
             found.append(token)
             token = int(decoder.forward(Piece(np.array([token]))).logits[-1].argmax())
-        assert found == said[0, len(ids) :].tolist()
+        assert found == greedy(model, ids.tolist(), STEPS, eos_token_id=-1)
 
 
 def test_the_manifest_says_what_is_stored(exported):
@@ -161,7 +163,7 @@ def test_the_manifest_says_what_is_stored(exported):
 
 
 @pytest.fixture
-def source(generated, tmp_path) -> Path:
+def source(generated, tmp_path: Path) -> Path:
     return shutil.copytree(generated(SHAPES[0]), tmp_path / "source")
 
 

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-import tiny
 import torch
 from onnx import numpy_helper
 
@@ -32,6 +31,7 @@ from runtime.bundle.bundle import Bundle, describe, seal
 from runtime.bundle.manifest import Manifest
 from runtime.engine.onnx import OnnxEngine
 from runtime.engine.piece import Piece
+from tests import tiny
 
 LENGTH = 100
 RECIPE = dataclasses.replace(RECIPES["float"], cache=INT8, floor=Gate(0.5, 1.0))
@@ -84,7 +84,10 @@ def test_a_call_that_reads_floats_answers_as_one_that_reads_integers(pair, tmp_p
         answers = [one.forward(Piece(piece, kept=len(piece))).logits for one in (decoder, integers)]
         different.append(np.abs(answers[0] - answers[1]).max() / np.abs(answers[1]).max())
     assert 0 < max(different) < 1e-2
-    for one, other in zip(decoder.caches(), integers.caches(), strict=True):
+    caches, others = decoder.caches(), integers.caches()
+    assert caches is not None
+    assert others is not None
+    for one, other in zip(caches, others, strict=True):
         moved = np.abs(one.key[:, :, : one.length].astype(int) - other.key[:, :, : other.length])
         assert moved.max() <= 2
         assert (moved > 0).mean() < 0.01
@@ -97,7 +100,7 @@ def never_floats(folder: Path) -> None:
     asks = [node for node in model.graph.node if node.op_type == "GreaterOrEqual"]
     assert {numpy_helper.to_array(values[node.input[1]]).item() for node in asks} == {LEAST}
     for node in asks:
-        values[node.input[1]].CopyFrom(numpy_helper.from_array(np.int64(1 << 40), node.input[1]))
+        values[node.input[1]].CopyFrom(numpy_helper.from_array(np.array(1 << 40, np.int64), node.input[1]))
     path.write_bytes(model.SerializeToString())
     manifest = msgspec.json.decode((folder / "bundle.json").read_bytes(), type=Manifest)
     for name in ("bundle.json", "bundle.sha256"):

@@ -13,8 +13,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import tiny
-from conftest import SAMPLE, SHORT_TEXT
 
 from export.calibrate.cost import projected_seconds
 from export.calibrate.layers import calibrate
@@ -29,6 +27,8 @@ from runtime.bundle.bundle import Bundle
 from runtime.cli.main import main
 from runtime.errors import GemmaError
 from runtime.language.tokenizer import Tokenizer
+from tests import tiny
+from tests.conftest import SAMPLE, SHORT_TEXT
 
 RECIPE = dataclasses.replace(RECIPES["int4-b32"], floor=Gate(0, 100))  # random weights: nothing to agree on
 QUICK = dataclasses.replace(RECIPES["int4-quick"], floor=Gate(0, 100))
@@ -39,6 +39,7 @@ def calibrated(
 ) -> dict[str, str]:
     """The hash of everything that a calibration leaves for the export."""
     prepared = prepare(Checkpoint.open(checkpoint), {}, RECIPE, settings=SHORT_TEXT)
+    assert prepared.calibration_key is not None
     source, store = FloatSource(prepared.checkpoint), Store(destination, prepared.calibration_key)
     if not store.has("text"):
         speaker = Tokenizer(checkpoint / "tokenizer.json", 2, checkpoint / "chat_template.jinja")

@@ -6,13 +6,13 @@ import dataclasses
 import json
 import re
 import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
-import tiny
 import torch
-from conftest import SAMPLE
 from transformers import Gemma4ForCausalLM, PreTrainedTokenizerFast
 
 from export.checkpoint.checkpoint import Checkpoint
@@ -30,9 +30,12 @@ from runtime.bundle.proof_facts import call_facts
 from runtime.cli.main import main
 from runtime.errors import ContextFull, GemmaError
 from runtime.session.model import Model
+from tests import tiny
+from tests.conftest import SAMPLE
 
 SCRIPTS = SAMPLE.parent / "calls.jsonl"
 STOP = frozenset((1, 106, 50))
+Tools = list[dict[Any, Any] | Callable[..., Any]]  # as transformers takes them
 LOOKUP = {
     "name": "lookup",
     "description": "Look up a fact",
@@ -156,7 +159,7 @@ def test_lines_end_at_line_feeds_only(end, tmp_path):
     assert [script.place.rpartition(", ")[2] for script in scripts] == ["line 1", "line 3"]
 
 
-def said(text: str) -> dict[str, object]:
+def said(text: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}], "tools": [LOOKUP]}
 
 
@@ -168,11 +171,13 @@ def written(path: Path, *given: object) -> Path:
 def length_in_transformers(text: str) -> int:
     """Tokens of a prompt that asks it, with the tool."""
     speaker = PreTrainedTokenizerFast(tokenizer_file=str(SAMPLE / "tokenizer.json"), bos_token="<bos>")
-    template, tools = (SAMPLE / "chat_template.jinja").read_text(), [{"type": "function", "function": LOOKUP}]
+    template = (SAMPLE / "chat_template.jinja").read_text()
+    tools: Tools = [{"type": "function", "function": LOOKUP}]
     messages = said(text)["messages"]
     prompt = speaker.apply_chat_template(
         messages, tools=tools, chat_template=template, add_generation_prompt=True, tokenize=False
     )
+    assert isinstance(prompt, str)
     return len(speaker(prompt, add_special_tokens=False)["input_ids"])
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
-from conversations import CONVERSATIONS, LOOKUP
 from transformers import AutoTokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -19,6 +18,8 @@ from export.language.join_templates import joined
 from export.language.template_tags import without_generation
 from runtime.errors import GemmaError
 from runtime.language.tokenizer import environment
+from tests import tiny
+from tests.conversations import CONVERSATIONS, LOOKUP
 
 QUESTION = [{"role": "user", "content": " Where? "}, {"role": "assistant", "content": "There."}]
 AWKWARD = [
@@ -114,7 +115,7 @@ def test_the_work_grows_as_the_template():
 
 
 @pytest.fixture
-def folder(checkpoint, tmp_path) -> Path:
+def folder(checkpoint, tmp_path: Path) -> Path:
     folder = shutil.copytree(checkpoint("gemma3"), tmp_path / "folder")
     (folder / "chat_template.jinja").unlink()
     return folder
@@ -157,7 +158,8 @@ def test_the_template_is_the_one_that_transformers_takes(folder, form):
     if template is None:
         assert tokenizer.chat_template is None
         return
-    for tools in ([LOOKUP], None):
+    offers: tuple[list[dict[Any, Any] | Callable[..., Any]] | None, ...] = ([LOOKUP], None)
+    for tools in offers:
         expected = tokenizer.apply_chat_template(QUESTION, tools=tools, tokenize=False)
         assert ours(template, QUESTION, tools=tools) == expected
     names = set(tokenizer.chat_template) if isinstance(tokenizer.chat_template, dict) else {"default"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ ROPE = {
 }
 
 
-def released(sliding: int, groups: int, **text: object) -> dict:
+def released(sliding: int, groups: int, **text: object) -> dict[str, Any]:
     """A multimodal config.json as released, its text part reduced to what shapes depend on."""
     common = {
         "attention_bias": False,

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from transformers import Gemma3Config, Gemma3ForCausalLM, Gemma3TextConfig, Gemma4ForCausalLM, Gemma4TextConfig
+from transformers import (
+    Gemma3Config,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    Gemma4ForCausalLM,
+    Gemma4TextConfig,
+    PreTrainedConfig,
+)
 
 from export.model.config import GemmaConfig, parse_config, tied
 from export.model.tensors import needed
 from runtime.bundle.manifest import Rope
 from runtime.engine.rotary import frequencies
 from runtime.errors import GemmaError
+from tests import tiny
 
 FULL, SLIDING = tiny.FULL, tiny.SLIDING
 TURNED = {"rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.25}
 FLAT = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
 THETAS = ["rope_theta", "rope_local_base_freq"]
-CLASSES = {
+CLASSES: dict[str, tuple[type[PreTrainedConfig], Callable[..., Gemma4ForCausalLM | Gemma3ForCausalLM]]] = {
     "gemma3_text": (Gemma3TextConfig, Gemma3ForCausalLM),
     "gemma4_text": (Gemma4TextConfig, Gemma4ForCausalLM),
 }

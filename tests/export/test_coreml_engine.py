@@ -7,8 +7,9 @@ import sys
 import msgspec
 import numpy as np
 import pytest
-import tiny
 import torch
+
+from tests import tiny
 
 pytest.importorskip("coremltools", reason="the extra coreml is not installed")
 
@@ -135,7 +136,7 @@ def test_the_end_of_the_context_is_read_one_by_one_and_then_refused(coreml_bundl
     found = decoder.forward(Piece(ids[:250])).logits
     assert np.isfinite(found).all()
     decoder.forward(Piece(ids[250:]))
-    assert decoder.position == decoder.context == 256
+    assert decoder.position == decoder.model.context == 256
     with pytest.raises(GemmaError, match="more than the artifact's context, 256"):
         decoder.forward(Piece(ids[:1]))
 
@@ -175,9 +176,9 @@ def test_core_ml_answers_what_the_evaluator_does(coreml_bundle):
     }
     state, ids = models["decode"].make_state(), prompt(20)
     for start, stop in [(0, 16), *((i, i + 1) for i in range(16, 20))]:
-        feeds = decoder._feeds(ids[start:stop])
+        feeds = decoder._feeds(Piece(ids[start:stop]))
         named = {value.name for value in decoder.program.functions["prefill" if stop - start > 1 else "decode"].ends}
         function = models["prefill" if stop - start > 1 else "decode"]
         found = function.predict({name: one for name, one in feeds.items() if name in named}, state)["logits"]
-        expected = decoder._call(ids[start:stop])[0]
+        expected = decoder._call(Piece(ids[start:stop]))[0]
         assert kl(expected, torch.from_numpy(found[0]).numpy()).max() < 1e-2

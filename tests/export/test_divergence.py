@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 
 from export.checkpoint.checkpoint import Checkpoint
 from export.prove.divergence import IN_PIECES, Meter, PieceSizes, Reading, by_position, read, total_variation
@@ -17,6 +16,7 @@ from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
 from runtime.measure.evaluation import Divergence
 from runtime.measure.perplexity import Windows, cut, score
+from tests import tiny
 
 P, Q = ([0.5, 0.3, 0.2], [0.25, 0.25, 0.5])
 
@@ -124,7 +124,14 @@ def test_total_variation_is_between_0_and_1():
 
 
 def test_positions_fall_into_parts_of_nearly_one_size():
-    assert by_position(np.arange(10.0).reshape(2, 5), 6) == [(6, 2.5), (7, 3.5), (8, 4.5), (9, 5.5), (10, 6.5)]
+    values = np.arange(10, dtype=np.float64).reshape(2, 5)
+    assert by_position(values, 6) == [
+        (6, 2.5),
+        (7, 3.5),
+        (8, 4.5),
+        (9, 5.5),
+        (10, 6.5),
+    ]
     starts = [position for position, _ in by_position(np.zeros((1, 255)), 256)]
     assert (len(starts), starts[:3], starts[-1]) == (16, [256, 272, 288], 496)
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import tiny
-from loopback_hub import REPOSITORY, Hub
+
+from tests import tiny
+from tests.loopback_hub import REPOSITORY, Hub
 
 pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,7 @@ assert "torch" not in sys.modules
 
 
 @pytest.fixture
-def folder(checkpoint, tmp_path) -> Path:
+def folder(checkpoint, tmp_path: Path) -> Path:
     """What is in the repository, with all that is not needed."""
     folder = shutil.copytree(checkpoint("e2b"), tmp_path / "repository")
     for name in ("checkpoint-500/model.safetensors", "checkpoint-500/config.json", "original/consolidated.00.pth",

@@ -6,11 +6,13 @@ import contextlib
 import io
 import threading
 
+import numpy as np
 import pytest
 
 from export.pipeline import export_bundle
 from quantize.recipe import RECIPES
 from runtime.cli import main as cli
+from runtime.engine.piece import Piece
 from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.session.model import Model
@@ -42,7 +44,7 @@ def test_sessions_in_turn_and_in_two_threads_say_what_each_says_alone(model):
     alone = [said(model.session(), prompt) for prompt in PROMPTS]
     sessions = [model.session() for _ in PROMPTS]
     answers = [session.generate(prompt, GREEDY, 30) for session, prompt in zip(sessions, PROMPTS, strict=True)]
-    texts = [[], []]
+    texts: tuple[list[int | None], list[int | None]] = ([], [])
     for pair in zip(*answers, strict=True):  # a token of one, then a token of the other
         for text, event in zip(texts, pair, strict=True):
             text.append(getattr(event, "id", None))
@@ -71,7 +73,7 @@ def test_a_session_is_neither_saved_nor_loaded(model, tmp_path):
 def test_a_closed_model_is_one_sentence(folder):
     with Model.open(folder, engine="executorch", threads=1) as model:
         session = model.session()
-    for ask in (model.session, lambda: session.generate([2]), lambda: session.engine.forward(None)):
+    for ask in (model.session, lambda: session.generate([2]), lambda: session.engine.forward(Piece(np.array([2])))):
         with pytest.raises(GemmaError, match="the model is closed"):
             ask()
 

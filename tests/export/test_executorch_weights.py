@@ -23,7 +23,7 @@ from runtime.errors import GemmaError  # noqa: E402
 
 def floats(container) -> np.ndarray:
     """What a container stands for, in float64."""
-    total = 0.0
+    total = np.zeros((1, 1))
     for part in container.parts.values():
         codes = unpack(np.fromfile(part.file, np.uint8).reshape(len(part.scales), -1), part.bits, part.inputs)
         assert (part.scales > 0).all()

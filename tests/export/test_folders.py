@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from conftest import SAMPLE
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
@@ -32,6 +30,9 @@ from runtime.bundle.bundle import Bundle
 from runtime.engine.onnx import OnnxEngine
 from runtime.engine.piece import Piece
 from runtime.errors import GemmaError
+from tests import tiny
+from tests.conftest import SAMPLE
+from tests.transformers_model import load_with_report
 
 RELATIVE = 1e-4  # of the largest logit
 LENGTH = 3 * tiny.WINDOW + 5
@@ -56,7 +57,9 @@ class Saved:
 
 
 def load(folder: Path, **options: Any) -> PreTrainedModel:
-    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **options).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **options)
+    model.eval()
+    return model
 
 
 def save(model: PreTrainedModel, origin: Path, folder: Path, **options: Any) -> Path:
@@ -237,7 +240,7 @@ def test_a_head_that_is_said_to_be_its_own_and_is_the_table_loads(checkpoint, tm
 
 def test_a_head_that_is_said_to_be_its_own_and_is_not_there_is_refused(checkpoint, tmp_path):
     folder = untie(shutil.copytree(checkpoint("e2b"), tmp_path / "untied"), None)
-    loaded = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)[1]
-    assert loaded["missing_keys"] == {"lm_head.weight"}  # transformers makes one up
+    _, report = load_with_report(AutoModelForCausalLM, folder)
+    assert report["missing_keys"] == {"lm_head.weight"}  # transformers makes one up
     with pytest.raises(GemmaError, match=r"no lm_head.weight"):
         Checkpoint.open(folder)

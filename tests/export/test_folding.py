@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-import tiny
 
 from export.calibrate.folding import INPUTS, fold_layer, folds_values
 from export.checkpoint.checkpoint import Checkpoint
 from export.reference import FloatSource, hidden_states, load_layer, logits
+from tests import tiny
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import shutil
 import msgspec
 import numpy as np
 import pytest
-from conftest import SAMPLE
 
 from export.checkpoint.checkpoint import GENERATED
 from export.pipeline import export_bundle
@@ -20,6 +19,7 @@ from runtime.bundle.bundle import Bundle
 from runtime.bundle.parity import Greedy, Parity, Report, Reports
 from runtime.cli.main import main
 from runtime.errors import GemmaError
+from tests.conftest import SAMPLE
 
 GOOD = Parity(100, 1.0, 0.0, 0.0, 0.0, 0.0)
 INT4 = Terms(RECIPES["int4"])

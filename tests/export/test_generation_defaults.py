@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 from transformers import GenerationConfig
 
 from export.checkpoint.checkpoint import Checkpoint
@@ -16,10 +15,11 @@ from export.language.generation_defaults import NOT_DONE, TOP_K, generation_defa
 from export.language.side_files import SideFiles, read_side_files
 from runtime.cli.main import main
 from runtime.errors import GemmaError
+from tests import tiny
 
 
 @pytest.fixture
-def folder(checkpoint, tmp_path) -> Path:
+def folder(checkpoint, tmp_path: Path) -> Path:
     folder = shutil.copytree(checkpoint("gemma3"), tmp_path / "folder")
     for name in ("generation_config.json", "chat_template.jinja"):
         (folder / name).unlink()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,12 +15,12 @@ X, Y = (RNG.standard_normal((2, 3, 8)).astype(np.float32) for _ in range(2))
 TX, TY = torch.from_numpy(X), torch.from_numpy(Y)
 TRUE, FALSE = np.bool_(True), np.bool_(False)
 
-CASES = {
+CASES: dict[str, tuple[dict[str, Any], torch.Tensor]] = {
     "add": ({"x": X, "y": Y}, TX + TY),
     "sub": ({"x": X, "y": Y}, TX - TY),
     "mul": ({"x": X, "y": Y}, TX * TY),
     "real_div": ({"x": X, "y": Y}, TX / TY),
-    "round": ({"x": np.float32([-1.5, -0.5, 0.5, 1.5, 2.5])}, torch.tensor([-2.0, 0.0, 0.0, 2.0, 2.0])),
+    "round": ({"x": np.array([-1.5, -0.5, 0.5, 1.5, 2.5], np.float32)}, torch.tensor([-2.0, 0.0, 0.0, 2.0, 2.0])),
     "clip": ({"x": X, "alpha": np.float32(-1), "beta": np.float32(0.5)}, TX.clamp(-1, 0.5)),
     "identity": ({"x": X}, TX),
     "tanh": ({"x": X}, torch.tanh(TX)),

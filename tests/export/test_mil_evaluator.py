@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ X = np.random.default_rng(0).standard_normal((1, 2, 16)).astype(np.float32)
 
 
 @pytest.fixture
-def saved(tmp_path) -> Callable[..., Path]:
+def saved(tmp_path: Path) -> Callable[..., Path]:
     """`saved(build)`: a program of one function `main`, whose input x (1, 2, 16) `build` makes into outputs."""
 
     def save(build: Callable[[FunctionBuilder, MilValue, WeightWriter], list[MilValue]]) -> Path:
@@ -39,18 +41,25 @@ def saved(tmp_path) -> Callable[..., Path]:
     return save
 
 
-def run(path: Path, precision: str = "float32", states: dict[str, np.ndarray] | None = None) -> np.ndarray:
+def run(
+    path: Path, precision: Literal["float32", "float16"] = "float32", states: dict[str, np.ndarray] | None = None
+) -> np.ndarray:
     program = Program.open(path, precision)
     states = program.new_states("main") if states is None else states
     (found,) = program.run("main", {"x": X}, states).values()
     return found
 
 
+def normed_by(to: FunctionBuilder, x: MilValue) -> MilValue:
+    """Of a translation the norm reads its builder alone."""
+    return Translation.normed(SimpleNamespace(to=to), x, 1e-6)  # type: ignore[arg-type]
+
+
 def normed(to: FunctionBuilder, x: MilValue, writer: WeightWriter) -> list[MilValue]:
     """Gemma's norm of large values that are float16."""
     large = to.both("mul", x, to.number(3000.0))
     small = to.cast(to.cast(large, "float16"), "float32")
-    return [Translation.normed(type("Of", (), {"to": to}), small, 1e-6)]
+    return [normed_by(to, small)]
 
 
 def test_a_norm_of_large_float16_values_does_not_overflow(saved):
@@ -60,7 +69,7 @@ def test_a_norm_of_large_float16_values_does_not_overflow(saved):
 
 def test_a_norm_of_small_values_keeps_its_epsilon(saved):
     def build(to, x, writer):
-        return [Translation.normed(type("Of", (), {"to": to}), to.both("mul", x, to.number(1e-4)), 1e-6)]
+        return [normed_by(to, to.both("mul", x, to.number(1e-4)))]
 
     small = X * np.float32(1e-4)
     expected = small / np.sqrt((small * small).mean(-1, keepdims=True) + 1e-6)

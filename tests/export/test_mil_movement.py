@@ -18,9 +18,11 @@ def ints(*values: int) -> np.ndarray:
 
 
 def gathered(*indices: int) -> np.ndarray:
-    return MOVEMENT["gather"](
-        x=X, indices=ints(*indices), axis=np.int32(1), batch_dims=np.int32(0), validate_indices=NO
+    axis, none = np.int32(1), np.int32(0)
+    values: np.ndarray = MOVEMENT["gather"](
+        x=X, indices=ints(*indices), axis=axis, batch_dims=none, validate_indices=NO
     )
+    return values
 
 
 CASES = {

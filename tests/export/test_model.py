@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
 from export.checkpoint.checkpoint import Checkpoint
-from export.model.decoder import TextDecoder
+from export.model.decoder import KV, TextDecoder
 from export.reference import FloatSource, hidden_states, logits, tables, whole
 from runtime.bundle.manifest import Rope
+from tests import tiny
 
 LENGTH = 3 * tiny.WINDOW + 40
 TOLERANCE = 1e-4
 
 
-def run(model: TextDecoder, source: FloatSource, ids: np.ndarray, pasts: list, kept: int) -> tuple[torch.Tensor, list]:
+def run(
+    model: TextDecoder, source: FloatSource, ids: np.ndarray, pasts: list[KV], kept: int
+) -> tuple[torch.Tensor, list[KV]]:
     """One call of the decoder: ids (S,) after the pasts, logits (kept, vocab) and the presents."""
     config = model.config
     at, count = pasts[0][0].shape[2], len(ids)
@@ -39,9 +41,10 @@ def run(model: TextDecoder, source: FloatSource, ids: np.ndarray, pasts: list, k
     return out[0], presents
 
 
-def nothing(model: TextDecoder) -> list:
+def nothing(model: TextDecoder) -> list[KV]:
     own = [layer for layer in model.config.layers if layer.owns_kv]
-    return [(torch.zeros(1, one.kv_heads, 0, one.head_dim),) * 2 for one in own]
+    empty = [torch.zeros(1, layer.kv_heads, 0, layer.head_dim) for layer in own]
+    return [(rows, rows) for rows in empty]
 
 
 @pytest.fixture(params=list(tiny.CONFIGS))

@@ -6,12 +6,12 @@ import inspect
 from dataclasses import fields
 
 import pytest
-import tiny
 
 from export.model import operators
 from export.model.capture import Graph, capture
 from export.model.config import parse_config
 from export.model.operands import Attend, AttendCached, StoreKV
+from tests import tiny
 
 VIEWS = [(Attend, operators.attend), (StoreKV, operators.store_kv), (AttendCached, operators.attend_cached)]
 
@@ -37,6 +37,7 @@ def test_every_operator_knows_its_layer(name):
     assert stored == [own - 1]
     assert cached == list(range(own - 1, len(config.layers)))  # the last that stores asks for the kept positions
     kinds = [config.layers[layer].kind for layer in range(len(config.layers))]
-    windows = [view.of(node).window for view, operator in (VIEWS[0], VIEWS[2])
-               for node in graph.program.graph.nodes if node.target is operator.overload]  # fmt: skip
+    nodes = graph.program.graph.nodes
+    windows = [Attend.of(node).window for node in nodes if node.target is operators.attend.overload]
+    windows += [AttendCached.of(node).window for node in nodes if node.target is operators.attend_cached.overload]
     assert ["sliding" if window else "full" for window in windows] == kinds

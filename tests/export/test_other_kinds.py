@@ -18,7 +18,7 @@ WHOLE = "model.safetensors"
 
 
 @pytest.fixture
-def folder(checkpoint, tmp_path) -> Path:
+def folder(checkpoint, tmp_path: Path) -> Path:
     """A checkpoint without its weights."""
     return shutil.copytree(checkpoint("e2b"), tmp_path / "folder", ignore=shutil.ignore_patterns(WHOLE))
 

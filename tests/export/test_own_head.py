@@ -6,13 +6,11 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from conftest import SAMPLE, SHORT_TEXT
-from ranged import reference
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma4Config
 
@@ -37,6 +35,10 @@ from runtime.cli.main import main
 from runtime.engine.executorch import ExecutorchEngine
 from runtime.engine.onnx import OnnxEngine
 from runtime.errors import GemmaError
+from tests import tiny
+from tests.conftest import SAMPLE, SHORT_TEXT
+from tests.ranged import reference
+from tests.transformers_model import load_with_report
 
 WEIGHTS, HEAD = "model.safetensors", "lm_head.weight"
 IDS = np.random.default_rng(3).integers(3, tiny.VOCAB, 21)
@@ -55,7 +57,7 @@ def untied(name: str, folder: Path, tied: bool | None = True) -> Path:
     """
     tiny.write(name, folder)
     model = tiny.reference(name)
-    model.lm_head.weight = torch.nn.Parameter(drawn_head(model.get_input_embeddings().weight))
+    model.lm_head.weight = torch.nn.Parameter(drawn_head(model.model.embed_tokens.weight))
     saved = json.loads((folder / "config.json").read_text())
     model.save_pretrained(folder)
     say_tied(folder, tied, saved if name != "gemma3" else json.loads((folder / "config.json").read_text()))
@@ -63,7 +65,7 @@ def untied(name: str, folder: Path, tied: bool | None = True) -> Path:
     return folder
 
 
-def say_tied(folder: Path, tied: bool | None, config: dict | None = None) -> None:
+def say_tied(folder: Path, tied: bool | None, config: dict[str, Any] | None = None) -> None:
     config = config or json.loads((folder / "config.json").read_text())
     config.pop("tie_word_embeddings", None)
     (folder / "config.json").write_text(json.dumps(config | ({} if tied is None else {"tie_word_embeddings": tied})))
@@ -127,13 +129,14 @@ STORED = {
 def test_the_head_and_the_table_are_those_that_transformers_reads(own, tmp_path, name, stored, tied):
     folder = change(shutil.copytree(own(name), tmp_path / name), STORED[stored])
     say_tied(folder, tied)
-    model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    model, report = load_with_report(AutoModelForCausalLM, folder, dtype=torch.float32)
     if report["missing_keys"]:  # transformers draws them at random
         with pytest.raises(GemmaError, match=f"no {HEAD}" if stored == "no head" else "embed_tokens"):
             Checkpoint.open(folder)
         return
     found = Checkpoint.open(folder)
-    head, table = model.lm_head.weight, model.get_input_embeddings().weight
+    weights = model.state_dict()
+    head, table = weights["lm_head.weight"], weights["model.embed_tokens.weight"]
     assert found.config.own_head is not torch.equal(head, table)
     assert np.array_equal(found.read("embed_tokens.weight"), table.numpy())
     read = np.concatenate(list(found.read_rows(HEAD if found.head else "embed_tokens.weight", range(tiny.VOCAB), 100)))
@@ -170,7 +173,7 @@ class Watched:
     values: np.ndarray
     read: list[slice]
     dtype: str = "F32"
-    released: str = ""
+    source_name: str = ""
     origin: str = ""
 
     @property

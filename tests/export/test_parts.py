@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from hostile import flip, reseal
 
+from export.checkpoint.checkpoint import Checkpoint
 from export.parts.every import parts_of
 from export.parts.lower import lowered_parts
 from export.parts.source import PartSource
@@ -23,6 +23,7 @@ from runtime.cli.main import main
 from runtime.errors import GemmaError
 from runtime.parts.golden import check_golden_parts
 from runtime.parts.part import OnnxPart
+from tests.hostile import flip, reseal
 
 WIDTH, HEADS = 32, 4
 
@@ -34,6 +35,7 @@ class Tower(torch.nn.Module):
         super().__init__()
         self.embed, self.norm = torch.nn.Linear(12, WIDTH, bias=False), torch.nn.LayerNorm(WIDTH)
         self.qkv, self.out = torch.nn.Linear(WIDTH, 3 * WIDTH), torch.nn.Linear(WIDTH, WIDTH, bias=False)
+        self.scale: torch.Tensor
         self.register_buffer("scale", torch.tensor(3.0))
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
@@ -42,7 +44,8 @@ class Tower(torch.nn.Module):
         q, k, v = (heads[:, at * HEADS : (at + 1) * HEADS] for at in range(3))
         seen = torch.softmax(q @ k.transpose(2, 3) * 0.35, -1) @ v
         x = x + torch.nn.functional.gelu(self.out(seen.transpose(1, 2).flatten(2)), approximate="tanh")
-        return x.reshape(1, -1, 4, WIDTH).mean(2) * self.scale
+        pooled: torch.Tensor = x.reshape(1, -1, 4, WIDTH).mean(2) * self.scale
+        return pooled
 
 
 class Stepper(torch.nn.Module):
@@ -81,7 +84,7 @@ def add(folder: Path, *sources: PartSource, targets: tuple[str, ...] = ("onnx",)
 
 
 @pytest.fixture
-def copy(bundle, tmp_path) -> Path:
+def copy(bundle, tmp_path: Path) -> Path:
     return shutil.copytree(bundle("e2b"), tmp_path / "copy.bundle")
 
 
@@ -275,6 +278,6 @@ def test_a_target_that_lowers_no_parts_leaves_them_out(copy, tower):
     assert add(copy, tower, targets=("coreml",)).manifest.parts["tower"].artifacts == {}
 
 
-def test_a_checkpoint_has_the_parts_that_somebody_makes_of_it(tower):
+def test_a_checkpoint_has_the_parts_that_somebody_makes_of_it(checkpoint, tower):
     makers = {"tower": lambda checkpoint: tower, "none": lambda checkpoint: None}
-    assert parts_of(None, makers) == [tower]
+    assert parts_of(Checkpoint.open(checkpoint("e2b")), makers) == [tower]

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import ranged
 from onnx import helper, numpy_helper
 
 from export import to_onnx
@@ -23,12 +22,13 @@ from quantize.recipe import RECIPES, RELEASED
 from runtime.bundle.bundle import Bundle
 from runtime.bundle.parity import Reports
 from runtime.errors import GemmaError
+from tests import ranged
 
 SHAPES = ("e2b-qat-mobile-tiny", "e4b-qat-mobile-tiny")
 
 
 @pytest.fixture(scope="module")
-def powers(tmp_path_factory) -> Path:
+def powers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release whose scales are powers of two: many values lie half-way between two steps."""
     folder = tmp_path_factory.mktemp("powers") / "release"
     synthesize(named_shape(SHAPES[0]), folder, 0, replace=False)
@@ -86,7 +86,9 @@ def unclamped(graph: onnx.GraphProto, *, before: bool) -> None:
 def half_up(graph: onnx.GraphProto) -> None:
     """floor(x / s + 1/2): a value half-way goes up, not to the even step."""
     constants = {"half": 0.5, "least": -128.0, "most": 127.0}
-    graph.initializer.extend(numpy_helper.from_array(np.float32(value), name) for name, value in constants.items())
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(value, np.float32), name) for name, value in constants.items()
+    )
     nodes = []
     changed = {back.output[0]: quantize for side in (True, False) for quantize, back in pairs(graph, before=side)}
     skipped = {quantize.output[0] for quantize in changed.values()}

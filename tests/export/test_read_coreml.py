@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def spoiled(folder, artifact, change) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def constexprs(block) -> list:
+def constexprs(block) -> list[Any]:
     return [one for one in block.operations if one.type == "constexpr_blockwise_shift_scale"]
 
 

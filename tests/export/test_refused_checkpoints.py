@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -24,19 +23,20 @@ from export.checkpoint.checkpoint import Checkpoint
 from runtime.bundle.bundle import Bundle, check_destination
 from runtime.cli.main import main
 from runtime.errors import GemmaError
+from tests import tiny
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 DEEP = "[" * 100_000
 
 
 @pytest.fixture
-def source(checkpoint, tmp_path) -> Path:
+def source(checkpoint, tmp_path: Path) -> Path:
     """A checkpoint to damage."""
     return shutil.copytree(checkpoint("e2b"), tmp_path / "source")
 
 
 @pytest.fixture
-def out(tmp_path) -> Path:
+def out(tmp_path: Path) -> Path:
     (tmp_path / "out").mkdir()
     return tmp_path / "out"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import SAMPLE
 
 from export.checkpoint.checkpoint import Checkpoint
 from export.language import conversation_forms
@@ -19,6 +19,7 @@ from runtime.calls import grammar as call_grammar
 from runtime.errors import GemmaError
 from runtime.language.tokenizer import Tokenizer
 from runtime.session import structured
+from tests.conftest import SAMPLE
 
 SPLIT = "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content | trim }}<turn|>\n{% endfor %}"
 TEMPLATES = {
@@ -31,7 +32,7 @@ TEMPLATES = {
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path: Path) -> Path:
     return shutil.copytree(SAMPLE, tmp_path / "checkpoint")
 
 
@@ -72,6 +73,7 @@ def test_calls_are_rendered_by_the_template_of_conversations_with_tools(folder):
     named = [{"name": "default", "template": SPLIT}, {"name": "tool_use", "template": whole}]
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
     side, _ = read_side_files(Checkpoint.open(folder))
+    assert side.template is not None
     assert set(rendered_forms(of_template(folder, side.template)).values()) == {"rendered"}
 
 
@@ -94,9 +96,10 @@ def test_stops_without_the_end_of_a_turn_are_refused(folder):
         check_turn_end(speaker, [1])
 
 
-def exported(folder: Path, tmp_path: Path) -> dict:
+def exported(folder: Path, tmp_path: Path) -> dict[str, Any]:
     export_bundle(folder, tmp_path / "x.bundle", ["onnx"], RECIPES["int8"])
-    return json.loads((tmp_path / "x.bundle" / "parity.json").read_text())["rehearsal"]
+    values: dict[str, Any] = json.loads((tmp_path / "x.bundle" / "parity.json").read_text())["rehearsal"]
+    return values
 
 
 @pytest.mark.slow

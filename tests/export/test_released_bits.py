@@ -19,6 +19,7 @@ def of(**found):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_released_rules(name):
     bits = parse_bits(json.loads((RELEASED / f"{name}.json").read_text()))
+    assert bits is not None
     layers = "model.language_model.layers"
     assert bits.of("lm_head") == 2
     assert bits.of("model.language_model.embed_tokens") == 2

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from bundle_bytes import GOLDEN, RECIPES_HELD, hashes
+
+from tests.bundle_bytes import GOLDEN, RECIPES_HELD, hashes
 
 KINDS = ("tables/", "tokenizer.json", "vocabulary.bin", "chat_template.jinja", "linears")
 

@@ -7,15 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLE
 
 from runtime.cli.main import main
+from tests.conftest import SAMPLE
 
 DAMAGED = "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content }}END{% endfor %}"
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path: Path) -> Path:
     return shutil.copytree(SAMPLE, tmp_path / "checkpoint")
 
 

@@ -7,11 +7,11 @@ import io
 
 import numpy as np
 import pytest
-import soft
 
 from export.pipeline import export_bundle
 from quantize.recipe import RECIPES
 from runtime.bundle.bundle import Bundle
+from tests import soft
 
 RELATIVE = 1e-3
 CALLS = [25, 35]  # the boundary is inside the soft span

@@ -39,7 +39,7 @@ CASES: dict[str, tuple[Any, Any]] = {  # tokenizer_config.json and special_token
 
 
 @pytest.fixture
-def folder(checkpoint, tmp_path, request) -> Path:
+def folder(checkpoint, tmp_path: Path, request) -> Path:
     return shutil.copytree(checkpoint(request.param), tmp_path / "folder")
 
 

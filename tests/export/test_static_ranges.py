@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-import ranged
 import torch
 from onnx import helper, numpy_helper
 from safetensors.torch import load_file, save_file
@@ -34,6 +33,8 @@ from runtime.bundle.bundle import Bundle, seal, sha256
 from runtime.bundle.manifest import File
 from runtime.bundle.parity import Reports
 from runtime.cli.main import main
+from runtime.engine.onnx import OnnxEngine
+from tests import ranged
 
 SHAPES = ("e2b-qat-mobile-tiny", "e4b-qat-mobile-tiny")
 TEXTS, LENGTH, FIRST, LAST_ID = 16, 64, 3, 900
@@ -48,7 +49,8 @@ def texts() -> np.ndarray:
 def transformers_logits(folder: Path, *, static: bool, dtype: torch.dtype = torch.float32) -> np.ndarray:
     """(TEXTS, LENGTH, vocab)."""
     model = ranged.reference(folder, static=static, dtype=dtype)
-    return model(input_ids=torch.from_numpy(texts())).logits.float().numpy()
+    logits: np.ndarray = model(input_ids=torch.from_numpy(texts())).logits.float().numpy()
+    return logits
 
 
 def agreement(answered: np.ndarray, expected: np.ndarray) -> float:
@@ -95,7 +97,8 @@ def test_ranges_clip_and_those_of_shared_keys_are_left_alone(ranged_release):
 
 def test_generated_releases_have_ranges_that_clip(generated):
     """`synth` writes them: 5 to 20 % of what passes, as transformers sees it."""
-    model, shares = ranged.reference(generated(SHAPES[0]), static=True), []
+    model = ranged.reference(generated(SHAPES[0]), static=True)
+    shares: list[float] = []
 
     def watch(module, arguments, output):
         scales = (module.input_activation_scale, module.output_activation_scale)
@@ -146,6 +149,7 @@ def test_what_ships_answers_as_transformers_with_ranges(name, target, ranged_rel
 def test_the_exact_artifact_is_as_near_to_its_reference_as_that_is_to_itself(name, exported):
     exact, ships = Bundle.open(exported(name, "onnx")).json("parity.json", Reports).reports
     assert exact.noise is not None
+    assert exact.greedy is not None
     assert exact.against["quantized"].mean_relative <= max(1e-3, 2 * exact.noise.mean_relative)
     assert exact.greedy.equal + exact.greedy.ties >= 0.97 * exact.greedy.steps - exact.greedy.unsure
     assert ships.noise == exact.noise
@@ -172,12 +176,14 @@ def test_linears_of_the_first_layer_are_on_the_exact_step(name, ranged_release, 
     path.write_bytes(model.SerializeToString())
     seal(bundle.folder, msgspec.structs.replace(bundle.manifest, files={
         **bundle.manifest.files, "onnx/decoder.onnx": described(path)}))  # fmt: skip
-    decoder, seen = find_target("onnx").runners[-1].open(Bundle.open(bundle.folder)), {}
+    decoder = find_target("onnx").runners[-1].open(Bundle.open(bundle.folder))
+    assert isinstance(decoder, OnnxEngine)
+    seen: dict[tuple[str, ...], np.ndarray] = {}
 
     def run(call):
         for name in behind.values():
             call.binding.bind_output(name, "cpu")
-        decoder._session.run_with_iobinding(call.binding, decoder._options)
+        decoder.weights.session.run_with_iobinding(call.binding, decoder._options)
         outputs = [value.numpy() for value in call.binding.get_outputs()[-len(behind) :]]
         seen.update(zip(behind, outputs, strict=True))
 
@@ -215,7 +221,8 @@ def rounded_of_first_layer(graph: onnx.GraphProto) -> dict[tuple[str, ...], str]
 
 def linears_of_first_layer(folder: Path, ids: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
     """transformers' own outputs (1, S, N) of the linears of layer 0, and their step."""
-    model, linears = ranged.reference(folder, static=True), {}
+    model = ranged.reference(folder, static=True)
+    linears: dict[str, tuple[np.ndarray, float]] = {}
     layer = model.model.language_model.layers[0]
     for name, module in layer.named_modules():
         if hasattr(module, "output_activation_scale"):
@@ -283,7 +290,7 @@ def test_another_recipe_keeps_the_ranges(ranged_release, tmp_path):
 
 
 @pytest.fixture
-def source(ranged_release, tmp_path) -> Path:
+def source(ranged_release, tmp_path: Path) -> Path:
     return shutil.copytree(ranged_release(SHAPES[0]), tmp_path / "source")
 
 

@@ -6,7 +6,6 @@ import ast
 from pathlib import Path
 
 import pytest
-import tiny
 
 from export.checkpoint.checkpoint import Checkpoint
 from export.model.config import parse_config
@@ -15,6 +14,7 @@ from export.weights.plan import matrix_of, placements, storage_plan
 from quantize.recipe import RECIPES, RELEASED
 from quantize.scheme import INT4_B32, INT8
 from runtime.errors import GemmaError
+from tests import tiny
 
 EXPORT = Path(__file__).resolve().parents[2] / "export"
 DECIDES = ("weights/plan.py", "checkpoint/")

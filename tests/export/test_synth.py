@@ -15,13 +15,13 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 
 from export.checkpoint.checkpoint import GENERATED, Checkpoint
 from export.model.config import parse_config
-from export.synth import write as synth
 from export.synth.generated import BLOCK, Block, GeneratedEntry, Normal
 from export.synth.shapes import RELEASED, SHAPES, named_shape, released_tensors
 from export.synth.tokenizer import synth_tokenizer
 from export.synth.write import generated_checkpoint, shards, synthesize
 from runtime.cli import main as cli
 from runtime.errors import GemmaError
+from tests.transformers_model import load_with_report
 
 TINY = [name for name in SHAPES if name.endswith("-tiny")]
 # Bytes of model.safetensors and tensors in it, as released on the hub.
@@ -55,9 +55,7 @@ def test_the_largest_has_as_many_tensors_and_bytes_as_released():
 @pytest.mark.parametrize("name", TINY)
 def test_transformers_finds_every_tensor_and_no_other(name, generated):
     kind = AutoModelForCausalLM if name == "gemma3-tiny" else AutoModelForImageTextToText
-    model, report = kind.from_pretrained(
-        generated(name), output_loading_info=True, dtype=torch.float32, ignore_mismatched_sizes=True
-    )
+    model, report = load_with_report(kind, generated(name), dtype=torch.float32, ignore_mismatched_sizes=True)
     left = {what: found for what, found in report.items() if found}
     if "qat" in name:  # transformers expects one scale a row, where the release has one for each layer
         assert {tensor for tensor, *_ in left.pop("mismatched_keys")} == {TABLE_SCALES}
@@ -143,7 +141,7 @@ def test_the_command_refuses(words, named, tmp_path, capsys):
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(synth.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(GemmaError, match=r"needs 10\.3 GB, and 0\.0 GB are free"):
         synthesize(named_shape("e2b"), tmp_path / "x", 0, replace=False)
     assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from export.to_coreml.weight_bin import WeightWriter
+
 pytest.importorskip("coremltools", reason="the extra coreml is not installed")
 
 from coremltools.proto import MIL_pb2 as mil
@@ -144,7 +146,7 @@ def saved_weights(folder, scale: float, scheme: Scheme, inputs: int = 64) -> Wei
 
 def stored(tmp_path, weights: Weights, **scales: ActivationScales) -> to_coreml.StoredWeights:
     config = dataclasses.make_dataclass("Config", ["activation_scales"])(scales)
-    with to_coreml.WeightWriter(tmp_path / "weight.bin") as writer:
+    with WeightWriter(tmp_path / "weight.bin") as writer:
         return to_coreml.StoredWeights(writer, config, weights)
 
 

@@ -6,16 +6,17 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
+
+from tests import tiny
 
 pytest.importorskip("executorch", reason="the extra executorch is not installed")
 
 from executorch.runtime import Runtime  # noqa: E402
-from xnnpack_evaluator import EagerProgram  # noqa: E402
 
 from export import to_executorch  # noqa: E402
 from export.checkpoint.checkpoint import Checkpoint  # noqa: E402
@@ -40,6 +41,7 @@ from runtime.cli.main import main  # noqa: E402
 from runtime.engine.executorch import ExecutorchEngine, ExecutorchWeights  # noqa: E402
 from runtime.engine.piece import Piece  # noqa: E402
 from runtime.errors import GemmaError  # noqa: E402
+from tests.xnnpack_evaluator import EagerProgram  # noqa: E402
 
 pytestmark = pytest.mark.slow
 NEAR = 5e-3  # of the largest logit
@@ -87,7 +89,7 @@ def lowered(checkpoint, tmp_path_factory):
 
 def make_lowered(source: Path, destination: Path) -> Lowered:
     """A bundle by the whole pipeline, which compares it with both references; what it was made of is kept."""
-    kept: dict[str, object] = {}
+    kept: dict[str, Any] = {}
     alone = destination.with_suffix(".parts")
     alone.mkdir()
 
@@ -106,7 +108,7 @@ def make_lowered(source: Path, destination: Path) -> Lowered:
     export_bundle(source, destination, [target], MIXED)
     bundle = Bundle.open(destination)
     program = EagerProgram(destination / "executorch" / "decoder.pte")
-    eager = ExecutorchEngine(ExecutorchWeights(bundle, threads=1), program)
+    eager = ExecutorchEngine(ExecutorchWeights(bundle, threads=1), program)  # type: ignore[arg-type]  # in its place
     return Lowered(destination, kept["config"], kept["weights"], bundle, eager, kept["parts"])
 
 

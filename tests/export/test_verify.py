@@ -233,6 +233,7 @@ def test_families_and_recipes_pass_their_gates(bundle, name, recipe):
     assert shipped.against["quantized"].positions > 100
     assert shipped.against["quantized"].mean_divergence < 0.03
     assert exact.against["quantized"].worst_relative <= (1e-3 if RECIPES[recipe].cache.is_float else 1e-2)
+    assert exact.greedy is not None
     assert exact.greedy.steps == 320
 
 

@@ -22,7 +22,7 @@ NORM = "model.norm.weight"
 
 
 @pytest.fixture
-def folder(checkpoint, tmp_path) -> Path:
+def folder(checkpoint, tmp_path: Path) -> Path:
     return shutil.copytree(checkpoint("31b"), tmp_path / "folder")
 
 

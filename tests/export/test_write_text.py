@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from conftest import SAMPLE
 
 from export.calibrate.amounts import TextAmounts
 from export.calibrate.speak import TurnTexts, steps, turn_texts, write
@@ -14,6 +12,8 @@ from export.checkpoint.checkpoint import Checkpoint
 from export.language.side_files import read_side_files
 from export.reference import FloatSource, hidden_states
 from runtime.language.tokenizer import Tokenizer
+from tests import tiny
+from tests.conftest import SAMPLE
 
 PLAIN = TurnTexts((2,), ((2,),), frozenset((1,)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,12 @@ from runtime.bundle.vocabulary import ADDED, BYTE, CONTROL, NORMAL, Vocabulary
 SAMPLE = Path(__file__).parent.parent / "sample" / "checkpoint" / "tokenizer.json"
 
 
-def sample() -> dict:
-    return json.loads(SAMPLE.read_text(encoding="utf-8"))
+def sample() -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(SAMPLE.read_text(encoding="utf-8"))
+    return values
 
 
-def put(folder: Path, found: dict) -> Path:
+def put(folder: Path, found: dict[str, Any]) -> Path:
     (folder / "tokenizer.json").write_text(json.dumps(found), encoding="utf-8")
     return folder
 

@@ -16,6 +16,7 @@ from gemma_edge import (
     NotInstalled,
     Options,
     RequestError,
+    Session,
     Text,
     ToolCall,
     ToolResult,
@@ -177,7 +178,8 @@ def test_a_turn_that_is_cancelled_keeps_what_was_said(chat):
 def test_all_of_the_text_after_some_events(chat):
     answer = chat.say(NORWAY, temperature=0)
     next(answer)
-    assert answer.end is None
+    before = answer.end
+    assert before is None
     assert answer.text() == OSLO
     assert answer.text() == OSLO
     assert answer.end.stop == "stop"
@@ -204,7 +206,7 @@ def test_async_iteration(chat):
     assert len(chat.messages) == 4
 
 
-def test_a_task_that_is_cancelled_ends_the_answer(chat):
+def test_a_task_that_is_cancelled_ends_the_answer(chat: Session):
     async def ask() -> End | None:
         answer, begun = chat.say(NORWAY, temperature=0), asyncio.Event()
 

@@ -102,7 +102,7 @@ def test_an_export_says_what_it_needs(python, desk):
 
 def strict(python: Path, program: str, desk: Path) -> str:
     (desk / "program.py").write_text(program)
-    words = ["--strict", "--python-executable", python, "--cache-dir", desk / "cache", "program.py"]
+    words: list[str | Path] = ["--strict", "--python-executable", python, "--cache-dir", desk / "cache", "program.py"]
     return subprocess.run([sys.executable, "-m", "mypy", *words], cwd=desk, capture_output=True, text=True).stdout
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedTokenizerFast
 
@@ -33,10 +33,9 @@ class ChatIds:
 
     def trusted(self, messages: Sequence[Message], **options: Any) -> list[int]:
         """What transformers gives: control tokens in texts are control tokens."""
-        ids: list[int] = self.tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, return_dict=False, **options
-        )
-        return ids
+        rows = [dict(message) for message in messages]
+        ids = self.tokenizer.apply_chat_template(rows, add_generation_prompt=True, return_dict=False, **options)
+        return cast(list[int], ids)
 
     def __call__(self, messages: Sequence[Message], **options: Any) -> list[int]:
         texts: list[str] = []
@@ -45,6 +44,7 @@ class ChatIds:
             for message in messages
         ]
         rendered = self.tokenizer.apply_chat_template(swapped, add_generation_prompt=True, tokenize=False, **options)
+        assert isinstance(rendered, str)
         ids: list[int] = []
         plain = ""
         for index, piece in enumerate(COPIED.split(rendered)):

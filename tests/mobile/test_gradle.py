@@ -15,13 +15,19 @@ POM = (DEMO / "ci" / "pom.xml").read_text()
 MODULES = re.findall(r'":([\w-]+)"', (DEMO / "settings.gradle.kts").read_text())
 
 
+def only(pattern: str, text: str) -> str:
+    """The group of a pattern that is there once."""
+    (group,) = re.findall(pattern, text)
+    return str(group)
+
+
 @pytest.mark.parametrize("name", ["kotlin", "onnxruntime", "junit"])
 def test_a_version_is_that_of_the_maven_build(name):
-    assert VERSIONS["versions"][name] == re.search(rf"<{name}.version>(.+)</{name}.version>", POM)[1]
+    assert VERSIONS["versions"][name] == only(rf"<{name}.version>(.+)</{name}.version>", POM)
 
 
 def test_executorch_is_of_the_version_that_exports():
-    lowest = re.search(r'"executorch>=([\d.]+),', (DEMO.parent / "pyproject.toml").read_text())[1]
+    lowest = only(r'"executorch>=([\d.]+),', (DEMO.parent / "pyproject.toml").read_text())
     assert VERSIONS["versions"]["executorch"] == lowest
 
 
@@ -47,18 +53,18 @@ def test_no_androidx_is_used():
 
 def test_the_oldest_and_the_newest_system_are_said_once():
     gradle = (DEMO / "app" / "build.gradle.kts").read_text()
-    oldest = re.search(r"minSdk = (\d+)", gradle)[1]
+    oldest = only(r"minSdk = (\d+)", gradle)
     assert f"--min-sdk-version {oldest} " in (DEMO / "ci" / "app" / "pom.xml").read_text()
-    assert int(re.search(r"targetSdk = (\d+)", gradle)[1]) >= 36
+    assert int(only(r"targetSdk = (\d+)", gradle)) >= 36
 
 
 def test_what_the_manifest_names_exists():
     manifest = ElementTree.parse(DEMO / "app" / "src" / "main" / "AndroidManifest.xml").getroot()
     name = "{http://schemas.android.com/apk/res/android}name"
-    classes = [node.get(name) for node in manifest.iter() if node.tag in ("application", "activity")]
+    classes = [node.attrib[name] for node in manifest.iter() if node.tag in ("application", "activity")]
     assert len(classes) == 3
-    for one in classes:
-        assert (DEMO / "app" / "src" / "main" / "kotlin" / f"{one.replace('.', '/')}.kt").is_file()
+    for kotlin in classes:
+        assert (DEMO / "app" / "src" / "main" / "kotlin" / f"{kotlin.replace('.', '/')}.kt").is_file()
 
 
 def test_light_and_dark_have_the_same_colours():

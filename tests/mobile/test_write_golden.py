@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hostile import CASES
-from mobile.write_golden import main
 
 from runtime.bundle.bundle import Bundle
 from runtime.errors import GemmaError
+from tests.hostile import CASES
+from tests.mobile.write_golden import main
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def golden(bundle, tmp_path_factory) -> Path:
+def golden(bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("golden") / "golden"
     main(bundle("sample", "int8"), out)
     return out
 
 
-def entries(path: Path) -> list[dict]:
+def entries(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import plistlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,8 +14,9 @@ DEMO = Path(__file__).resolve().parents[2] / "ios_demo"
 
 
 @pytest.fixture(scope="module")
-def project() -> dict:
-    return yaml.safe_load((DEMO / "project.yml").read_text(encoding="utf-8"))
+def project() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((DEMO / "project.yml").read_text(encoding="utf-8"))
+    return values
 
 
 def test_products_are_those_of_the_package(project):

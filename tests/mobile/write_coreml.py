@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from export.to_coreml.engine import CoreMLEngine  # noqa: E402
 from runtime.bundle.bundle import Bundle  # noqa: E402
+from runtime.engine.piece import Piece  # noqa: E402
 
 DTYPES = {65568: "float32", 65552: "float16", 131104: "int32"}  # MLMultiArrayDataType
 CALLS = ((0, 1), (0, 5), (3, 128), (40, 1), (500, 77), (2000, 1), (2000, 128))  # position, tokens
@@ -58,7 +59,7 @@ def calls(bundle: Bundle) -> Iterator[dict[str, Any]]:
     decoder = CoreMLEngine.open(bundle)
     for position, tokens in CALLS:
         decoder.position = position
-        fed = decoder._feeds(np.arange(tokens) + 5)
+        fed = decoder._feeds(Piece(np.arange(tokens) + 5))
         masks = {name: hashlib.sha256(one.tobytes()).hexdigest() for name, one in fed.items() if name.endswith("_mask")}
         numbers = {name: int(fed[name][0]) for name in ("position", "kept", "tokens") if name in fed}
         yield {"position": position, "tokens": tokens, "masks": masks, "numbers": numbers}

@@ -17,9 +17,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import tiny  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from export import to_executorch  # noqa: E402
 from export.pipeline import export_bundle  # noqa: E402
@@ -27,7 +25,9 @@ from export.to_executorch.settings import Settings  # noqa: E402
 from quantize.recipe import RECIPES  # noqa: E402
 from runtime.engine.piece import Piece  # noqa: E402
 from runtime.engine.sampler import Sampling  # noqa: E402
+from runtime.language.events import End, Token  # noqa: E402
 from runtime.session.model import Model  # noqa: E402
+from tests import tiny  # noqa: E402
 
 TOKENS = 24
 CALL = 16  # tokens of prefill: more than a tiny window
@@ -48,10 +48,11 @@ def answers(folder: Path) -> Iterator[dict[str, Any]]:
     session = Model.open(folder, threads=1, engine="executorch").session()
     for prompt in prompts(session.manifest.model.vocab_size, session.engine.model.window):
         *said, end = session.generate(prompt, Sampling(0.0), TOKENS)
+        assert isinstance(end, End)
         last = session.engine.forward(Piece(np.array([7]))).logits[-1]
         session.reset()
         yield {
-            "prompt": prompt, "ids": [token.id for token in said], "stop": end.stop,
+            "prompt": prompt, "ids": [token.id for token in said if isinstance(token, Token)], "stop": end.stop,
             "logits": base64.b64encode(last.astype("<f4").tobytes()).decode(),
         }  # fmt: skip
 

@@ -19,11 +19,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from conversations import CONSTRUCTS, CONVERSATIONS, SNIPPETS  # noqa: E402
-from hostile import CASES  # noqa: E402
-from mobile.chats import chats, write_other_vocabulary  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from runtime.bundle.bundle import Bundle  # noqa: E402
 from runtime.bundle.manifest import Manifest  # noqa: E402
@@ -33,11 +29,14 @@ from runtime.engine.memory_plan import longest_context, plan  # noqa: E402
 from runtime.engine.rotary import rotary_table  # noqa: E402
 from runtime.engine.sampler import Sampler, Sampling  # noqa: E402
 from runtime.language.check_vocabulary import AWKWARD  # noqa: E402
-from runtime.language.events import Text, Thought, Token  # noqa: E402
+from runtime.language.events import End, Text, Thought, Token  # noqa: E402
 from runtime.language.tokenizer import Tokenizer, environment  # noqa: E402
 from runtime.session.answer_reader import AnswerReader  # noqa: E402
 from runtime.session.model import Model  # noqa: E402
 from runtime.session.session import Session  # noqa: E402
+from tests.conversations import CONSTRUCTS, CONVERSATIONS, SNIPPETS  # noqa: E402
+from tests.hostile import CASES  # noqa: E402
+from tests.mobile.chats import chats, write_other_vocabulary  # noqa: E402
 
 LINES = 10_000
 CONTEXTS = (1, 512, 1024, 1025, 8192, 32768, 131072)
@@ -148,12 +147,12 @@ def code(draw: Draw, prose: Any, _tokenizer: Any) -> bytes:
 
 def blanks(draw: Draw, prose: Any, _tokenizer: Any) -> bytes:
     runs = [draw.of((" ", "\n", "\t", "\r\n", "\u00a0")) * (1 + draw.below(40)) for _ in range(1 + draw.below(4))]
-    return draw.of(prose).join(runs).encode()
+    return str(draw.of(prose)).join(runs).encode()
 
 
 def emoji(draw: Draw, prose: Any, _tokenizer: Any) -> bytes:
     faces = [chr(0x1F600 + draw.below(80)) + draw.of(("", "\u200d", "\ufe0f", "\U0001f3fd")) for _ in range(6)]
-    return (draw.of(prose) + "".join(faces)).encode()
+    return f"{draw.of(prose)}{''.join(faces)}".encode()
 
 
 def broken(draw: Draw, prose: Any, _tokenizer: Any) -> bytes:
@@ -190,7 +189,7 @@ def events(tokenizer: Tokenizer, bundle: Bundle) -> Iterator[dict[str, Any]]:
     for prompt, answer in answers:
         asked = tokenizer.encode(f"<|turn>model\n{prompt}", bos=True)
         ids = tokenizer.encode(answer, bos=False)
-        reader = AnswerReader(tokenizer, control, asked, lambda name, arguments: "")
+        reader = AnswerReader(tokenizer, control, asked, lambda parser: ({}, ""))
         steps = [reader.push(token) for token in ids] + [reader.finish()]
         said = [[kind_and_text(event) for event in step] for step in steps]
         yield {"prompt": asked, "ids": ids, "events": said, "thought_tokens": reader.thought_tokens}
@@ -212,7 +211,7 @@ def draws() -> Iterator[dict[str, Any]]:
         if size > 7:
             logits[[1, 3]] = logits.max()
             logits[5] = -np.inf
-            logits = np.round(logits * 4) / 4 if index % 2 else logits
+            logits = (np.round(logits * 4) / 4).astype(np.float32) if index % 2 else logits
         for temperature in (0.0, 0.2, 1.0, 3.0):
             for top_k in (0, 1, 5, 64):
                 for top_p in (0.3, 0.95, 1.0):
@@ -303,7 +302,9 @@ def sessions(bundle: Bundle) -> Iterator[dict[str, Any]]:
     for name, (questions,) in chat.items():
         for way, sampling in samplings.items():
             for thinking in (False, True):
-                session, messages, turns = Model(bundle, threads=1).session(), [], []
+                session = Model(bundle, threads=1).session()
+                messages: list[dict[str, Any]] = []
+                turns: list[dict[str, Any]] = []
                 for question in questions:
                     messages = [*messages, {"role": "user", "content": question}]
                     prompt = tokenizer.chat(messages, enable_thinking=thinking)
@@ -321,6 +322,7 @@ def sessions(bundle: Bundle) -> Iterator[dict[str, Any]]:
 
 def one_turn(session: Session, prompt: list[int], sampling: Sampling, limit: int, **more: Any) -> dict[str, Any]:
     *tokens, end = session.generate(prompt, sampling, limit)
+    assert isinstance(end, End)
     ids = [token.id for token in tokens if isinstance(token, Token)]
     asked = dataclasses.asdict(sampling)
     facts = {"stop": end.stop, "reused": end.reused, "new_tokens": end.new_tokens}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 
 from export.model.config import parse_config
 from export.weights.plan import placements
 from quantize.recipe import DEFAULT, RECIPES, Gate, Recipe, rules
 from quantize.scheme import FLOAT, INT4_B32, INT4_B128, INT8, INT8_B32
+from tests import tiny
 
 
 def test_the_first_match_wins():

@@ -17,7 +17,8 @@ from .test_gptq import layer
 def error(matrix: np.ndarray, made: Quantized, hessian: np.ndarray) -> np.ndarray:
     """Of what each row answers."""
     off = (matrix - made.dequantize()).astype(np.float64)
-    return ((off @ hessian.astype(np.float64)) * off).sum(1)
+    errors: np.ndarray = ((off @ hessian.astype(np.float64)) * off).sum(1)
+    return errors
 
 
 @pytest.mark.parametrize(

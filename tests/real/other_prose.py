@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from handbook import prose, unpack
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.real.handbook import prose, unpack  # noqa: E402
 
 CHARACTERS = 500_000  # of each source
 PACKAGES = ("anarchism", "git-doc", "fortunes")

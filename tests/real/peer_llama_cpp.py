@@ -40,7 +40,7 @@ def finished(command: list[str | Path]) -> tuple[str, int]:
 
 
 def ours(args: argparse.Namespace, bundle: Path, threads: int) -> dict[str, float]:
-    command = [Path(sys.executable).with_name("gemma-edge"), "bench", bundle, "--json", "--repeat=1"]
+    command: list[str | Path] = [Path(sys.executable).with_name("gemma-edge"), "bench", bundle, "--json", "--repeat=1"]
     settings = {"threads": threads, "prompt-tokens": max(1, args.prompt_tokens), "new-tokens": args.new_tokens}
     options = [f"--{name}={value}" for name, value in (settings | {"context": args.context}).items()]
     printed, _ = finished([*command, *options])

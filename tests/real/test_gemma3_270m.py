@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,37 +29,38 @@ BUNDLES = ("float", "int8", *LIMITS, "int4-datafree", "int4-head8", "int4-head2"
 TRANSFORMERS = 24.875  # perplexity of the checkpoint on the same 40 windows, float32
 
 
-def last_json(*command: str | Path) -> dict:
+def last_json(*command: str | Path) -> dict[str, Any]:
     """Run a command, show what it prints, and read its last line."""
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     print(done.stdout)
-    return json.loads(done.stdout.splitlines()[-1])
+    values: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return values
 
 
 def bundle(recipe: str) -> Path:
     return MADE / f"{recipe}.bundle"
 
 
-def continued(recipe: str, prompt: str) -> dict:
+def continued(recipe: str, prompt: str) -> dict[str, Any]:
     options = ("--raw", "--temperature", "0", "--max-new-tokens", str(NEW_TOKENS), "--json")
     return last_json(GEMMA_EDGE, "run", bundle(recipe), prompt, *options)
 
 
 @cache
-def evaluated(*names: str) -> dict[str, dict]:
+def evaluated(*names: str) -> dict[str, dict[str, Any]]:
     """Figures of bundles on the handbook, against the float checkpoint."""
     options = ("--text", TEXT, "--windows", "40", "--against", CHECKPOINT, "--json")
     found = last_json(GEMMA_EDGE, "eval", *map(bundle, names), *options)
     return dict(zip(names, found["bundles"], strict=True))
 
 
-def figures(name: str) -> dict:
+def figures(name: str) -> dict[str, Any]:
     return evaluated(*BUNDLES)[name]
 
 
 def perplexity(name: str) -> float:
-    return figures(name)["perplexity"]
+    return float(figures(name)["perplexity"])
 
 
 def decode_rates(*names: str, rounds: int = 5) -> dict[str, float]:
@@ -77,11 +79,12 @@ def reference():
     import torch
     from transformers import AutoModelForCausalLM
 
+    from tests.transformers_model import greedy as continued_greedily
+
     model = AutoModelForCausalLM.from_pretrained(CHECKPOINT, dtype=torch.float32)
 
     def greedy(ids: list[int]) -> list[int]:
-        made = model.generate(torch.tensor([ids]), max_new_tokens=NEW_TOKENS, do_sample=False)
-        return made[0, len(ids) :].tolist()
+        return continued_greedily(model, ids, NEW_TOKENS)
 
     return greedy
 

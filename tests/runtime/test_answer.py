@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from runtime.session.model import Model
 from runtime.session.options import Options
 from runtime.session.session import Session
 from runtime.session.structured import Choice, JsonSchema
+from tests.hostile import replaced
 
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
 STRINGS = {"type": "object", "properties": {"country": {"type": "string"}, "field": {"type": "string"}}}
@@ -116,14 +118,14 @@ def test_a_response_continues_the_turn(session):
     assert end.reused == first.prompt_tokens + first.new_tokens, "the call is read once"
 
 
-def test_a_mapping_is_written_as_released_templates_write_it(bundle):
-    session = Model.open(bundle("sample", "int4-datafree"), threads=1).session()
-    template = (Path(__file__).parent / "constructs.jinja").read_text()
+def test_a_mapping_is_written_as_released_templates_write_it(bundle, session, tmp_path):
     events, _ = answer(session, tools=[LOOKUP])
+    folder = shutil.copytree(bundle("sample", "int4-datafree"), tmp_path / "other.bundle")
+    replaced("chat_template.jinja", (Path(__file__).parent / "constructs.jinja").read_bytes())(folder)
+    other = Model.open(folder, threads=1).session()
     turns = [*ASKED, assistant_message(events), tool_message(events[0], {"value": "Oslo", "n": 1})]
-    session.tokenizer.template = template
-    answer(session, turns, tools=[LOOKUP])
-    said = session.tokenizer.pieces.decode(session.ids, skip_special_tokens=False)
+    answer(other, turns, tools=[LOOKUP])
+    said = other.tokenizer.pieces.decode(other.ids, skip_special_tokens=False)
     assert '<|tool_response>response:lookup{n:1,value:<|"|>Oslo<|"|>}<tool_response|>' in said
 
 

@@ -27,7 +27,7 @@ MADE = ["bench", "--shape", "e2b-tiny", "--recipe", "float", *SHORT]
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
+def home(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "gemma-edge"
 

@@ -6,12 +6,12 @@ import json
 import shutil
 
 import pytest
-from hostile import FUNCTION, reseal, with_part
 
 from runtime.bundle.bundle import MANIFEST, Bundle
 from runtime.bundle.manifest import version_of
 from runtime.bundle.written import written
 from runtime.cli.main import main
+from tests.hostile import FUNCTION, reseal, with_part
 
 
 @pytest.fixture

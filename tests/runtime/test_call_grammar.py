@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import llguidance
 import pytest
 
@@ -24,7 +26,7 @@ PROPERTIES = {
     "any": {},
     "none": {"type": "array", "maxItems": 0},
 }
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {"name": "weather", "parameters": {"type": "object", "properties": PROPERTIES, "required": ["city"]}},
     {"name": "now"},
     {"name": "pair", "parameters": {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a", "b"]}},

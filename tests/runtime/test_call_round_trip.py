@@ -15,7 +15,6 @@ from decimal import Decimal
 import jsonschema
 import llguidance
 import pytest
-from drawn_schemas import Drawn, walk
 
 from runtime.bundle.bundle import Bundle
 from runtime.calls.grammar import call_grammar
@@ -24,6 +23,7 @@ from runtime.calls.tool_schema import declarations, read_call
 from runtime.errors import GemmaError
 from runtime.language.control_tokens import ControlTokens
 from runtime.language.tokenizer import Tokenizer
+from tests.drawn_schemas import Drawn, walk
 
 SCHEMAS = int(os.environ.get("GEMMA_EDGE_CALLS", "1000"))
 PARTS = 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -50,7 +51,7 @@ def any_value(draw: random.Random, depth: int) -> object:
     return any_arguments(draw, depth - 1)
 
 
-def any_arguments(draw: random.Random, depth: int) -> dict:
+def any_arguments(draw: random.Random, depth: int) -> dict[str, Any]:
     names = [draw.choice("abcXYZ_é日") + any_text(draw, 6, "abcXYZ019_-$. é日") for _ in range(draw.randrange(5))]
     return {name.strip(): any_value(draw, depth) for name in names}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -65,7 +66,7 @@ def test_a_name_that_is_there_twice_is_a_mistake():
         parse_call("call:f{a:1,a:2}")
 
 
-def read(text: str, properties: dict, **keywords: object) -> tuple[dict, str]:
+def read(text: str, properties: dict[str, Any], **keywords: object) -> tuple[dict[str, Any], str]:
     parser = CallParser()
     for index, piece in enumerate(text.split(QUOTE)):
         if index:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from serving import Limits, serving, until
+
+from runtime.serve.app import Limits
+from tests.paced import Pause, paced
+from tests.serving import serving, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,15 +29,21 @@ TOOL = """[{"name": "lookup", "description": "Look up a fact about a country", "
 
 
 @pytest.fixture(scope="module")
-def served(bundle):
-    with serving(bundle("sample", "int8"), Limits(waiting=16, tokens=64, seconds=60, body=65536)) as found:
-        yield found
+def pause():
+    return Pause(0)
+
+
+@pytest.fixture(scope="module")
+def served(bundle, pause):
+    folder, limits = bundle("sample", "int8"), Limits(waiting=16, tokens=64, seconds=60, body=65536)
+    with serving(folder, limits, session=paced(folder, pause)) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def chromium():
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = shutil.which("chromium") or ""
     for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -87,9 +95,10 @@ def shot(page, name):
 
 
 @pytest.fixture
-def slow_steps(served, monkeypatch):
-    forward = served.session.engine.forward
-    monkeypatch.setattr(served.session.engine, "forward", lambda piece: time.sleep(0.15) or forward(piece))
+def slow_steps(pause):
+    pause.seconds = 0.15
+    yield
+    pause.seconds = 0
 
 
 def test_it_answers_and_shows_rate_and_memory(page):

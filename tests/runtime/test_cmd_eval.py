@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from runtime.bundle.bundle import Bundle
+from runtime.bundle.sizes import sizes
 from runtime.cli import main as cli
-from runtime.cli.cmd_inspect import sizes
 
 WORDS = ["--window-tokens", 32, "--windows", 2, "--threads", 1]
 KEYS = ["text", "windows", "window_tokens", "positions", "threads", "against", "bundles"]

@@ -22,9 +22,14 @@ class Web:
 @pytest.fixture
 def started(monkeypatch):
     """What a web server would be made with."""
-    made = []
-    monkeypatch.setattr(cmd_serve, "web_server", lambda server, allowed: made.append(allowed) or Web())
-    return made
+    asked: list[Allowed] = []
+
+    def web_server(server, allowed):
+        asked.append(allowed)
+        return Web()
+
+    monkeypatch.setattr(cmd_serve, "web_server", web_server)
+    return asked
 
 
 def test_the_address_is_told_when_it_listens(bundle, monkeypatch, started):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import jsonschema
 import llguidance
@@ -24,7 +25,7 @@ OTHER = {"type": "object", "properties": {"k": {"const": "y"}}, "required": ["k"
 AB = {"properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}
 
 # The schema; values that fit, and values that do not; the keyword, where calls refuse it.
-TABLE = [
+TABLE: list[tuple[dict[str, Any], list[Any], list[Any], str]] = [
     ({"multipleOf": 0.1, "type": "number"}, [0.3, 2], [0.35], ""),
     ({"multipleOf": 0.3, "type": "number"}, [0.9, 3], [1, 0.1], ""),
     ({"type": "integer", "allOf": [{"multipleOf": 2}, {"multipleOf": 3}]}, [6, 0], [2, 3], ""),
@@ -83,7 +84,7 @@ TABLE = [
 IDS = [json.dumps(case[0])[:60] for case in TABLE]
 
 
-def rooted(schema: dict) -> dict:
+def rooted(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema as that of the argument x, its definitions at the root."""
     inner = {name: one for name, one in schema.items() if name != "$defs"}
     defs = {"$defs": schema["$defs"]} if "$defs" in schema else {}

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hostile import CASES, FILES, FUNCTION, flip, reseal, with_part
 
 from runtime.bundle.bundle import HASHED_AT_OPEN, MANIFEST, SEAL, Bundle, read_manifest, seal, sha256
 from runtime.cli.main import main
 from runtime.engine.sampler import Sampling
 from runtime.errors import GemmaError
 from runtime.session.model import Model
+from tests.hostile import CASES, FILES, FUNCTION, flip, reseal, with_part
 
 RUN = ("run", "hello", "--max-new-tokens", "1", "--threads", "1")
 BENCH = ("bench", "--prompt-tokens", "2", "--new-tokens", "1", "--repeat", "1", "--threads", "1")
@@ -30,7 +30,7 @@ def sound(bundle):
 
 
 @pytest.fixture
-def copy(sound, tmp_path) -> Path:
+def copy(sound, tmp_path: Path) -> Path:
     return shutil.copytree(sound, tmp_path / "copy.bundle")
 
 
@@ -69,7 +69,7 @@ def test_a_bundle_may_be_reached_through_a_link(copy, tmp_path):
 
 
 @pytest.fixture
-def cached(sound, tmp_path) -> Path:
+def cached(sound, tmp_path: Path) -> Path:
     """The bundle as the hub's cache has it: links into a folder of files that are called by their hashes."""
     folder, blobs = tmp_path / "models--a--b" / "snapshots" / "main", tmp_path / "models--a--b" / "blobs"
     blobs.mkdir(parents=True)

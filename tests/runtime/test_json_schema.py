@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -89,7 +90,7 @@ def test_a_schema_that_leads_back_to_itself_ends():
 def test_a_part_is_checked_once_for_each_value():
     """Otherwise two to the power of thirty checks."""
     twice = {"anyOf": [{"properties": {"a": {"$ref": "#/$defs/n"}}, "required": ["a", "b"]}] * 2}
-    value: dict = {}
+    value: dict[str, Any] = {}
     for _ in range(30):
         value = {"a": value, "b": 1}
     assert violation(value, {"$ref": "#/$defs/n", "$defs": {"n": twice}})

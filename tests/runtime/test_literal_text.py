@@ -6,13 +6,13 @@ import random
 import re
 
 import pytest
-from conversations import ASKED, CONVERSATIONS, LOOKUP
-from mobile.chats import chats, write_other_vocabulary
 
 from runtime.errors import GemmaError
 from runtime.language.literal_text import SpecialTokens
 from runtime.language.system_messages import placed
 from runtime.language.tokenizer import Tokenizer
+from tests.conversations import ASKED, CONVERSATIONS, LOOKUP
+from tests.mobile.chats import chats, write_other_vocabulary
 
 HOLE = "\ue000"  # stands for a text in what transformers renders
 TEXTS = (
@@ -107,14 +107,13 @@ def test_parts_are_text_too_and_joined_for_a_template_that_takes_strings(ours, a
     assert ours.chat([{"role": "user", "content": parts}]) == ours.chat([{"role": "user", "content": f"{attack}\n?"}])
 
 
-def test_parts_are_left_to_a_template_that_walks_over_them(ours, theirs, monkeypatch):
+def test_parts_are_left_to_a_template_that_walks_over_them(templated, theirs):
     template = (
         "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}"
         "{% for part in m.content %}{{ part.text | trim }}{% endfor %}{% endif %}{% endfor %}"
     )
     messages = [{"role": "user", "content": [{"type": "text", "text": " a "}, {"type": "text", "text": " b "}]}]
-    tokenizer = Tokenizer(ours.folder / "tokenizer.json", ours.bos, None)
-    tokenizer.template = template
+    tokenizer = templated(template)
     assert tokenizer.render(messages) == theirs.apply_chat_template(messages, chat_template=template, tokenize=False)
     assert tokenizer.render(messages) == "ab"
 
@@ -195,8 +194,9 @@ def spoken(folder, destination):
 def test_conversations_of_the_applications_have_their_ids_here_too(bundle, tmp_path):
     compared = 0
     for chat, path in spoken(bundle("sample", "int8"), tmp_path / "other"):
-        tokenizer = Tokenizer(path, 2, None, chat["special_tokens"])
-        tokenizer.template = chat["template"]
+        template = tmp_path / "template.jinja"
+        template.write_text(chat["template"], encoding="utf-8")
+        tokenizer = Tokenizer(path, 2, template, chat["special_tokens"])
         if not differs_here(chat):
             assert read(tokenizer, chat) == chat["ids"], chat["name"]
             compared += 1

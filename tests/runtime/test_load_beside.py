@@ -18,7 +18,7 @@ def busy(seconds: float) -> None:
 
 
 def test_the_thread_is_not_interrupted_before_it_waits():
-    events = []
+    events: list[str] = []
 
     def outside() -> str:
         busy(0.05)  # ten times as long as a thread keeps the lock else
@@ -26,7 +26,11 @@ def test_the_thread_is_not_interrupted_before_it_waits():
         time.sleep(0.05)
         return "loaded"
 
-    assert load_beside(outside, lambda: events.append("inside") or 7) == ("loaded", 7)
+    def inside() -> int:
+        events.append("inside")
+        return 7
+
+    assert load_beside(outside, inside) == ("loaded", 7)
     assert events == ["outside waits", "inside"]
 
 

@@ -37,8 +37,9 @@ def manifest(bundle) -> Manifest:
 def test_the_parts_are_what_is_allocated(bundle, manifest, tokens):
     decoder = OnnxEngine.open(Bundle.open(bundle("sample", "int4-datafree")), 1)
     decoder.prefill(np.zeros(tokens, np.int64))
-    found = plan(manifest, tokens)
-    assert found.caches == sum(cache.key.nbytes + cache.value.nbytes for cache in decoder.caches())
+    found, caches = plan(manifest, tokens), decoder.caches()
+    assert caches is not None
+    assert found.caches == sum(cache.key.nbytes + cache.value.nbytes for cache in caches)
     assert found.rotary == sum(2 * one.frequency.nbytes for one in decoder._rotary.values()) * min(tokens, CHUNK)
     assert decoder.head
     rows = decoder.head.rows

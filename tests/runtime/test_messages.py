@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,10 @@ def test_messages_that_are_too_deep_are_refused():
 
 
 def test_arguments_in_a_string_are_decoded():
-    given = {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": '{"a": [1]}'}}]}
+    given: dict[str, Any] = {
+        "role": "assistant",
+        "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": '{"a": [1]}'}}],
+    }
     made = checked([ASKED, given, ANSWER])
     assert made[1]["tool_calls"][0]["function"] == {"name": "f", "arguments": {"a": [1]}}
     assert given["tool_calls"][0]["function"]["arguments"] == '{"a": [1]}', "what was given is left alone"

@@ -7,7 +7,6 @@ import os
 import msgspec
 import numpy as np
 import pytest
-import tiny
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from runtime.engine import onnx
 from runtime.engine.onnx import OnnxEngine
 from runtime.engine.piece import Piece
 from runtime.errors import GemmaError
+from tests import tiny
 
 RELATIVE = 1e-3
 LENGTH = 120  # fifteen windows
@@ -29,7 +29,8 @@ def pair(request, bundle):
 
 def expected_logits(model, ids: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        return model(torch.from_numpy(ids)[None]).logits[0].numpy()
+        logits: np.ndarray = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+    return logits
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
@@ -84,7 +85,9 @@ def test_small_chunks_of_a_long_prompt_keep_the_window_small(pair):
     ids = np.random.default_rng(6).integers(3, tiny.VOCAB, 250)
     found = decoder.prefill(ids).logits[-1]
     assert relative(found, expected_logits(model, ids)[-1]) <= RELATIVE
-    rows = [cache.key.shape[2] for cache in decoder.caches() if cache.spec.kind == "sliding"]
+    caches = decoder.caches()
+    assert caches is not None
+    rows = [cache.key.shape[2] for cache in caches if cache.spec.kind == "sliding"]
     assert max(rows) <= tiny.WINDOW + max(16, 64)
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hostile import reseal
 
 from runtime.language.events import Text, ToolCall, assistant_message, tool_message
 from runtime.session.model import Model
 from runtime.session.options import Options
 from runtime.session.structured import Choice, JsonSchema, Regex
+from tests.hostile import reseal
 
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
 DRAWN = {"temperature": 1.5, "top_k": 0, "top_p": 1.0}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import soft
 
 from runtime.bundle.bundle import Bundle
 from runtime.engine.onnx import OnnxEngine, OnnxWeights
 from runtime.engine.piece import Piece, SoftTokens, in_calls
 from runtime.errors import GemmaError
+from tests import soft
 
 RELATIVE = 1e-3
 

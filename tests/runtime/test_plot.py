@@ -28,7 +28,7 @@ def test_steps_are_round(span, step):
 )
 def test_an_axis_holds_its_values_between_round_ends(values, least, most):
     axis = Axis.over("x", values)
-    assert (axis.least, axis.most) == (pytest.approx(least), pytest.approx(most))
+    assert (axis.least, axis.most) == pytest.approx((least, most))
     assert axis.ticks[0] == axis.least
     assert axis.ticks[-1] == pytest.approx(axis.most)
 
@@ -37,7 +37,7 @@ def test_points_are_where_their_values_are():
     drawn = ElementTree.fromstring(
         plot("t", ("x", "y"), [Series("a", [(0.0, 0.0), (10.0, 100.0), (5.0, math.inf)])], joined=True)
     )
-    dots = [(float(dot.get("cx")), float(dot.get("cy"))) for dot in drawn.iter("circle") if dot.get("r") == "3"]
+    dots = [(float(dot.attrib["cx"]), float(dot.attrib["cy"])) for dot in drawn.iter("circle") if dot.get("r") == "3"]
     assert dots == [(LEFT, BOTTOM), (RIGHT, TOP)]
     assert len(list(drawn.iter("polyline"))) == 1
 

@@ -65,7 +65,7 @@ def fields(row: np.ndarray, bits: int) -> list[int]:
     return [sum(code << (bits * i) for i, code in enumerate(flat[at : at + each])) for at in range(0, len(flat), each)]
 
 
-@pytest.fixture(params=FORMATS.values(), ids=FORMATS.keys())
+@pytest.fixture(params=list(FORMATS.values()), ids=list(FORMATS))
 def written(request, tmp_path):
     path = tmp_path / "some.rows"
     return path, request.param, write(path, request.param)

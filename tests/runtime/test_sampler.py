@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,8 +24,9 @@ def logits_of(probabilities: list[float]) -> np.ndarray:
     return np.log(np.array(probabilities, np.float32))
 
 
-def candidates(logits: np.ndarray, **sampling: float) -> list[int]:
-    return Sampler(Sampling(**sampling)).candidates(logits)[0].tolist()
+def candidates(logits: np.ndarray, **sampling: Any) -> list[int]:
+    ids: list[int] = Sampler(Sampling(**sampling)).candidates(logits)[0].tolist()
+    return ids
 
 
 def slow_best(logits: np.ndarray, count: int) -> list[int]:

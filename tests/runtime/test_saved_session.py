@@ -147,11 +147,10 @@ def test_of_another_bundle(saved, bundle):
         Model.open(bundle("e4b"), threads=1).session().load(saved[1])
 
 
-def test_longer_than_the_context(saved):
-    session, path = saved
-    session.context = 10
+def test_longer_than_the_context(saved, folder):
+    session = Model.open(folder, threads=1, context=10).session()
     with pytest.raises(GemmaError, match="tokens, but the context is 10"):
-        session.load(path)
+        session.load(saved[1])
 
 
 def refused(session: Session, path: Path, raw: bytes, message: str) -> None:

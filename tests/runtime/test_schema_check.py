@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from runtime.calls.tool_schema import declarations
@@ -9,14 +11,14 @@ from runtime.errors import GemmaError
 from runtime.schema.check import DEPTH, check_schema
 
 
-def nested(depth: int) -> dict:
-    schema: dict = {}
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
     for _ in range(depth - 1):
         schema = {"items": schema}
     return schema
 
 
-def references(wide: int, deep: int) -> dict:
+def references(wide: int, deep: int) -> dict[str, Any]:
     """A chain in which every schema refers to the next so many times."""
     parts = {str(at): {"allOf": [{"$ref": f"#/$defs/{at + 1}"}] * wide} for at in range(deep)}
     return {"$ref": "#/$defs/0", "$defs": {**parts, str(deep): {}}}

@@ -9,12 +9,13 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
 from runtime.errors import GemmaError
-from runtime.language.events import Text
+from runtime.language.events import End, Text
 from runtime.session.model import Model
 from runtime.session.options import Options
 from runtime.session.structured import JsonSchema
@@ -25,7 +26,7 @@ TOKENS = 60
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory) -> Path:
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("suite")
     words = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", SUITE, "-d", str(folder)]
     done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True)
@@ -36,7 +37,7 @@ def suite(tmp_path_factory) -> Path:
     return next(folder.glob("*/json/tests/draft2020-12"))
 
 
-def schemas(suite: Path) -> Iterator[tuple[str, object]]:
+def schemas(suite: Path) -> Iterator[tuple[str, Any]]:
     for file in sorted(suite.glob("*.json")):
         for case in json.loads(file.read_text(encoding="utf-8")):
             yield f"{file.stem}: {case['description']}", case["schema"]
@@ -57,6 +58,7 @@ def test_every_finished_answer_is_valid(bundle, suite):
             ends["refused"] += 1
             continue
         *said, end = events
+        assert isinstance(end, End)
         ends[end.stop] += 1
         if end.stop == "stop":
             text = "".join(event.text for event in said if isinstance(event, Text))

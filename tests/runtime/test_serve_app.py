@@ -10,7 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from serving import QUESTION, Limits, ask, serving, until
+
+from runtime.engine.piece import Piece
+from runtime.serve.app import Limits
+from tests.paced import Pause, paced
+from tests.serving import QUESTION, ask, serving, until
 
 pytestmark = pytest.mark.slow
 
@@ -176,15 +180,13 @@ def test_fifty_clients_are_answered_or_refused_cleanly(bundle):
 
 
 def test_a_client_that_hangs_up_frees_the_engine_within_a_token(bundle):
-    with serving(bundle("sample", "int8")) as left:
-        made, forward = [], left.session.engine.forward
+    folder, called = bundle("sample", "int8"), list[float]()
 
-        def counted(piece):
-            made.append(time.monotonic())
-            time.sleep(0.05)  # an answer that lasts
-            return forward(piece)
+    def count(piece: Piece) -> None:
+        called.append(time.monotonic())
+        time.sleep(0.05)  # an answer that lasts
 
-        left.session.engine.forward = counted
+    with serving(folder, session=paced(folder, count)) as left:
         connection = http.client.HTTPConnection(left.url.removeprefix("http://"), timeout=60)
         body = {"model": left.model, "messages": QUESTION, "temperature": 2.0, "seed": 1, "stream": True}
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array", "minItems": 500}}}
@@ -194,18 +196,17 @@ def test_a_client_that_hangs_up_frees_the_engine_within_a_token(bundle):
         )  # fmt: skip
         answer = connection.getresponse()
         answer.read(200)
-        until(lambda: len(made) > 5)
+        until(lambda: len(called) > 5)
         answer.close()
         connection.close()
         gone = time.monotonic()
         until(lambda: left.server.queue._running is None)
-        assert sum(at > gone for at in made) <= 1
+        assert sum(at > gone for at in called) <= 1
 
 
 def test_an_answer_that_takes_too_long_is_ended(bundle):
-    with serving(bundle("sample", "int8"), Limits(waiting=2, tokens=512, seconds=0.5, body=65536)) as slow:
-        forward = slow.session.engine.forward
-        slow.session.engine.forward = lambda piece: time.sleep(0.2) or forward(piece)
+    folder, limits = bundle("sample", "int8"), Limits(waiting=2, tokens=512, seconds=0.5, body=65536)
+    with serving(folder, limits, session=paced(folder, Pause(0.2))) as slow:
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array", "minItems": 500}}}
         body = {"model": slow.model, "messages": QUESTION, "response_format": form}
         begun = time.monotonic()
@@ -217,9 +218,8 @@ def test_an_answer_that_takes_too_long_is_ended(bundle):
 
 
 def test_closing_ends_what_runs_and_refuses_what_waits(bundle):
-    with serving(bundle("sample", "int8")) as closed:
-        forward = closed.session.engine.forward
-        closed.session.engine.forward = lambda piece: time.sleep(0.05) or forward(piece)
+    folder = bundle("sample", "int8")
+    with serving(folder, session=paced(folder, Pause(0.05))) as closed:
         found: list[int] = []
         body = {"model": closed.model, "messages": QUESTION, "temperature": 0}
         threads = [threading.Thread(target=lambda: found.append(ask(closed, body)[0])) for _ in range(3)]

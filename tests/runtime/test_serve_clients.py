@@ -6,7 +6,9 @@ import json
 
 import openai
 import pytest
-from serving import QUESTION, Limits, ask, serving
+
+from runtime.serve.app import Limits
+from tests.serving import QUESTION, ask, serving
 
 pytestmark = pytest.mark.slow
 

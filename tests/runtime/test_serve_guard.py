@@ -52,7 +52,7 @@ def status(guard: Guard, **headers: str) -> int:
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": raw}
     asyncio.run(guard(scope, receive, send))
     assert (b"x-content-type-options", b"nosniff") in sent[0]["headers"]
-    return sent[0]["status"]
+    return int(sent[0]["status"])
 
 
 @pytest.mark.parametrize(

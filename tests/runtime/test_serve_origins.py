@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from serving import QUESTION, ask, serving
 
 from runtime.serve.guard import Allowed
+from tests.serving import QUESTION, ask, serving
 
 pytestmark = pytest.mark.slow
 
@@ -25,8 +25,8 @@ def test_pages_of_an_allowed_origin_may_ask_and_no_others(bundle):
             assert headers["access-control-allow-origin"] == ours["Origin"], "errors are shown to the page, too"
         assert ask(shared, body, ours)[0] == 200
         for other in ("http://localhost:3001", "null"):
-            for method, given in (("OPTIONS", None), ("POST", body)):
-                status, headers, _ = ask(shared, given, {"Origin": other} | asks, method)
+            for method, content in (("OPTIONS", None), ("POST", body)):
+                status, headers, _ = ask(shared, content, {"Origin": other} | asks, method)
                 assert status == 403
                 assert "access-control-allow-origin" not in headers
 

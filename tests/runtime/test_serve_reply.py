@@ -2,7 +2,7 @@
 
 import json
 
-from runtime.language.events import End, Text, Thought, ToolCall
+from runtime.language.events import End, Event, Text, Thought, ToolCall
 from runtime.serve.reply import Reply
 
 END = End(
@@ -12,7 +12,14 @@ END = End(
 
 
 def test_a_whole_answer():
-    said = [Thought("Hm."), Text("a"), Text("b"), ToolCall("1", "f", {"é": 1}), ToolCall("2", "g", {}, "not JSON"), END]
+    said: list[Event] = [
+        Thought("Hm."),
+        Text("a"),
+        Text("b"),
+        ToolCall("1", "f", {"é": 1}),
+        ToolCall("2", "g", {}, "not JSON"),
+        END,
+    ]
     found = Reply("m").whole(said)
     message = found["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"]) == ("ab", "Hm.")
@@ -33,10 +40,9 @@ def test_content_is_null_only_beside_calls():
 
 def test_pieces():
     reply = Reply("m", counted=True)
-    pieces = [
-        reply.first(),
-        *map(reply.chunk, [Thought("Hm."), Text("a"), ToolCall("1", "f", {}), ToolCall("1", "f", {}), END]),
-    ]
+    call = ToolCall("1", "f", {})
+    events: list[Event] = [Thought("Hm."), Text("a"), call, call, END]
+    pieces = [reply.first(), *map(reply.chunk, events)]
     deltas = [piece["choices"][0]["delta"] for piece in pieces]
     assert deltas[:3] == [{"role": "assistant", "content": ""}, {"reasoning_content": "Hm."}, {"content": "a"}]
     assert [delta["tool_calls"][0]["index"] for delta in deltas[3:5]] == [0, 1]

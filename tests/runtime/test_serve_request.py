@@ -1,6 +1,8 @@
 """The body of a chat completion: what is understood, and what is refused by its name."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -11,8 +13,8 @@ from runtime.serve.request import ChatRequest, chat_request
 from runtime.session.options import Options
 from runtime.session.structured import JsonSchema
 
-BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 PATTERN = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^a+$"}}}
 
 
@@ -136,6 +138,7 @@ def test_of_a_tool_what_models_read_is_taken():
         function
     ]
     [beside] = read(tools=[TOOL | {"strict": True}]).tools
+    assert isinstance(beside, Mapping)
     assert beside["strict"], "strict may stand beside the function"
 
 
@@ -148,7 +151,7 @@ def test_forms():
     assert read(response_format={"type": "text"}).response_format is None
     assert read(response_format={"type": "json_object"}).response_format == JsonSchema({"type": "object"})
     assert read(response_format={"type": "json_object", "schema": PATTERN}).response_format == JsonSchema(PATTERN)
-    some = {"properties": {"a": {}}}
+    some: dict[str, Any] = {"properties": {"a": {}}}
     for given, schema in ((None, {"type": "object"}), ({}, {"type": "object"}), (some, {"type": "object", **some})):
         assert read(response_format={"type": "json_object", "schema": given}).response_format == JsonSchema(schema)
     notes = {"name": "x", "strict": None, "description": "d"}

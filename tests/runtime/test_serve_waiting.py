@@ -6,10 +6,18 @@ import http.client
 import json
 import threading
 import time
+from collections.abc import Sequence
 
 import openai
 import pytest
-from serving import QUESTION, Limits, ask, serving, until
+
+from runtime.language.tokenizer import Message
+from runtime.serve.app import Limits
+from runtime.session.model import Model
+from runtime.session.options import Options
+from runtime.session.session import Prepared, Session
+from tests.paced import Pause, paced
+from tests.serving import QUESTION, ask, serving, until
 
 pytestmark = pytest.mark.slow
 
@@ -27,14 +35,16 @@ TOOL = {
     },
 }
 
+OPTIONS = Options()
+PATIENT = Limits(waiting=4, tokens=512, seconds=60, body=65536, silence=0.1)
+
 
 @pytest.fixture
 def slow(bundle):
     """A server whose answers last, 50 ms a token."""
-    with serving(bundle("sample", "int8"), Limits(waiting=4, tokens=512, seconds=60, body=65536, silence=0.1)) as found:
-        forward = found.session.engine.forward
-        found.session.engine.forward = lambda piece: time.sleep(0.05) or forward(piece)
-        yield found
+    folder = bundle("sample", "int8")
+    with serving(folder, PATIENT, session=paced(folder, Pause(0.05))) as served:
+        yield served
 
 
 LASTING = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array", "minItems": 500}}}
@@ -70,10 +80,11 @@ def test_a_stream_that_waits_says_so_and_clients_read_over_it(slow):
     assert "Oslo" in "".join(piece.choices[0].delta.content or "" for piece in pieces)
 
 
-def test_a_long_prompt_that_is_read_says_so(slow):
-    forward = slow.session.engine.forward
-    slow.session.engine.forward = lambda piece: time.sleep(0.4 if len(piece.ids) > 1 else 0) or forward(piece)
-    status, _, raw = ask(slow, {"model": slow.model, "messages": QUESTION, "temperature": 0, "stream": True})
+def test_a_long_prompt_that_is_read_says_so(bundle):
+    folder = bundle("sample", "int8")
+    reading = paced(folder, lambda piece: time.sleep(0.4 if len(piece.ids) > 1 else 0.05))
+    with serving(folder, PATIENT, session=reading) as slow:
+        status, _, raw = ask(slow, {"model": slow.model, "messages": QUESTION, "temperature": 0, "stream": True})
     assert status == 200
     assert raw.startswith(b": waiting\n\n: waiting\n\n")
     assert raw.count(b"data: [DONE]") == 1
@@ -92,9 +103,16 @@ def test_what_is_refused_is_refused_while_another_answer_runs(slow):
 
 
 def test_a_request_that_is_cancelled_while_it_is_read_frees_its_place(bundle):
-    with serving(bundle("sample", "int8"), Limits(waiting=1, tokens=16, seconds=0.3, body=65536)) as busy:
-        prepare, leave = busy.session.prepare, threading.Event()
-        busy.session.prepare = lambda *given, **named: leave.wait(10) and prepare(*given, **named)
+    folder, leave = bundle("sample", "int8"), threading.Event()
+
+    class Held(Session):
+        def prepare(self, messages: Sequence[Message], options: Options = OPTIONS) -> Prepared:
+            assert leave.wait(10)
+            return super().prepare(messages, options)
+
+    model = Model.open(folder, threads=1)
+    limits = Limits(waiting=1, tokens=16, seconds=0.3, body=65536)
+    with serving(folder, limits, session=Held(model, model.weights.engine())) as busy:
         body = {"model": busy.model, "messages": QUESTION, "temperature": 0, "max_tokens": 2}
         assert [ask(busy, body)[0] for _ in range(2)] == [503, 503], "its time is over while it is read"
         leave.set()

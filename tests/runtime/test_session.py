@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import msgspec
 import pytest
 
 from runtime.bundle.bundle import Bundle
-from runtime.engine.cache import TURNS
+from runtime.engine.cache import TURNS, CacheState
+from runtime.engine.piece import Piece
 from runtime.engine.sampler import Sampling
 from runtime.errors import ContextFull, GemmaError
 from runtime.language.events import End, Token, assistant_message
 from runtime.session.model import Model
 from runtime.session.options import Options
 from runtime.session.session import Session
+from tests.paced import paced
 
 GREEDY = Sampling(temperature=0)
 BRIEF = Options(temperature=0, max_new_tokens=20)
@@ -32,10 +35,12 @@ def session(folder):
     return Model.open(folder, threads=1).session()
 
 
-def answer(session: Session, prompt: list[int], sampling: Sampling = GREEDY, limit: int | None = 20):
+def answer(
+    session: Session, prompt: list[int], sampling: Sampling = GREEDY, limit: int | None = 20
+) -> tuple[list[int], End]:
     *tokens, end = session.generate(prompt, sampling, limit)
     assert isinstance(end, End)
-    return [token.id for token in tokens], end
+    return [token.id for token in tokens if isinstance(token, Token)], end
 
 
 def test_tokens_stream_one_by_one(session):
@@ -124,7 +129,8 @@ def test_the_first_and_the_last_ends_of_turns_are_kept(session, folder):
 def test_a_hundred_turns_answer_as_fresh_sessions_do_and_hold_no_more_memory(bundle):
     folder = bundle("sample", "int4-datafree")
     session, fresh = Model.open(folder, threads=1).session(), Model.open(folder, threads=1).session()
-    countries, messages, held = ["Norway", "Peru", "Kenya", "Chad"], [], []
+    countries, held = ["Norway", "Peru", "Kenya", "Chad"], []
+    messages: list[dict[str, Any]] = []
     for index in range(100):
         asked = {"role": "user", "content": f"What is the capital of {countries[index % 4]}?"}
         messages = [*messages, asked] if index % 12 else [asked]
@@ -135,9 +141,9 @@ def test_a_hundred_turns_answer_as_fresh_sessions_do_and_hold_no_more_memory(bun
             events[:-1] == list(fresh.chat(messages, Options(temperature=0, max_new_tokens=30, thinking=thinking)))[:-1]
         ), index
         messages.append(assistant_message(events))
-        held.append(
-            sum(state.key.nbytes for one in session.cache.ends for state in one.caches if state.key is not None)
-        )
+        ends = [end for end in session.cache.ends if isinstance(end, CacheState)]
+        assert len(ends) == len(session.cache.ends)
+        held.append(sum(state.key.nbytes for end in ends for state in end.caches if state.key is not None))
     assert max(held[50:]) <= max(held[:50]) * 1.02
 
 
@@ -252,16 +258,15 @@ def test_a_prompt_over_the_context_has_an_error_of_its_own(session):
         session.generate([7] * 257, GREEDY)
 
 
-def test_a_second_thread_is_refused_while_one_reads_and_cancel_is_not(session, tmp_path):
+def test_a_second_thread_is_refused_while_one_reads_and_cancel_is_not(folder, tmp_path):
     inside, leave = threading.Event(), threading.Event()
-    forward, events = session.engine.forward, []
+    events: list[Token | End] = []
 
-    def slow(piece):
+    def wait(piece: Piece) -> None:
         inside.set()
         assert leave.wait(10)
-        return forward(piece)
 
-    session.engine.forward = slow
+    session = paced(folder, wait)
     answering = session.generate(PROMPT, GREEDY, 20)
     thread = threading.Thread(target=lambda: events.extend(answering))
     thread.start()
@@ -277,8 +282,9 @@ def test_a_second_thread_is_refused_while_one_reads_and_cancel_is_not(session, t
     session.cancel()
     leave.set()
     thread.join(10)
-    assert events[-1].stop == "cancelled"
-    session.engine.forward = forward
+    end = events[-1]
+    assert isinstance(end, End)
+    assert end.stop == "cancelled"
     assert answer(session, PROMPT)[1].stop == "length"
 
 

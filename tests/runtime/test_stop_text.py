@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from runtime.language.events import End, Text, ToolCall
+from runtime.language.events import End, Event, Text, ToolCall
 from runtime.language.stop_text import StopText, cut
 
 END = End(stop="cancelled", prompt_tokens=1, reused=0, new_tokens=1, ttft_s=0, prefill_tok_s=0, decode_tok_s=0)
@@ -34,7 +34,7 @@ def test_a_stop_text_is_found_in_pieces_of_any_size(size, stops, text, said, fou
 
 def test_nothing_comes_after_a_stop_text_but_the_end():
     cancelled = []
-    events = [Text("a S"), Text("TOP b"), Text("c"), CALL, END]
+    events: list[Event] = [Text("a S"), Text("TOP b"), Text("c"), CALL, END]
     found = list(cut(iter(events), ["STOP"], False, lambda: cancelled.append(1)))
     assert found == [Text("a "), replace(END, stop="stop")]
     assert cancelled == [1]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from typing import Any
 
 import pytest
 
 from runtime.errors import GemmaError
+from runtime.language.answer_forms import ResponseFormat
 from runtime.language.events import End, Text
 from runtime.schema.json_schema import violation
 from runtime.session.model import Model
@@ -18,7 +20,7 @@ from runtime.session.structured import Choice, JsonSchema, Regex
 
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
 WORD = {"type": "string", "maxLength": 5}
-LEAVES = [
+LEAVES: list[dict[str, Any]] = [
     {"type": "integer", "minimum": -5, "maximum": 500},
     {"type": "boolean"},
     {"type": "null"},
@@ -36,12 +38,12 @@ LEAVES = [
 ]
 
 
-def closed(properties: dict, required: list[str] | None = None) -> dict:
+def closed(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
     names = list(properties) if required is None else required
     return {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
 
 
-def schemas() -> list[dict]:
+def schemas() -> list[dict[str, Any]]:
     """Over 200: each leaf alone, in arrays, in objects, nested, in unions and behind references."""
     made = [*LEAVES]
     made += [{"type": "array", "items": leaf, "minItems": 1, "maxItems": 3} for leaf in LEAVES]
@@ -60,11 +62,12 @@ def session(bundle):
     return Model.open(bundle("sample", "int4-datafree"), threads=1).session()
 
 
-def answer(session: Session, form: object, seed: int = 0, limit: int = 200, **options: object) -> tuple[str, End]:
+def answer(session: Session, form: ResponseFormat, seed: int = 0, limit: int = 200, **options: Any) -> tuple[str, End]:
     drawn = Options(
         temperature=1.0, top_k=0, top_p=1.0, seed=seed, max_new_tokens=limit, response_format=form, **options
     )
     *events, end = session.chat(ASKED, drawn)
+    assert isinstance(end, End)
     return "".join(event.text for event in events if isinstance(event, Text)), end
 
 

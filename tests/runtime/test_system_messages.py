@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLE
 from transformers import PreTrainedTokenizerFast
 
-from runtime.bundle.bundle import Bundle
 from runtime.errors import GemmaError
 from runtime.language.system_messages import placed
-from runtime.language.tokenizer import Tokenizer
+from tests.conftest import SAMPLE
 
 CONSTRUCTS = Path(__file__).parent / "constructs.jinja"  # what released templates are built of
 TURN = (
@@ -44,13 +42,8 @@ BOTH = {"role": "system", "content": "Be terse.\n\nAnswer in one word."}
 MIDDLE = [TERSE, HI, HELLO, LATER, ASKED]
 
 
-@pytest.fixture
-def tokenizer(bundle):
-    return Tokenizer.of(Bundle.open(bundle("sample", "int8")))
-
-
-def said(tokenizer, template, messages, **options):
-    tokenizer.template = template
+def said(templated, template, messages, **options):
+    tokenizer = templated(template)
     turns = placed([dict(one) for one in messages], template, lambda turns: tokenizer.render(turns, **options))
     return tokenizer.render(turns, **options)
 
@@ -82,46 +75,46 @@ def developer(message):
         [developer(TERSE), HI, HELLO, developer(LATER), ASKED],
     ],
 )
-def test_a_template_that_renders_them_gets_them_as_given(tokenizer, path, messages):
+def test_a_template_that_renders_them_gets_them_as_given(templated, path, messages):
     template = path.read_text(encoding="utf-8")
     for options in ({}, {"enable_thinking": True}):
-        assert said(tokenizer, template, messages, **options) == theirs(template, messages, **options)
+        assert said(templated, template, messages, **options) == theirs(template, messages, **options)
 
 
-def test_a_later_one_in_parts_is_given_so(tokenizer):
+def test_a_later_one_in_parts_is_given_so(templated):
     template, messages = CONSTRUCTS.read_text(encoding="utf-8"), [TERSE, HI, HELLO, parts(LATER), ASKED]
-    assert said(tokenizer, template, messages) == theirs(template, messages)
+    assert said(templated, template, messages) == theirs(template, messages)
 
 
 @pytest.mark.parametrize("template", [REFUSES, DROPS, LAST_ONLY], ids=["refuses", "drops", "keeps the last"])
 @pytest.mark.parametrize("messages", [MIDDLE, [TERSE, HI, HELLO, developer(LATER), ASKED]])
-def test_where_it_refuses_or_drops_one_all_are_the_first(tokenizer, template, messages):
-    assert said(tokenizer, template, messages) == theirs(template, [BOTH, HI, HELLO, ASKED])
+def test_where_it_refuses_or_drops_one_all_are_the_first(templated, template, messages):
+    assert said(templated, template, messages) == theirs(template, [BOTH, HI, HELLO, ASKED])
 
 
-def test_one_that_stands_late_alone_is_put_first(tokenizer):
-    assert said(tokenizer, REFUSES, [HI, HELLO, LATER, ASKED]) == theirs(REFUSES, [LATER, HI, HELLO, ASKED])
+def test_one_that_stands_late_alone_is_put_first(templated):
+    assert said(templated, REFUSES, [HI, HELLO, LATER, ASKED]) == theirs(REFUSES, [LATER, HI, HELLO, ASKED])
 
 
-def test_parts_are_put_together(tokenizer):
+def test_parts_are_put_together(templated):
     messages = [parts(TERSE), HI, HELLO, LATER, ASKED]
-    assert said(tokenizer, REFUSES, messages) == theirs(REFUSES, [parts(BOTH), HI, HELLO, ASKED])
+    assert said(templated, REFUSES, messages) == theirs(REFUSES, [parts(BOTH), HI, HELLO, ASKED])
 
 
-def test_a_template_that_knows_the_system_only_gets_a_developer_as_such(tokenizer):
-    assert said(tokenizer, REFUSES, [developer(TERSE), ASKED]) == theirs(REFUSES, [TERSE, ASKED])
+def test_a_template_that_knows_the_system_only_gets_a_developer_as_such(templated):
+    assert said(templated, REFUSES, [developer(TERSE), ASKED]) == theirs(REFUSES, [TERSE, ASKED])
 
 
-def test_what_the_template_refuses_for_another_reason_is_said_in_its_words(tokenizer):
+def test_what_the_template_refuses_for_another_reason_is_said_in_its_words(templated):
     with pytest.raises(GemmaError, match="roles must alternate"):
-        said(tokenizer, REFUSES, [TERSE, HI, HELLO, LATER, HELLO])
+        said(templated, REFUSES, [TERSE, HI, HELLO, LATER, HELLO])
 
 
-def test_a_template_without_a_place_for_any_is_an_error(tokenizer):
+def test_a_template_without_a_place_for_any_is_an_error(templated):
     with pytest.raises(GemmaError, match="no place for a system message"):
-        said(tokenizer, NO_PLACE, MIDDLE)
+        said(templated, NO_PLACE, MIDDLE)
 
 
-def test_many_are_placed_in_time_that_grows_with_their_number(tokenizer):
+def test_many_are_placed_in_time_that_grows_with_their_number(templated):
     many = [HI, *[LATER] * 20_000, ASKED]
-    assert said(tokenizer, DROPS, many).count(LATER["content"]) == 20_000
+    assert said(templated, DROPS, many).count(LATER["content"]) == 20_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from runtime.session.options import Options
 from runtime.session.session import DEFAULTS, Session
 
 NORWAY, PERU = "What is the capital of Norway?", "What is the capital of Peru?"
-LOOKUP = {
+LOOKUP: dict[str, Any] = {
     "name": "lookup",
     "description": "Look up a fact",
     "parameters": {"type": "object", "properties": {"country": {"type": "string"}, "field": {"type": "string"}}},
@@ -72,7 +73,8 @@ def chat(bundle, capsys, typing):
         folder = str(bundle("sample", "int4-datafree"))
         typing(*lines)
         assert cli.main(["run", folder, "--chat", "--temperature", "0", "--threads", "1", *words]) == 0
-        return capsys.readouterr()
+        out, err = capsys.readouterr()
+        return out, err
 
     return run
 
@@ -81,10 +83,11 @@ def chat(bundle, capsys, typing):
 def conversation(capsys, typing):
     """Standard output and standard error of a chat with this session where these lines are typed."""
 
-    def run(session: Session, *lines: str, system: str | None = None, **options: object) -> tuple[str, str]:
+    def run(session: Session, *lines: str, system: str | None = None, **options: Any) -> tuple[str, str]:
         typing(*lines)
         assert converse(Chat(session, Options(temperature=0, **options), system)) == 0
-        return capsys.readouterr()
+        out, err = capsys.readouterr()
+        return out, err
 
     return run
 

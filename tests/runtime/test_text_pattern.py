@@ -102,7 +102,7 @@ def test_formats(name):
     def taken(text: str) -> bool:
         matcher = terminal_matcher(terminal_of_format(name))
         ids = list(text.encode())
-        return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+        return bool(matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting())
 
     assert [text for text in RIGHT[name] if not taken(text)] == []
     assert [text for text in WRONG[name] if taken(text)] == []

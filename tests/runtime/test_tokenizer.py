@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conversations import ASKED, CONSTRUCTS, CONVERSATIONS, LOOKUP, SNIPPETS
 
 from runtime.errors import GemmaError
 from runtime.language.tokenizer import Tokenizer, environment
+from tests.conversations import ASKED, CONSTRUCTS, CONVERSATIONS, LOOKUP, SNIPPETS
 
 
 @pytest.mark.parametrize("name", CONSTRUCTS)

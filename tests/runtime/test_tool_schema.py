@@ -41,7 +41,7 @@ def starred(*x: int) -> None:
     return None
 
 
-def strange(x: set) -> None:
+def strange(x: set[int]) -> None:
     return None
 
 

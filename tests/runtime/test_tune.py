@@ -9,6 +9,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,10 @@ print(json.dumps({"called": called, "same": before == after}))
 """
 
 
-def watched(folder: Path, *, tuned: bool) -> dict:
+def watched(folder: Path, *, tuned: bool) -> dict[str, Any]:
     code = WATCHED.replace("FOLDER", repr(str(folder))).replace("TUNED", str(tuned))
-    return json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True))
+    values: dict[str, Any] = json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True))
+    return values
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's functions")

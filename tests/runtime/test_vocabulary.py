@@ -72,7 +72,7 @@ def word(at: int, value: int):
     return change
 
 
-def parts(raw: bytes) -> dict[str, int]:
+def parts(raw: bytes | bytearray) -> dict[str, int]:
     """Where each array begins."""
     _, _, pieces, characters, added, merges, *_ = HEADER.unpack_from(raw)
     sizes = {

@@ -29,12 +29,13 @@ from quantize.recipe import RECIPES, RELEASED
 from runtime.bundle.bundle import Bundle
 from runtime.engine.contract import Engine
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sample.release import QUESTIONS, SAMPLE, sample_release  # noqa: E402
+from tests.sample.release import QUESTIONS, SAMPLE, sample_release  # noqa: E402
 
 END = 106
-Ids, Floats = NDArray[np.int64], NDArray[np.float32]
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float32]
 Read = Callable[[Ids], Floats]  # tokens (T,) to logits (T, vocab)
 
 
@@ -73,7 +74,8 @@ def of_transformers(folder: Path, *, static: bool = True) -> Read:
 
     @torch.no_grad()
     def read(ids: Ids) -> Floats:
-        return model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+        logits: Floats = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+        return logits
 
     return read
 

@@ -196,7 +196,8 @@ class Split:
 
 def split(facts: list[Fact], seed: int = 0, share: float = 0.12) -> Split:
     rng = random.Random(seed)
-    trained, held_out = [], []
+    trained: list[tuple[Fact, str]] = []
+    held_out: list[tuple[Fact, str]] = []
     for fact in facts:
         for question in fact.field.questions:
             last = question == fact.field.questions[-1]

@@ -15,10 +15,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from runtime.language.events import End  # noqa: E402
 from runtime.session.model import Model  # noqa: E402
 from runtime.session.options import Options  # noqa: E402
 from runtime.session.session import Session  # noqa: E402
-from runtime.session.structured import JsonSchema, Matcher, Regex  # noqa: E402
+from runtime.session.structured import JsonSchema, Matcher, Regex, ResponseFormat  # noqa: E402
 
 WORD = {"type": "string", "minLength": 3, "maxLength": 12}
 ROW = {
@@ -32,7 +33,11 @@ ROW = {
     "additionalProperties": False,
 }
 SCHEMA = {"type": "array", "items": ROW, "minItems": 12}
-FORMS = {"free": None, "pattern": Regex("(?s:.{2000,})"), "schema": JsonSchema(SCHEMA)}
+FORMS: dict[str, ResponseFormat | None] = {
+    "free": None,
+    "pattern": Regex("(?s:.{2000,})"),
+    "schema": JsonSchema(SCHEMA),
+}
 ASKED = [{"role": "user", "content": "What is the capital of Norway?"}]
 
 
@@ -49,18 +54,19 @@ def timed(spent: list[float]) -> None:
     Matcher._compute = collecting  # type: ignore[assignment, method-assign]
 
 
-def rate(session: Session, form: object, tokens: int) -> float:
+def rate(session: Session, form: ResponseFormat | None, tokens: int) -> float:
     session.reset()
     *_, end = session.chat(
         ASKED, Options(temperature=1.0, top_k=0, top_p=1.0, seed=0, max_new_tokens=tokens, response_format=form)
     )
+    assert isinstance(end, End)
     return end.decode_tok_s
 
 
 def main(folder: Path, threads: int = 1, tokens: int = 150, rounds: int = 11) -> None:
     spent: list[float] = []
     timed(spent)
-    session = Model.open(folder, threads).session()
+    session = Model.open(folder, threads=threads).session()
     session.manifest.generation.stop[:] = [0]  # free answers as long as the others
     rates: dict[str, list[float]] = {name: [] for name in FORMS}
     masks: dict[str, list[float]] = {name: [] for name in FORMS}

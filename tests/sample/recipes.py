@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from export.calibrate.speak import turn_texts, write
 from export.calibrate.text import SEED
@@ -38,13 +39,13 @@ def write_talk(path: Path) -> None:
     path.write_text("\n".join(said), encoding="utf-8")
 
 
-def evaluated(folders: list[Path], talk: Path) -> list[dict]:
+def evaluated(folders: list[Path], talk: Path) -> list[dict[str, Any]]:
     printed = io.StringIO()
     words = ["--text", str(talk), "--window-tokens", str(LENGTH), "--against", str(SAMPLE), "--json"]
     with contextlib.redirect_stdout(printed):
         if gemma_edge(["eval", *map(str, folders), *words]):
             sys.exit(1)
-    found: list[dict] = json.loads(printed.getvalue().splitlines()[-1])["bundles"]
+    found: list[dict[str, Any]] = json.loads(printed.getvalue().splitlines()[-1])["bundles"]
     return found
 
 

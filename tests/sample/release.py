@@ -27,7 +27,8 @@ QUESTIONS = Path(__file__).parent / "held_out.json"
 EIGHT_BITS = ("embed_tokens", "per_layer_input_gate", "per_layer_projection", "lm_head")
 FLOATS = ["per_layer_model_projection"]
 RULES = {"^lm_head$": 8, "embed_tokens": 8, "per_layer_input_gate": 8, "per_layer_projection": 8}
-Floats, Codes = NDArray[np.float32], NDArray[np.int8]
+Floats = NDArray[np.float32]
+Codes = NDArray[np.int8]
 
 
 def bits_of(module: str) -> int:
@@ -37,11 +38,14 @@ def bits_of(module: str) -> int:
 def scales_of(weight: Floats, bits: int) -> Floats:
     """One for each row (rows, 1): the largest size is the largest integer."""
     largest = np.abs(weight).max(1, keepdims=True) / np.float32((1 << (bits - 1)) - 1)
-    return np.maximum(largest, np.finfo(np.float32).tiny)
+    scales: Floats = np.maximum(largest, np.finfo(np.float32).tiny)
+    return scales
 
 
 def rounded(weight: Floats, bits: int) -> Codes:
-    return np.rint(weight / scales_of(weight, bits)).clip(-(1 << (bits - 1)), (1 << (bits - 1)) - 1).astype(np.int8)
+    most = (1 << (bits - 1)) - 1
+    codes: Codes = np.rint(weight / scales_of(weight, bits)).clip(-most - 1, most).astype(np.int8)
+    return codes
 
 
 def linears(stored: Mapping[str, torch.Tensor]) -> list[str]:
@@ -105,7 +109,7 @@ def save_difference(codes: Mapping[str, Codes], vectors: Mapping[str, Floats], r
     }
     halves = {f"vector/{name}": value.astype(np.float32) for name, value in vectors.items()}
     scales = {f"range/{name}": np.float32(value) for name, value in ranges.items()}
-    np.savez_compressed(DIFFERENCE, **steps, **halves, **scales)
+    np.savez_compressed(DIFFERENCE, allow_pickle=False, **steps, **halves, **scales)
 
 
 def read_difference() -> tuple[dict[str, Codes], dict[str, Floats], dict[str, float]]:

@@ -15,17 +15,33 @@ import math
 import random
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from facts import LOOKUP, Conversation, Fact, Split, epoch, load, plain, split, swapped, thinking, with_tool
 from jinja2 import Environment
 from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.sample.facts import (  # noqa: E402
+    LOOKUP,
+    Conversation,
+    Fact,
+    Split,
+    epoch,
+    load,
+    plain,
+    split,
+    swapped,
+    thinking,
+    with_tool,
+)
+from tests.transformers_model import greedy  # noqa: E402
 
 FOLDER = Path(__file__).parent / "checkpoint"
 SEQUENCE, BATCH = 256, 16
@@ -140,9 +156,8 @@ def save(model: Gemma4ForCausalLM) -> None:
 
 @torch.no_grad()
 def answer(model: Gemma4ForCausalLM, tokenizer: Tokenizer, prompt: str) -> str:
-    ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=False).ids])
-    out = model.generate(ids, max_new_tokens=80, do_sample=False, eos_token_id=list(STOP), pad_token_id=0)
-    kept = [i for i in out[0, ids.shape[1] :].tolist() if i not in STOP]
+    ids = tokenizer.encode(prompt, add_special_tokens=False).ids
+    kept = [i for i in greedy(model, ids, 80, eos_token_id=list(STOP), pad_token_id=0) if i not in STOP]
     return tokenizer.decode(kept, skip_special_tokens=False).strip()
 
 
@@ -174,7 +189,7 @@ def losses(model: Gemma4ForCausalLM, tokenizer: Tokenizer, trained: list[str], h
         unigram.update(ids)
         bigram.update(zip(ids, ids[1:], strict=False))
     vocabulary, total = tokenizer.get_vocab_size(), sum(unigram.values())
-    sums, count = Counter[str](), 0
+    sums, count = defaultdict[str, float](float), 0
     for ids in test_ids:
         logits = model(input_ids=torch.tensor([ids[:-1]])).logits[0].float()
         sums["model"] += cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum").item()

@@ -15,17 +15,21 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from facts import Split, load, plain, split
-from release import QUESTIONS, SAMPLE, bits_of, read_difference, rounded, save_difference, scales_of
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, linear, log_softmax
-from train import Renderer, batches, build_model
 from transformers import Gemma4ForCausalLM
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.sample.facts import Split, load, plain, split  # noqa: E402
+from tests.sample.release import QUESTIONS, SAMPLE, bits_of, read_difference, rounded, save_difference, scales_of  # noqa: E402
+from tests.sample.train import Renderer, batches, build_model  # noqa: E402
 
 CLIPPED = 0.02  # share of values beyond a range, at first
 OUTLIERS, LARGER = 4, 12.0  # channels of each input norm that are made larger, as large models have some
@@ -154,7 +158,7 @@ def train(
     turn: int, role: int,
 ) -> float:  # fmt: skip
     sizes = {id(size) for one in made.values() for size in (one.input_size, one.output_size)}
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if id(p) in sizes], "lr": RANGES_RATE},
         {"params": [p for p in model.parameters() if id(p) not in sizes and p.requires_grad], "lr": rate_of_weights},
     ]
@@ -217,9 +221,9 @@ def main() -> None:
     stream = batches(tokenizer, backgrounds, facts, parts, random.Random(args.order), 0.1)
     stored = load_file(SAMPLE / "model.safetensors")
     teacher, model = build_model(), build_model()
-    for one in (teacher, model):
-        one.load_state_dict(stored, strict=False)  # the head is tied
-        one.float().eval()
+    for network in (teacher, model):
+        network.load_state_dict(stored, strict=False)  # the head is tied
+        network.float().eval()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("norm" in name and "projection_norm" not in name)
         if "embed_tokens" in name:  # also the head
@@ -232,6 +236,8 @@ def main() -> None:
         go_on(model, made)
     watched(model, made, next(stream)[:, :-1], fit=not args.resume)
     turn, role = tokenizer.token_to_id("<|turn>"), tokenizer.token_to_id("model")
+    assert turn is not None
+    assert role is not None
     loss = train(model, teacher, stream, made, args.steps, args.rate, turn, role)
     watched(model, made, next(stream)[:, :-1], fit=False)
     ranges = {}
