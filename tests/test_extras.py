@@ -56,7 +56,7 @@ def test_every_command_explains_itself_without_its_extra(name):
     [
         (["export", "x", "-o", "y"], "export needs the package torch", "export"),
         (["serve", "x"], "serve needs the package starlette", "serve"),
-        (["inspect", "x"], "x: not a bundle, and reading a checkpoint needs the package torch", "export"),
+        (["inspect", "x"], "x is not a bundle, and reading a checkpoint needs the package torch", "export"),
         (["synth", "e2b-tiny", "x"], "synth needs the package torch", "export"),
     ],
 )

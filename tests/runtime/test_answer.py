@@ -9,6 +9,8 @@ import pytest
 
 from runtime.errors import GemmaError
 from runtime.language.events import End, Text, Thought, ToolCall, assistant_message, tool_message
+from runtime.session.answer import Answer
+from runtime.session.answer_reader import AnswerReader
 from runtime.session.model import Model
 from runtime.session.options import Options
 from runtime.session.session import Session
@@ -215,3 +217,35 @@ def test_a_model_without_the_tokens_refuses_tools_and_thoughts(bundle):
         session.chat(ASKED, Options(tools=[LOOKUP]))
     with pytest.raises(GemmaError, match="cannot think first"):
         session.chat(ASKED, Options(thinking=True))
+
+
+class Told:
+    """A grammar that keeps the tokens it is told, and would allow any."""
+
+    def __init__(self):
+        self.ids: list[int] = []
+        self.started = False
+
+    def take(self, token):
+        self.ids.append(token)
+        self.started = True
+
+
+def test_a_grammar_is_told_the_tokens_between_its_marks_and_no_other(session):
+    tokenizer, control = session.tokenizer, session.control
+    response, calls = Told(), []
+
+    def call_grammar():
+        calls.append(Told())
+        return calls[-1]
+
+    reader = AnswerReader(tokenizer, control, tokenizer.chat(ASKED), lambda call: ({}, ""))
+    answer = Answer(
+        reader, tokenizer, control, [], Options(thinking=True), calling=True, response=response, calls=call_grammar
+    )
+    first, second, text = "call:f{}", "call:g{n:1}", "Oslo."
+    said = f"<|channel>thought\nHm.\n<channel|><|tool_call>{first}<tool_call|><|tool_call>{second}<tool_call|>{text}"
+    for token in tokenizer.encode(said, bos=False):
+        answer.push(token)
+    assert [tokenizer.pieces.decode(grammar.ids, skip_special_tokens=False) for grammar in calls] == [first, second, ""]
+    assert tokenizer.pieces.decode(response.ids, skip_special_tokens=False) == text

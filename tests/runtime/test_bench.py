@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 
@@ -26,12 +28,11 @@ SHORT = ["--prompt-tokens", "8", "--new-tokens", "3", "--repeat", "2", "--thread
 @pytest.fixture(scope="module")
 def measured(bundle, tmp_path_factory) -> tuple[list[str], Figures, str]:
     """The lines of a run at three contexts, its figures, its page."""
-    folder, html, printed = str(bundle("e2b")), tmp_path_factory.mktemp("bench") / "x.html", []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("builtins.print", lambda text: printed.extend(text.splitlines()))
-        words = ["bench", folder, *SHORT, "--context", "100,0,30", "--html", str(html)]
-        assert cli.main(words) == 0
-    return printed[:-1], msgspec.json.decode(printed[-1], type=Figures), html.read_text()
+    folder, html, out = str(bundle("e2b")), tmp_path_factory.mktemp("bench") / "x.html", io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert cli.main(["bench", folder, *SHORT, "--context", "100,0,30", "--html", str(html)]) == 0
+    *lines, figures = out.getvalue().splitlines()
+    return lines, msgspec.json.decode(figures, type=Figures), html.read_text()
 
 
 def test_every_context_is_measured_from_the_shortest(measured):

@@ -106,7 +106,7 @@ def refused(result: tuple[int, str, str], *words: str) -> None:
         (["--window-tokens", 257], ["--window-tokens 257 is over the context", ", 256"]),
         (["--threads", -1], ["--threads must be 0 or more, not -1"]),
         (["--html", "nowhere/eval.html"], ["no folder nowhere"]),
-        (["--html", "."], ["error: .: a folder"]),
+        (["--html", "."], ["error: . is a folder"]),
         (["--against", "nowhere/at/all"], ["there is no folder nowhere/at/all"]),
     ],
 )

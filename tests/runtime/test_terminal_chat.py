@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from runtime.cli import main as cli
-from runtime.cli import terminal_chat
-from runtime.session.session import Session
+from runtime.cli.terminal_chat import Chat, converse
+from runtime.language.events import Event
+from runtime.language.tokenizer import Message
+from runtime.session.model import Model
+from runtime.session.options import Options
+from runtime.session.session import DEFAULTS, Session
 
 NORWAY, PERU = "What is the capital of Norway?", "What is the capital of Peru?"
 LOOKUP: dict[str, Any] = {
@@ -20,11 +25,33 @@ LOOKUP: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def chat(bundle, capsys, monkeypatch):
-    """Standard output and standard error of a chat of these lines; `prompts` collects the messages."""
+class Remembering(Session):
+    """A session that keeps the messages of every answer, and may be interrupted in the first."""
 
-    def run(*lines: str, words: tuple[str, ...] = ()) -> tuple[str, str]:
+    def __init__(self, model: Model, *, interrupt_after: int = 0) -> None:
+        super().__init__(model, model.weights.engine())
+        self.asked: list[list[Message]] = []
+        self.interrupt_after = interrupt_after
+
+    def chat(self, messages: Sequence[Message], options: Options = DEFAULTS) -> Iterator[Event]:
+        self.asked.append([dict(message) for message in messages])
+        for number, event in enumerate(super().chat(messages, options), 1):
+            yield event
+            if len(self.asked) == 1 and number == self.interrupt_after:
+                signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def model(bundle):
+    with Model.open(bundle("sample", "int4-datafree"), threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture
+def typing(monkeypatch):
+    """`typing(*lines)`: what is typed from here on, then end of file."""
+
+    def start(*lines: str) -> None:
         rest = iter(lines)
 
         def typed(mark: str) -> str:
@@ -34,7 +61,17 @@ def chat(bundle, capsys, monkeypatch):
                 raise EOFError from None
 
         monkeypatch.setattr("builtins.input", typed)
+
+    return start
+
+
+@pytest.fixture
+def chat(bundle, capsys, typing):
+    """Standard output and standard error of `gemma-edge run --chat` where these lines are typed."""
+
+    def run(*lines: str, words: tuple[str, ...] = ()) -> tuple[str, str]:
         folder = str(bundle("sample", "int4-datafree"))
+        typing(*lines)
         assert cli.main(["run", folder, "--chat", "--temperature", "0", "--threads", "1", *words]) == 0
         out, err = capsys.readouterr()
         return out, err
@@ -43,24 +80,33 @@ def chat(bundle, capsys, monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """The messages of every answer."""
-    found, answer = [], Session.chat
+def conversation(capsys, typing):
+    """Standard output and standard error of a chat with this session where these lines are typed."""
 
-    def remembering(session, messages, *rest, **options):
-        found.append([dict(message) for message in messages])
-        return answer(session, messages, *rest, **options)
+    def run(session: Session, *lines: str, system: str | None = None, **options: Any) -> tuple[str, str]:
+        typing(*lines)
+        assert converse(Chat(session, Options(temperature=0, **options), system)) == 0
+        out, err = capsys.readouterr()
+        return out, err
 
-    monkeypatch.setattr(Session, "chat", remembering)
-    return found
+    return run
 
 
-def test_history(chat, asked):
-    out, _ = chat(NORWAY, PERU, words=("--system", "Be brief."))
+def test_history(model, conversation):
+    session = Remembering(model)
+    out, _ = conversation(session, NORWAY, PERU, system="Be brief.")
     assert out == "The capital of Norway is Oslo.\nThe capital of Peru is Lima.\n"
+    asked = session.asked
     assert [message["role"] for message in asked[1]] == ["system", "user", "assistant", "user"]
     assert asked[1][0]["content"] == "Be brief."
     assert asked[1][2]["content"] == "The capital of Norway is Oslo."
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(("--system", "x " * 5000), "the context is"), (("--max-new-tokens", "3"), "[ended: length]")]
+)
+def test_the_words_of_the_command_reach_the_chat(chat, words, said):
+    assert said in chat(NORWAY, words=words)[1]
 
 
 def test_think_turns_thoughts_on_and_off(chat):
@@ -77,35 +123,29 @@ def test_thoughts_of_so_many_tokens(chat):
     assert "A question about" not in err
 
 
-def test_a_tool_is_answered_by_hand(chat, asked, tmp_path):
+def test_a_tool_is_answered_by_hand(model, conversation, tmp_path):
+    session = Remembering(model)
     (tmp_path / "tools.json").write_text(json.dumps([LOOKUP]))
-    out, err = chat("/tools", f"/tools {tmp_path / 'tools.json'}", NORWAY, "Oslo")
+    out, err = conversation(session, "/tools", f"/tools {tmp_path / 'tools.json'}", NORWAY, "Oslo")
     assert "tools: none\ntools: lookup\n" in err
     assert '[lookup {"country": "Norway", "field": "capital"}]' in err
-    assert asked[1][-1] == {"role": "tool", "tool_call_id": "call_1", "name": "lookup", "content": "Oslo"}
+    assert session.asked[1][-1] == {"role": "tool", "tool_call_id": "call_1", "name": "lookup", "content": "Oslo"}
     assert "The capital of Norway" in out
 
 
-def test_a_call_with_a_problem_is_answered_with_it(chat, asked, tmp_path):
+def test_a_call_with_a_problem_is_answered_with_it(model, conversation, tmp_path):
+    session = Remembering(model)
     strict = {**LOOKUP, "parameters": {**LOOKUP["parameters"], "required": ["year"]}}
     (tmp_path / "tools.json").write_text(json.dumps([strict]))
-    _, err = chat(f"/tools {tmp_path / 'tools.json'}", NORWAY, words=("--max-new-tokens", "30"))
+    _, err = conversation(session, f"/tools {tmp_path / 'tools.json'}", NORWAY, max_new_tokens=30)
     assert "[lookup year is missing]" in err
-    assert asked[1][-1]["content"] == {"error": "year is missing"}
+    assert session.asked[1][-1]["content"] == {"error": "year is missing"}
 
 
-def test_control_c_stops_the_answer_and_keeps_the_chat(chat, asked, monkeypatch):
-    show, printed = terminal_chat.print_part, []
-
-    def interrupting(event):
-        show(event)
-        printed.append(event)
-        if len(printed) == 3:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(terminal_chat, "print_part", interrupting)
-    before = signal.getsignal(signal.SIGINT)
-    out, err = chat(NORWAY, PERU)
+def test_control_c_stops_the_answer_and_keeps_the_chat(model, conversation):
+    session, before = Remembering(model, interrupt_after=3), signal.getsignal(signal.SIGINT)
+    out, err = conversation(session, NORWAY, PERU)
+    asked = session.asked
     assert "[ended: cancelled]" in err
     assert out.endswith("The capital of Peru is Lima.\n")
     assert asked[1][1]["role"] == "assistant"
