@@ -204,6 +204,17 @@ def test_a_turn_behind_which_another_began_does_not_go_on():
     assert [message["content"] for message in chat.messages] == ["Well?", "Done."]
 
 
+def test_a_cancelled_turn_behind_which_another_began_is_not_kept():
+    chat = Session(Script(CALLING, SAYING))
+
+    def look() -> str:
+        chat.cancel()
+        return chat.ask("Well?")
+
+    assert chat.say("Look!", tools=[look]).text() == ""
+    assert [message["content"] for message in chat.messages] == ["Well?", "Done."]
+
+
 # ---- asyncio ----
 
 
