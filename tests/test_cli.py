@@ -345,3 +345,12 @@ def test_dry_run_needs_no_destination(gemma_edge, checkpoint):
 
 def test_export_without_a_destination_is_refused(gemma_edge, checkpoint):
     refused(gemma_edge("export", checkpoint("e2b")), "-o BUNDLE")
+
+
+@pytest.mark.parametrize("words", [["--temperature", "0", "BUNDLE", "TEXT"], ["BUNDLE", "--temperature", "0", "TEXT"]])
+def test_flags_may_stand_between_bundle_and_prompt(words, bundle, gemma_edge):
+    """argparse alone takes both positionals before the flag, and calls the prompt unrecognized."""
+    places = {"BUNDLE": str(bundle("sample", "int4-datafree")), "TEXT": "What is the capital of Norway?"}
+    code, out, _ = gemma_edge("run", *(places.get(word, word) for word in words))
+    assert code == 0
+    assert "Oslo" in out

@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the text is cut into windows; read at most N (default: %(default)s)",
     )
     parser.add_argument(
-        "--window-tokens", type=int, default=512, metavar="N", help="tokens in a window (default: %(default)s)"
+        "--window-tokens",
+        type=int,
+        default=512,
+        metavar="N",
+        help="length of a window in tokens (default: %(default)s)",
     )
     add_threads(parser)
     add_engine(parser)

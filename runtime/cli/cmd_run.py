@@ -72,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Read flags also between BUNDLE and PROMPT, where argparse by itself takes the prompt for one word too many."""
+    return parser.parse_intermixed_args(words)
+
+
 def run(args: argparse.Namespace) -> int:
     check_words(args)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()

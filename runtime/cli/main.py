@@ -55,7 +55,8 @@ def dispatch(words: list[str]) -> int:
         module = needs(COMMANDS[words[0]][0], "export", words[0])
         parser = argparse.ArgumentParser(prog=f"gemma-edge {words[0]}", formatter_class=Help)
         module.add_arguments(parser)
-        return int(module.run(parser.parse_intermixed_args(words[1:])))
+        parse = getattr(module, "parse", argparse.ArgumentParser.parse_args)
+        return int(module.run(parse(parser, words[1:])))
     front_parser().parse_args(words)
     front_parser().print_help()
     return 2

@@ -11,6 +11,7 @@ from ..bundle.manifest import Tensor
 from ..errors import GemmaError
 
 Arrays = Mapping[str, NDArray[Any]]
+EXPORT_AGAIN = "export the bundle again"
 DTYPES = ("float32", "float16", "int8", "uint8", "int32", "int64", "bool")
 
 

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from ..bundle.bundle import Bundle
 from ..bundle.parity import PartReport
 from ..errors import BundleError
-from .arrays import DTYPES
+from .arrays import DTYPES, EXPORT_AGAIN
 from .part import OnnxPart
-
-EXPORT_AGAIN = "export the bundle again"
 
 
 class PackedArray(msgspec.Struct, frozen=True, kw_only=True):

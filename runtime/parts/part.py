@@ -12,7 +12,7 @@ from ..bundle.bundle import Bundle
 from ..bundle.manifest import Artifact, Part, Tensor
 from ..errors import BundleError, GemmaError, RequestError
 from ..machine.idle_cores import idle_cores
-from .arrays import Arrays, check_arrays
+from .arrays import EXPORT_AGAIN, Arrays, check_arrays
 
 TYPES = {  # of onnxruntime, by the manifest's
     "float32": "tensor(float)",
@@ -23,7 +23,6 @@ TYPES = {  # of onnxruntime, by the manifest's
     "int64": "tensor(int64)",
     "bool": "tensor(bool)",
 }
-EXPORT_AGAIN = "export the bundle again"
 
 
 def part_of(bundle: Bundle, name: str) -> Part:
