@@ -6,16 +6,17 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gemma_edge import ContextFull, End, Model, RequestError, Session, Text, ToolCall, ToolResult
+from runtime.language.events import Stop
 
 NORWAY = "What is the capital of Norway?"
 
 
-def end(stop: str = "stop", tokens: int = 1, thoughts: int = 0) -> End:
+def end(stop: Stop = "stop", tokens: int = 1, thoughts: int = 0) -> End:
     return End(stop, 10, 0, tokens, 0.1, 1.0, 1.0, thoughts)
 
 
@@ -23,7 +24,7 @@ class Script:
     """A conversation of the runtime that says what is written down, a list of events for each round."""
 
     def __init__(self, *rounds: list[Any]) -> None:
-        self.rounds, self.asked, self.cancelled = list(rounds), [], False
+        self.rounds, self.asked, self.cancelled = list(rounds), list[Any](), False
 
     def chat(self, messages: Any, options: Any) -> Iterator[Any]:
         self.asked.append((messages, options))
@@ -39,6 +40,11 @@ class Script:
 
     def cancel(self) -> None:
         self.cancelled = True
+
+
+def scripted(script: Script) -> Any:
+    """A session of the front door over a script."""
+    return Session(cast("Any", script))
 
 
 def call(number: int = 1, **arguments: Any) -> ToolCall:
@@ -85,7 +91,7 @@ def test_a_model_that_calls_on_is_stopped_before_the_tools_run(rounds, said):
         runs.append(1)
         return "seen"
 
-    chat = Session(Script(*[CALLING] * (rounds + 1)))
+    chat = scripted(Script(*[CALLING] * (rounds + 1)))
     with pytest.raises(RequestError, match=said):
         chat.ask("Look!", tools=[look], rounds=rounds)
     assert len(runs) == rounds
@@ -94,7 +100,7 @@ def test_a_model_that_calls_on_is_stopped_before_the_tools_run(rounds, said):
 
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_after_its_rounds_the_model_answers(rounds):
-    chat = Session(Script(*[CALLING] * rounds, SAYING))
+    chat = scripted(Script(*[CALLING] * rounds, SAYING))
     assert chat.ask("Look!", tools=[look], rounds=rounds) == "Done."
 
 
@@ -104,14 +110,14 @@ def test_the_sample_answers_after_one_round(chat):
 
 def test_the_limit_of_tokens_is_that_of_the_turn():
     script = Script(CALLING, [Text("Do"), end("length", 2, 1)])
-    *_, last = Session(script).say("Look!", tools=[look], max_new_tokens=7)
+    *_, last = scripted(script).say("Look!", tools=[look], max_new_tokens=7)
     assert script.asked[1][1].max_new_tokens == 2
     assert (last.stop, last.new_tokens, last.thought_tokens) == ("length", 7, 1)
 
 
 def test_no_tool_runs_when_no_tokens_are_left():
     script = Script(CALLING)
-    _, result, last = Session(script).say("Look!", tools=[look], max_new_tokens=5)
+    _, result, last = scripted(script).say("Look!", tools=[look], max_new_tokens=5)
     assert result.content == {"error": "the call was not made, because the answer has no tokens left"}
     assert last.stop == "length"
 
@@ -149,19 +155,18 @@ def test_a_cancel_while_the_next_round_begins_is_not_forgotten():
     class Slow(Script):
         def chat(self, messages: Any, options: Any) -> Iterator[Any]:
             if self.asked:
-                chat.cancel()
+                slow.cancel()
             return super().chat(messages, options)
 
-    script = Slow(CALLING, SAYING)
-    chat = Session(script)
-    answer = chat.say("Look!", tools=[look])
+    slow = scripted(Slow(CALLING, SAYING))
+    answer = slow.say("Look!", tools=[look])
     assert answer.text() == ""
     assert answer.end.stop == "cancelled"
 
 
 def test_calls_that_were_not_made_have_results():
     runs = []
-    chat = Session(Script([call(1), call(2), call(3), end("tool_calls")], SAYING))
+    chat = scripted(Script([call(1), call(2), call(3), end("tool_calls")], SAYING))
 
     def look() -> str:
         runs.append(1)
@@ -195,7 +200,7 @@ def test_a_cancelled_question_returns_what_was_said(chat):
 
 
 def test_a_turn_behind_which_another_began_does_not_go_on():
-    chat = Session(Script(CALLING, SAYING, SAYING))
+    chat = scripted(Script(CALLING, SAYING, SAYING))
     answer = chat.say("Look!", tools=[look])
     assert isinstance(next(answer), ToolCall)
     assert chat.ask("Well?") == "Done."
@@ -205,9 +210,9 @@ def test_a_turn_behind_which_another_began_does_not_go_on():
 
 
 def test_a_cancelled_turn_behind_which_another_began_is_not_kept():
-    chat = Session(Script(CALLING, SAYING))
+    chat = scripted(Script(CALLING, SAYING))
 
-    def look() -> str:
+    def look() -> object:
         chat.cancel()
         return chat.ask("Well?")
 
@@ -243,7 +248,12 @@ def test_after_a_timeout_the_next_question_is_answered(chat, wait):
 
 def test_a_second_cancel_waits_for_the_thread_too(chat):
     done = []
-    slow = lookup_that(lambda: (time.sleep(0.5), done.append(1)))
+
+    def act() -> None:
+        time.sleep(0.5)
+        done.append(1)
+
+    slow = lookup_that(act)
 
     async def ask() -> None:
         answer = chat.say(NORWAY, tools=[slow], temperature=0)
@@ -263,7 +273,7 @@ def test_two_readers_of_an_answer_are_one_too_many(chat):
     async def ask() -> list[Any]:
         answer = chat.say(NORWAY, tools=[lookup_that(lambda: time.sleep(0.3))], temperature=0)
         await anext(answer)
-        return await asyncio.gather(anext(answer), anext(answer), return_exceptions=True)
+        return [*await asyncio.gather(anext(answer), anext(answer), return_exceptions=True)]
 
     results = asyncio.run(ask())
     assert sorted(type(result).__name__ for result in results) == ["RequestError", "ToolResult"]
@@ -304,11 +314,12 @@ def test_a_tool_that_changes_its_argument_does_not_change_history():
         places.append("Lima")
         return places
 
-    chat = Session(Script([call(places=["Oslo"]), end("tool_calls")], SAYING))
+    chat = scripted(Script([call(places=["Oslo"]), end("tool_calls")], SAYING))
     for event in chat.say("Look!", tools=[look]):
         if isinstance(event, ToolCall):
             event.arguments["places"].append("Rome")
         if isinstance(event, ToolResult):
+            assert isinstance(event.content, dict)
             event.content["result"].append("Paris")
     assert chat.messages[1]["tool_calls"][0]["function"]["arguments"] == {"places": ["Oslo"]}
     assert chat.messages[2]["content"] == {"result": ["Oslo", "Lima"]}
