@@ -41,7 +41,8 @@ def check_functions(functions: Sequence[Function]) -> None:
             raise RequestError(f"the tool {function!r:.80} is not a function", "give Python functions")
         if inspect.iscoroutinefunction(function):
             raise RequestError(
-                f"the tool {name_of(function)} is asynchronous, and tools run in a thread", "give a plain function"
+                f"the tool {name_of(function) or repr(function):.80} is asynchronous, and tools run in a thread",
+                "give a plain function",
             )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import RequestError
+from .whole_text import check_whole
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Regex:
         """Raises RequestError for what is no text; whether it is a pattern is asked when an answer needs it."""
         if not isinstance(self.pattern, str):
             raise RequestError(f"a Regex takes a text, not {self.pattern!r:.40}", 'give a pattern, such as "[0-9]+"')
+        check_whole(self.pattern, "the pattern of a Regex")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Choice:
                 f"the choices {list(self.choices)!r:.80} are empty, or one of them is",
                 "give at least one choice, none empty",
             )
+        check_whole(self.choices, "the choices")
 
 
 ResponseFormat = JsonSchema | Regex | Choice

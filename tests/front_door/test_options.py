@@ -57,6 +57,8 @@ def test_stop_texts_are_a_list_of_texts(model, stop):
         (Choice, [1, 2], r"a Choice takes a list of texts, not \[1, 2\]"),
         (Choice, [], "the choices .* are empty"),
         (Choice, ["a", ""], "the choices .* are empty"),
+        (Choice, ["\ud800"], "the choices: .* is half of a character"),
+        (Regex, "\ud800", "the pattern of a Regex: .* is half of a character"),
         (Regex, 5, "a Regex takes a text, not 5"),
         (JsonSchema, "x", "a JsonSchema takes a dict, not 'x'"),
     ],
