@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from runtime.errors import BundleError, ContextFull, GateMissed, GemmaError, NotInstalled, RequestError
-from runtime.language.answer_forms import Choice, JsonSchema, Regex
+from runtime.language.answer_forms import Choice, JsonSchema, Regex, ResponseFormat
 from runtime.language.events import End, Text, Thought, ToolCall
 
 from .answer import Answer
@@ -17,7 +17,8 @@ from .conversation import Session
 from .model import Model
 from .new_bundle import export_bundle
 from .options import Options
-from .tools import Event, ToolResult
+from .tools import Event, Function, ToolResult
+from .turn import Message
 
 __version__ = version("gemma-edge")
 
@@ -28,14 +29,17 @@ __all__ = [
     "ContextFull",
     "End",
     "Event",
+    "Function",
     "GateMissed",
     "GemmaError",
     "JsonSchema",
+    "Message",
     "Model",
     "NotInstalled",
     "Options",
     "Regex",
     "RequestError",
+    "ResponseFormat",
     "Session",
     "Text",
     "Thought",

@@ -43,7 +43,9 @@ def declarations(tools: Sequence[Tool]) -> list[Declaration]:
 def chosen_tools(declared: Sequence[Declaration], choice: str) -> list[Declaration]:
     """Those that may be called: all for "auto" and "required", none for "none", or the one of that name."""
     names = [tool["function"]["name"] for tool in declared]
-    if choice in ("auto", "none") or (choice == "required" and declared):
+    if choice == "required" and not declared:
+        raise RequestError('tool_choice "required" asks for a call, but there are no tools', "give tools")
+    if choice in ("auto", "none", "required"):
         return [] if choice == "none" else list(declared)
     if choice not in names:
         raise RequestError(
@@ -99,11 +101,15 @@ def of_function(function: Callable[..., Any]) -> Declaration:
     """
     name = getattr(function, "__name__", "")
     if not NAME.fullmatch(name):
-        raise RequestError(f"{function!r:.80} has no name", "give a function that has a name")
+        raise RequestError(
+            f"the tool {name or repr(function):.80} has no name a model can call", "give a function that def has named"
+        )
+    if inspect.isclass(function):
+        raise RequestError(f"the tool {name} is a class", "give a function")
     summary, arguments = docstring_parts(inspect.getdoc(function) or "")
-    hints = typing.get_type_hints(function)
+    hints, signature = types_of(function, name)
     properties, required = {}, []
-    for argument in inspect.signature(function).parameters.values():
+    for argument in signature.parameters.values():
         if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD, argument.POSITIONAL_ONLY):
             raise RequestError(
                 f"the tool {name} cannot take the argument {argument}", "give every argument a name and a type"
@@ -117,6 +123,16 @@ def of_function(function: Callable[..., Any]) -> Declaration:
             required.append(argument.name)
     parameters = {"type": "object", "properties": properties, "required": required}
     return of_mapping({"name": name, "description": summary, "parameters": parameters})
+
+
+def types_of(function: Callable[..., Any], name: str) -> tuple[dict[str, Any], inspect.Signature]:
+    """The types of a function's arguments, and its signature.  Raises RequestError where Python can not say them."""
+    try:
+        return typing.get_type_hints(function), inspect.signature(function)
+    except (NameError, AttributeError, TypeError, ValueError, SyntaxError) as error:
+        raise RequestError(
+            f"the arguments of the tool {name} can not be read: {error!s:.80}", "annotate it with types that are there"
+        ) from error
 
 
 def docstring_parts(text: str) -> tuple[str, dict[str, str]]:
@@ -145,7 +161,7 @@ def schema_of(hint: Any, where: str) -> dict[str, Any]:
     if origin is typing.Annotated:
         return {**schema_of(inner[0], where), **described(inner[1:])}
     if origin is typing.Literal:
-        return {"type": TYPES[type(inner[0])], "enum": list(inner)}
+        return schema_of_literal(inner, where)
     if origin is list:
         return {"type": "array", "items": schema_of(inner[0], where)}
     if origin is dict and inner[0] is str:
@@ -157,6 +173,16 @@ def schema_of(hint: Any, where: str) -> dict[str, Any]:
     raise RequestError(
         f"{where}: {hint!r} has no JSON schema", "use str, int, float, bool, list, dict, Literal or None"
     )
+
+
+def schema_of_literal(values: Sequence[Any], where: str) -> dict[str, Any]:
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) != 1 or not kinds <= {str, int, bool}:
+        raise RequestError(
+            f"{where}: the values {list(values)!r:.40} have no JSON schema", "use texts, or whole numbers, or booleans"
+        )
+    nullable = {"nullable": True} if None in values else {}
+    return {"type": TYPES[kinds.pop()], "enum": [value for value in values if value is not None], **nullable}
 
 
 def described(words: Sequence[Any]) -> dict[str, str]:

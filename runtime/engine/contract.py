@@ -19,6 +19,8 @@ from .head import Head
 from .memory_plan import Plan
 from .piece import Piece
 
+MOST_THREADS = 1024  # more than any machine of today has cores; engines fail without words on absurd numbers
+
 
 class Cancelled(Exception):
     """The running call was stopped from another thread."""
@@ -96,15 +98,17 @@ def prefetch(tables: dict[str, RowTable], ids: Ids) -> None:
         table.prefetch(ids)
 
 
-def refuse_negative_threads(threads: int) -> None:
-    """Raises GemmaError for a number of threads below zero."""
-    if threads < 0:
-        raise RequestError(f"threads must be 0 or more, not {threads}", "0 takes the cores that are idle")
+def check_threads(threads: int) -> None:
+    """Raises GemmaError for what is no number of threads, or more than `MOST_THREADS`."""
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 0:
+        raise RequestError(f"threads must be 0 or more, not {threads!r:.40}", "0 takes the cores that are idle")
+    if threads > MOST_THREADS:
+        raise RequestError(f"threads must be at most {MOST_THREADS}, not {threads}", "0 takes the cores that are idle")
 
 
-def closed() -> GemmaError:
-    """The error of a conversation whose model is closed."""
-    return RequestError("the model is closed", "open it again")
+def closed(what: str = "model") -> GemmaError:
+    """The error of a conversation that is closed, or whose model is."""
+    return RequestError(f"the {what} is closed", "open it again")
 
 
 def open_tables(bundle: Bundle) -> dict[str, RowTable]:

@@ -21,7 +21,7 @@ DEFAULT = "onnx"
 
 def check_engine(engine: str) -> None:
     """Raises GemmaError for a name that no engine here has."""
-    if engine not in ENGINES:
+    if not isinstance(engine, str) or engine not in ENGINES:
         raise RequestError(f"there is no engine {engine!r}", f"choose from {', '.join(ENGINES)}")
 
 

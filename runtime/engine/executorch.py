@@ -25,11 +25,11 @@ from .contract import (
     Cancelled,
     Step,
     check_tables,
+    check_threads,
     closed,
     open_head,
     open_tables,
     prefetch,
-    refuse_negative_threads,
 )
 from .memory_plan import Plan
 from .piece import Piece, check_piece
@@ -62,7 +62,7 @@ class ExecutorchWeights:
         Raises GemmaError if the bundle has no ExecuTorch artifact, the extra is missing, ExecuTorch refuses the
         program, or its parts do not fit.
         """
-        refuse_negative_threads(threads)
+        check_threads(threads)
         artifact = bundle.manifest.artifacts.get("executorch")
         if artifact is None:
             artifacts = ", ".join(bundle.manifest.artifacts) or "nothing"

@@ -27,11 +27,11 @@ from .contract import (
     Cancelled,
     Step,
     check_tables,
+    check_threads,
     closed,
     open_head,
     open_tables,
     prefetch,
-    refuse_negative_threads,
 )
 from .memory_plan import Plan, plan
 from .piece import Piece, check_piece, in_calls
@@ -63,7 +63,7 @@ class OnnxWeights:
 
         Raises GemmaError if the bundle has no ONNX artifact, onnxruntime refuses it, or its parts do not fit.
         """
-        refuse_negative_threads(threads)
+        check_threads(threads)
         self.manifest = manifest = bundle.manifest
         self.model = manifest.model
         self.threads = threads or idle_cores()

@@ -93,7 +93,7 @@ def check_content(index: int, message: dict[str, Any]) -> None:
         return
     if content is None and role == "assistant":
         return
-    if not isinstance(content, Sequence):
+    if not isinstance(content, Sequence) or isinstance(content, bytes):
         raise RequestError(
             f"message {index}: the content must be text, not {content!r:.40}", "give a string, or a list of parts"
         )

@@ -19,7 +19,7 @@ class AnswerTurn:
     def __init__(self) -> None:
         self._inside = threading.Lock()
         self._number = 0
-        self._closed = False
+        self._closed: str | None = None
 
     @contextmanager
     def taken(self) -> Iterator[int]:
@@ -31,11 +31,11 @@ class AnswerTurn:
     def check_open(self) -> None:
         """Raises GemmaError once there are no more turns."""
         if self._closed:
-            raise closed()
+            raise closed(self._closed)
 
-    def close(self, cancel: Callable[[], None]) -> None:
-        """No more turns; `cancel` hurries a thread that is inside, and it is waited for."""
-        self._closed = True
+    def close(self, cancel: Callable[[], None], what: str) -> None:
+        """No more turns, for `what` is closed; `cancel` hurries a thread that is inside, and it is waited for."""
+        self._closed = self._closed or what
         cancel()
         with self._inside:
             self._number += 1

@@ -9,9 +9,9 @@ from ..errors import RequestError
 
 
 def check_context(context: int) -> None:
-    """Raises GemmaError for a number that no context has."""
-    if context < 0:
-        raise RequestError(f"the context must be 0 or more tokens, not {context}", "0 takes what fits the memory")
+    """Raises GemmaError for what no context is."""
+    if not isinstance(context, int) or isinstance(context, bool) or context < 0:
+        raise RequestError(f"the context must be 0 or more tokens, not {context!r:.40}", "0 takes what fits the memory")
 
 
 def chosen_context(manifest: Manifest, engine: str, context: int, room: int) -> int:

@@ -7,8 +7,9 @@ from types import TracebackType
 from weakref import WeakSet
 
 from ..bundle.bundle import Bundle
-from ..engine.contract import Weights, closed, refuse_negative_threads
+from ..engine.contract import Weights, check_threads, closed
 from ..engine.engine import DEFAULT, check_engine, open_weights
+from ..errors import RequestError
 from ..language.control_tokens import ControlTokens
 from ..language.tokenizer import Tokenizer
 from ..machine.available_memory import available
@@ -58,8 +59,9 @@ class Model:
         have or that does not fit, and for a bundle that can not be opened or loaded.
         """
         check_engine(engine)
-        refuse_negative_threads(threads)
+        check_threads(threads)
         check_context(context)
+        check_path(path)
         bundle = Bundle.open(Path(path))
         # What this process has already counts twice: a margin.
         context = chosen_context(bundle.manifest, engine, context, available())
@@ -88,7 +90,7 @@ class Model:
             return
         self._closed = True
         for session in list(self._sessions):
-            session.close()
+            session.close("model")
         self.grammars.close()
         self.weights.close()
 
@@ -97,3 +99,14 @@ class Model:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def check_path(path: str | Path) -> None:
+    """Raises RequestError for what no file system has as a path."""
+    hint = "give the folder of a bundle"
+    if not isinstance(path, str | Path):
+        raise RequestError(f"the path must be a text or a Path, not {path!r:.40}", hint)
+    try:
+        Path(path).is_dir()
+    except OSError as error:
+        raise RequestError(f"the path {str(path)!r:.40} can not be opened: {error.strerror}", hint) from error

@@ -9,7 +9,7 @@ from ..bundle.manifest import Generation
 from ..calls.tool_schema import Tool
 from ..engine.sampler import Sampling
 from ..errors import RequestError
-from .structured import ResponseFormat
+from ..language.answer_forms import Choice, JsonSchema, Regex, ResponseFormat, is_texts
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,40 @@ class Options:
         )
 
     def check(self) -> None:
-        """Raises RequestError for a limit, a budget or a stop text that no answer can have."""
+        """Raises RequestError for a value of another type, and for a limit, a budget or a stop text that none has."""
+        for name, (kinds, allowed) in ALLOWED.items():
+            check_kind(name, getattr(self, name), kinds, allowed)
         check_limit(self.max_new_tokens)
         if self.thinking_budget is not None and (self.thinking_budget < 0 or not self.thinking):
             raise RequestError(
                 f"thinking budget {self.thinking_budget}: thinking must be on, and the budget 0 or more", "leave it out"
             )
-        if isinstance(self.stop, str) or not all(self.stop):
+        if not is_texts(self.stop) or not all(self.stop):
             raise RequestError(
                 f"stop texts must be a list of texts, none empty, not {self.stop!r:.40}", "leave them out"
             )
+
+
+WHOLE, NUMBER, SWITCH = (int,), (int, float), (bool,)
+# What an option may be besides None; its range is checked where it is used.
+ALLOWED: dict[str, tuple[tuple[type, ...], str]] = {
+    "temperature": (NUMBER, "a number from 0 up"),
+    "top_k": (WHOLE, "a whole number from 0 up"),
+    "top_p": (NUMBER, "a number above 0 and at most 1"),
+    "seed": (WHOLE, "a whole number"),
+    "max_new_tokens": (WHOLE, "a whole number from 1 up"),
+    "thinking": (SWITCH, "True or False"),
+    "thinking_budget": (WHOLE, "a whole number from 0 up"),
+    "response_format": ((JsonSchema, Regex, Choice), "a Choice, a JsonSchema or a Regex"),
+    "constrain_calls": (SWITCH, "True or False"),
+    "tool_choice": ((str,), 'the name of a tool, "auto", "none" or "required"'),
+}
+
+
+def check_kind(name: str, value: object, kinds: tuple[type, ...], allowed: str) -> None:
+    """Raises RequestError for a value of no such type; True and False are no numbers."""
+    if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+        raise RequestError(f"{name} must be {allowed}, not {value!r:.40}", "correct it, or leave it out")
 
 
 def check_limit(max_new_tokens: int | None) -> None:

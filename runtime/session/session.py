@@ -74,9 +74,9 @@ class Session:
         self._cancelled.set()
         self.engine.cancel()
 
-    def close(self) -> None:
-        """End the running answer; whatever is asked of the session from here on raises GemmaError."""
-        self._turn.close(self.cancel)
+    def close(self, what: str = "session") -> None:
+        """End the running answer; whatever is asked from here on raises GemmaError: `what` is closed."""
+        self._turn.close(self.cancel, what)
 
     @property
     def ids(self) -> list[int]:

@@ -76,7 +76,8 @@ class Grammars:
 
     def response(self, asked: ResponseFormat) -> Matcher:
         """Raises GemmaError for a format that has no grammar, or if llguidance is not installed."""
-        return self.matcher(self.compiled(asked))
+        what = f"the pattern {asked.pattern!r:.40}" if isinstance(asked, Regex) else "the response format"
+        return self.matcher(self.compiled(asked), what)
 
     def calls(
         self, declared: Sequence[Declaration], strict: Collection[str], control: ControlTokens
@@ -105,17 +106,12 @@ class Grammars:
         if isinstance(asked, Regex):
             return f"{AS_TEXT}start: /{guidance.regex_to_lark(asked.pattern, '')}/\n"
         if isinstance(asked, Choice):
-            if not asked.choices or not all(asked.choices):
-                raise RequestError(
-                    f"the choices {list(asked.choices)!r:.80} are empty, or one of them is",
-                    "give at least one choice, none empty",
-                )
             return f"{AS_TEXT}start: " + " | ".join(json.dumps(choice) for choice in asked.choices)
         return json_grammar(asked.schema)
 
-    def matcher(self, grammar: str) -> Matcher:
+    def matcher(self, grammar: str, what: str = "the response format") -> Matcher:
         vocab = self._bundle.manifest.model.vocab_size
-        matcher = self._checked(grammar, "the response format")
+        matcher = self._checked(grammar, what)
         return Matcher(matcher, self._tokens.vocab_size, vocab, self._pool)
 
     def _checked(self, grammar: str, what: str) -> Any:
@@ -124,7 +120,7 @@ class Grammars:
             self._tokens = self._read_tokens(guidance)
         matcher = guidance.LLMatcher(self._tokens, grammar, log_level=0)
         if matcher.is_error():
-            raise RequestError(f"{what}: {matcher.get_error():.300}", "leave out what is not supported")
+            raise RequestError(f"{what}: {reason(matcher.get_error()):.300}", "leave out what is not supported")
         return matcher
 
     def _read_tokens(self, guidance: Any) -> Any:
@@ -135,6 +131,12 @@ class Grammars:
             return guidance.LLTokenizer(str(path), size, manifest.generation.stop)
         except ValueError as error:
             raise BundleError(f"{path}: llguidance cannot read it: {error}", "export the bundle again") from error
+
+
+def reason(words: str) -> str:
+    """What llguidance says without the grammar, which it writes out behind; a pattern's own error stands last."""
+    first, *others = words.splitlines() or [words]
+    return next((line.removeprefix("error: ") for line in others if line.startswith("error: ")), first)
 
 
 def token_count(pieces: Pieces) -> int:
