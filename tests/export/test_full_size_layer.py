@@ -16,16 +16,17 @@ import numpy as np
 import torch
 
 from export.calibrate import layers as room
-from export.calibrate.store import Key, Store
+from export.calibrate.store import CalibrationKey, Store
 from export.reference import FloatSource, load_layer
 from export.synth.shapes import named_shape
 from export.synth_bundle import generated
+from export.weights.plan import storage_plan
 from quantize.recipe import RECIPES
 from runtime.machine.resident_memory import peak_rss
 
 tokens, recipe, rng = 2048, RECIPES["int4"], np.random.default_rng(0)
 with generated(named_shape("e2b")) as checkpoint, torch.no_grad():
-    source, store = FloatSource(checkpoint), Store(Path(sys.argv[1]), Key("", [], "", "", 0))
+    source, store = FloatSource(checkpoint), Store(Path(sys.argv[1]), CalibrationKey("", [], "", "", 0))
     config, layer = source.config, source.config.layers[int(sys.argv[2])]
     assert (layer.intermediate, layer.owns_kv) == (12_288, False)
     ids = np.zeros((tokens // 128, 128), np.int64)
@@ -39,7 +40,8 @@ with generated(named_shape("e2b")) as checkpoint, torch.no_grad():
     inputs = room.observe(config, layer, module, ids, recipe, store)
     floats = {name: p.numpy().copy() for name, p in module.named_parameters()}
     del module
-    losses = room.quantize_layer(config, layer, floats, inputs, recipe, store)
+    weights = {weight.parameter: weight for weight in storage_plan(checkpoint, recipe).weights}
+    losses = room.quantize_layer(config, layer, floats, inputs, recipe, weights, store)
     assert "int4/128" in losses
 print(peak_rss())
 """

@@ -357,10 +357,10 @@ def test_a_full_disk_is_refused(refused, source, out, size):
 
 
 KILLED = """
-import os, signal, sys
+import dataclasses, os, signal, sys
 from pathlib import Path
 from export.pipeline import export_bundle
-from export.to_onnx.lower import lower
+from export.targets import find_target
 from quantize.recipe import RECIPES
 from runtime.bundle import bundle
 
@@ -369,8 +369,9 @@ def kill(*_):
 
 if sys.argv[3] == "sealing":
     bundle.seal_of = kill
-lowerings = {"onnx": kill if sys.argv[3] == "lowering" else lower}
-export_bundle(sys.argv[1], Path(sys.argv[2]), lowerings, RECIPES["float"])
+onnx = find_target("onnx")
+target = dataclasses.replace(onnx, lower=kill) if sys.argv[3] == "lowering" else onnx
+export_bundle(sys.argv[1], Path(sys.argv[2]), [target], RECIPES["float"])
 """
 
 
