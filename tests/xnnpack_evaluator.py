@@ -28,9 +28,13 @@ class EagerProgram:
         named = file.named_data.pte_data if file.named_data else {}
         self.data = {name: file.named_data.buffers[one.buffer_index] for name, one in named.items()}
         self.caches: dict[str, Tensor] = {}
+        self.methods: dict[str, EagerMethod] = {}  # those that were asked for
 
     def method(self, name: str) -> EagerMethod:
-        return EagerMethod(self, next(plan for plan in self.program.execution_plan if plan.name == name))
+        if name not in self.methods:
+            plan = next(plan for plan in self.program.execution_plan if plan.name == name)
+            self.methods[name] = EagerMethod(self, plan)
+        return self.methods[name]
 
 
 class EagerMethod:
