@@ -52,7 +52,7 @@ class FloatSource:
 
     @cached_property
     def placements(self) -> dict[str, Placement]:
-        """Where each parameter comes from.
+        """Say where each parameter comes from.
 
         A stored head is read by itself, so that an export that takes the token table for it does not agree.
         """

@@ -40,7 +40,7 @@ class TensorEntry(Protocol):
     def dtype(self) -> str: ...
     @property
     def origin(self) -> str:
-        """Where the tensor is, for messages."""
+        """Return where the tensor is, for messages."""
         ...
 
     def opened(self) -> AbstractContextManager[Any]:

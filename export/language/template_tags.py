@@ -28,7 +28,7 @@ def without_generation(template: str) -> str:
 
 
 def block_tags(template: str) -> Iterator[int]:
-    """Where block tags begin; not those that are text: in comments, in raw blocks, in strings."""
+    """Return where block tags begin; not those that are text: in comments, in raw blocks, in strings."""
     at = 0
     while opening := OPENING.search(template, at):
         start, raw = opening.start(), RAW.match(template, opening.start())

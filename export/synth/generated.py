@@ -81,7 +81,7 @@ class Block:
         return self._deviations[bits]
 
     def start(self, name: str) -> int:
-        """Where a tensor begins."""
+        """Return where a tensor begins."""
         digest = hashlib.blake2b(f"{self.seed} {name}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") % BLOCK
 

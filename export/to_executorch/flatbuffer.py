@@ -25,7 +25,7 @@ class Table:
         return cls(data, number(data, 0, "<I"))
 
     def field(self, index: int) -> int:
-        """Where a field is, or 0."""
+        """Return where a field is, or 0."""
         vtable = self.at - number(self.data, self.at, "<i")
         if 4 + 2 * index >= number(self.data, vtable, "<H"):
             return 0
@@ -57,7 +57,7 @@ class Table:
             yield Table(self.data, at + number(self.data, at, "<I"))
 
     def vector(self, index: int, width: int) -> tuple[int, int]:
-        """Where the elements of a vector begin, and how many there are; none if it is left out."""
+        """Return where the elements of a vector begin, and how many there are; none if it is left out."""
         where = self.field(index)
         if not where:
             return 0, 0

@@ -85,7 +85,7 @@ class MethodModel:
 
 
 def build(graph: Graph, settings: Settings, weights: Weights, scratch: Path) -> MethodModel:
-    """Both methods of a graph; the codes of its matrices are written below `scratch`.
+    """Build both methods of a graph; the codes of its matrices are written below `scratch`.
 
     Raises GemmaError for a matrix that XNNPACK has no exact container for, or an operator that is not known.
     """

@@ -267,7 +267,7 @@ class Builder:
         return self.emit(schema.XNNFullyConnected, inputs, (*x.shape[:-1], matrix.shape[0]), bias_id=NONE)
 
     def with_ends(self, x: XnnValue, scale: float) -> XnnValue:
-        """Beside (1, S, K) of static steps the ends of their range, (1, S, K + 2).
+        """Add to static steps, (1, S, K), the ends of their range: (1, S, K + 2).
 
         What rounds them anew by the range that it sees then sees this one, and keeps every step as it is.
         """

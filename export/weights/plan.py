@@ -170,7 +170,7 @@ def values(tensors: Iterable[StoredTensor]) -> int:
 
 
 def placements(config: GemmaConfig) -> tuple[Placement, ...]:
-    """Where every tensor of a model goes: row files first, then the parameters of model.TextDecoder."""
+    """Say where every tensor of a model goes: row files first, then the parameters of model.TextDecoder."""
     shapes = needed(config)
     weights = (placement for tensor, shape in shapes.items() for placement in weights_of(config, tensor, shape))
     return (*row_files(config), *weights)

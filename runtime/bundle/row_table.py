@@ -53,7 +53,7 @@ class RowFormat:
 
     @property
     def scale_bytes(self) -> int:
-        """Of a layer's scales."""
+        """Return the bytes of a layer's scales."""
         return self.scales * self.scale_bits // 8
 
     @property

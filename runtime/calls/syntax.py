@@ -231,14 +231,14 @@ class Reader:
         return self._text[begin + 1 : self._at - 1].replace("\\'", "'")
 
     def _single_end(self) -> int:
-        """Where the single quote that begins here is closed; 0 if it is not."""
+        """Return where the single quote that begins here is closed; 0 if it is not."""
         ends = self._marks[2]
         index = bisect_right(ends, self._at)
         return ends[index] if index < len(ends) else 0
 
     @property
     def _marks(self) -> tuple[bool, int, list[int]]:
-        """Of this segment: whether a quote token opens a string behind it; its last name; its ends of single quotes."""
+        """Say whether a quote token opens a string behind it; its last name; its ends of single quotes."""
         if self._segment not in self._seen:
             inside = NAME_INSIDE.finditer(self._text)
             names = [name.start(2) for name in inside if (name[2] in self._names if self._names else not name[1])]

@@ -26,7 +26,7 @@ class Head:
         self._reading = threading.Lock()  # conversations share the rows that were read lately
 
     def rescore(self, logits: Floats, hidden: Floats) -> Floats:
-        """In place, and returned: logits (n, vocab) after the softcap, which keeps their order;
+        """Change in place, and return, logits (n, vocab) after the softcap, which keeps their order;
         hidden (n, hidden) after the final norm."""
         for row, state in zip(logits, hidden, strict=True):
             ids = best(row, self.count)

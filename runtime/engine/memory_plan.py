@@ -102,7 +102,7 @@ def head_rows(model: ModelFacts) -> int:
 
 
 def activations(model: ModelFacts, artifact: Artifact, tokens: int) -> int:
-    """Of a call: what the graph holds at its widest, and rows, raw and as floats."""
+    """Return the bytes of a call: what the graph holds at its widest, and rows, raw and as floats."""
     rows = tokens * (2 + 4) * (model.hidden_size + model.layers * model.per_layer_dim)
     return tokens * artifact.memory.token + rows + 4 * 4 * model.vocab_size
 

@@ -37,7 +37,7 @@ def busy(stat: Path = STAT, threads: Path = THREADS) -> int:
 
 
 def running(stat: str) -> int:
-    """Of the text of /proc/stat."""
+    """Read the text of /proc/stat."""
     return int(stat.split("procs_running ")[1].split(maxsplit=1)[0])
 
 

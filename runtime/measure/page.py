@@ -24,7 +24,7 @@ svg text { font: 12px system-ui, sans-serif; fill: currentColor }
 def document(
     command: str, heading: str, said: str, rows: Sequence[Sequence[str]], drawings: Iterable[tuple[str, str]]
 ) -> str:
-    """Of a command: what was measured and how, a table with titles, and (title, SVG) plots."""
+    """Make the page of a command: what was measured and how, a table with titles, and (title, SVG) plots."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',

@@ -52,7 +52,7 @@ class Windows:
 
 
 def cut(ids: list[int], bos: int, tokens: int, limit: int) -> Windows:
-    """At most `limit` windows; what is left over at the end is not used."""
+    """Cut at most `limit` windows; what is left over at the end is not used."""
     count = min(limit, len(ids) // tokens)
     windows = np.array(ids[: count * tokens], np.int64).reshape(count, tokens)
     windows[:, 0] = bos
@@ -70,7 +70,7 @@ def nats(logits: Floats, following: Ids) -> NDArray[np.float64]:
 
 
 def perplexity(nats: float) -> float:
-    """Of a mean in nats a token; infinite where a float can not hold it."""
+    """Turn a mean in nats a token into a perplexity; infinite where a float can not hold it."""
     return math.exp(nats) if nats < 700 else math.inf
 
 

@@ -34,7 +34,7 @@ class ChatResponse(Response):
         self._job = queue.submit(request, self._tell)
 
     def _tell(self, update: Update) -> None:
-        """From the threads of the queue."""
+        """Pass on what the threads of the queue say."""
         self._loop.call_soon_threadsafe(self._updates.put_nowait, update)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

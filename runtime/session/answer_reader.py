@@ -107,7 +107,7 @@ class AnswerReader:
 
 
 def open_thought(prompt: Sequence[int], control: ControlTokens) -> int | None:
-    """Where the thought begins that a prompt leaves open; none if it does not."""
+    """Return where the thought begins that a prompt leaves open; none if it does not."""
     for at in range(len(prompt) - 1, -1, -1):
         if prompt[at] == control.channel:
             return at
