@@ -143,7 +143,8 @@
     init(_ library: String, _ model: String, _ threads: Int) throws {
       var problem: UnsafeMutablePointer<CChar>?
       guard let opened = edge_onnx_open(library, model, Int32(clamping: threads), &problem) else {
-        throw GemmaError("\(model): onnxruntime cannot load it: \(OnnxSession.taken(problem))", "export the bundle again")
+        throw GemmaError(
+          "\(model): onnxruntime cannot load it: \(OnnxSession.taken(problem))", "export the bundle again")
       }
       handle = opened
     }
