@@ -96,7 +96,7 @@ class ExecutorchEngineTest {
         assertThrows(Cancelled::class.java) { engine.forward(intArrayOf(2, 3)) }
         engine.resume()
         val error = assertThrows(GemmaError::class.java) { engine.forward(IntArray(engine.context + 1) { 2 }) }
-        assertTrue("the context of this artifact is ${engine.context}" in error.toString())
+        assertTrue("the context of this artifact, ${engine.context}" in error.toString())
     }
 
     @Test fun aDamagedProgramIsRefused() {
