@@ -44,7 +44,8 @@ private func tokenizer(_ file: String) throws -> Tokenizer {
   let refusal = "{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
   let source = "{% for m in messages %}\(refusal){% endfor %}"
   let template = try ChatTemplate(source, tokenizer("bundle/vocabulary.bin"))
-  #expect(throws: GemmaError("the chat template failed: no system", "check the roles and the content of the messages")) {
+  let failed = GemmaError("the chat template failed: no system", "check the roles and the content of the messages")
+  #expect(throws: failed) {
     try template.prompt([Message(role: .user, content: "a"), Message(role: .system, content: "b")], thinking: false)
   }
 }
