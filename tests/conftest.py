@@ -36,12 +36,12 @@ def no_gradients() -> object:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
 
     def make(name: str) -> Path:
-        if name not in made:
-            made[name] = tiny.write(name, tmp_path_factory.mktemp("checkpoints") / name)
-        return made[name]
+        if name not in folders:
+            folders[name] = tiny.write(name, tmp_path_factory.mktemp("checkpoints") / name)
+        return folders[name]
 
     return make
 
@@ -49,13 +49,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`generated("e2b-tiny")`: a folder of random values in a shape that `synth` knows."""
-    made: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
 
     def make(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("generated") / name
-            synthesize(named_shape(name), made[name], 0, replace=False)
-        return made[name]
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp("generated") / name
+            synthesize(named_shape(name), folders[name], 0, replace=False)
+        return folders[name]
 
     return make
 
@@ -63,14 +63,14 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 @pytest.fixture(scope="session")
 def ranged_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`ranged_release("e2b-qat-mobile-tiny")`: a generated release with static ranges that clip and decide."""
-    made: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
 
     def make(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("ranged") / name
-            synthesize(named_shape(name), made[name], 0, replace=False)
-            ranged.make(made[name])
-        return made[name]
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp("ranged") / name
+            synthesize(named_shape(name), folders[name], 0, replace=False)
+            ranged.make(folders[name])
+        return folders[name]
 
     return make
 
@@ -78,16 +78,16 @@ def ranged_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 @pytest.fixture(scope="session")
 def bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`bundle("e2b", "float")`: a bundle of a tiny checkpoint, or of the sample."""
-    made: dict[tuple[str, str], Path] = {}
+    folders: dict[tuple[str, str], Path] = {}
 
     def make(name: str, recipe: str = "float") -> Path:
-        if (name, recipe) not in made:
+        if (name, recipe) not in folders:
             source = SAMPLE if name == "sample" else checkpoint(name)
-            made[name, recipe] = tmp_path_factory.mktemp("bundles") / f"{name}-{recipe}.bundle"
+            folders[name, recipe] = tmp_path_factory.mktemp("bundles") / f"{name}-{recipe}.bundle"
             settings = AS_SHIPPED if name == "sample" else SHORT_TEXT  # random weights have nothing to say
             with contextlib.redirect_stderr(io.StringIO()):  # whoever asks for a bundle reads a stream of its own
-                export_bundle(source, made[name, recipe], ["onnx"], RECIPES[recipe], settings=settings)
-        return made[name, recipe]
+                export_bundle(source, folders[name, recipe], ["onnx"], RECIPES[recipe], settings=settings)
+        return folders[name, recipe]
 
     return make
 
@@ -99,14 +99,14 @@ def coreml_bundle(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.Te
     from export import to_coreml
     from export.to_coreml.settings import Settings
 
-    made: dict[tuple[str, str], Path] = {}
+    folders: dict[tuple[str, str], Path] = {}
 
     def make(name: str, recipe: str) -> Path:
-        if (name, recipe) not in made:
-            made[name, recipe] = tmp_path_factory.mktemp("coreml") / f"{name}-{recipe}.bundle"
+        if (name, recipe) not in folders:
+            folders[name, recipe] = tmp_path_factory.mktemp("coreml") / f"{name}-{recipe}.bundle"
             settings = ExportSettings(proof=ProofSettings("few", compared_rows=2))
             target = to_coreml.target(Settings(tokens=16))
-            export_bundle(checkpoint(name), made[name, recipe], [target], RECIPES[recipe], settings=settings)
-        return made[name, recipe]
+            export_bundle(checkpoint(name), folders[name, recipe], [target], RECIPES[recipe], settings=settings)
+        return folders[name, recipe]
 
     return make

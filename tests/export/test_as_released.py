@@ -82,11 +82,11 @@ def test_every_integer_and_scale_of_the_artifact_is_the_files(name, generated, e
         if "projection" in parameters[0] and "layers." not in parameters[0]:
             continue  # released in bfloat16
         pieces = list(streamed)
-        found, start = np.concatenate([values for _, values in pieces]), pieces[0][0]
+        answer, start = np.concatenate([values for _, values in pieces]), pieces[0][0]
         expected = np.concatenate(
             [codes * scales for codes, scales in (released_values(stored, p) for p in parameters)]
         )
-        assert np.array_equal(found, expected[start : start + len(found)].astype(np.float32)), parameters
+        assert np.array_equal(answer, expected[start : start + len(answer)].astype(np.float32)), parameters
         seen.update(parameters)
     linears = {n for n in load_names(stored) if n.endswith("_proj.weight") or "per_layer_" in n}
     assert linears <= seen
@@ -145,11 +145,11 @@ def test_computed_exactly_it_answers_what_transformers_answers(name, generated, 
         step = decoder.prefill(ids, len(ids))
         expected = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
         assert np.abs(step.logits - expected).max() <= 1e-3 * np.abs(expected).max()
-        token, found = int(step.logits[-1].argmax()), []
+        token, answer = int(step.logits[-1].argmax()), []
         for _ in range(STEPS):
-            found.append(token)
+            answer.append(token)
             token = int(decoder.forward(Piece(np.array([token]))).logits[-1].argmax())
-        assert found == greedy(model, ids.tolist(), STEPS, eos_token_id=-1)
+        assert answer == greedy(model, ids.tolist(), STEPS, eos_token_id=-1)
 
 
 def test_the_manifest_says_what_is_stored(exported):
@@ -168,9 +168,9 @@ def source(generated, tmp_path: Path) -> Path:
 
 
 def change(folder: Path, edit) -> None:
-    found = load_file(folder / WEIGHTS)
-    edit(found)
-    save_file(found, folder / WEIGHTS)
+    answer = load_file(folder / WEIGHTS)
+    edit(answer)
+    save_file(answer, folder / WEIGHTS)
 
 
 UP = f"{PREFIX}layers.0.mlp.up_proj"
@@ -245,13 +245,13 @@ def test_inspect_says_the_bits_of_each_part(generated):
 def on_grid(tmp_path_factory) -> Path:
     """A checkpoint of bfloat16 values, the layers' linears on the Q4_0 grid."""
     folder = tiny.write("e2b", tmp_path_factory.mktemp("grid"), dtype=torch.bfloat16)
-    found = load_file(folder / WEIGHTS)
-    for name, value in found.items():
+    answer = load_file(folder / WEIGHTS)
+    for name, value in answer.items():
         if "_proj.weight" in name and "per_layer" not in name:
             made, _ = quantize(value.float().numpy(), INT4_B32, "absmax")
             scales = np.repeat(made.scales.astype(np.float16).astype(np.float32), 32, 1)[:, : value.shape[1]]
-            found[name] = torch.from_numpy(made.codes() * scales).bfloat16()
-    save_file(found, folder / WEIGHTS, metadata={"format": "pt"})
+            answer[name] = torch.from_numpy(made.codes() * scales).bfloat16()
+    save_file(answer, folder / WEIGHTS, metadata={"format": "pt"})
     return folder
 
 
@@ -263,8 +263,8 @@ def test_a_release_on_the_grid_is_given_again_bit_for_bit(on_grid, tmp_path, cap
     stored, seen = load_file(on_grid / WEIGHTS), 0
     for parameters, pieces in stored_weights(tmp_path / "x.bundle" / "onnx" / "decoder.onnx"):
         if all("_proj." in one and "per_layer" not in one for one in parameters):
-            found = torch.from_numpy(np.concatenate([values for _, values in pieces])).bfloat16()
-            assert torch.equal(found, torch.cat([stored[f"model.{one}"] for one in parameters]))
+            answer = torch.from_numpy(np.concatenate([values for _, values in pieces])).bfloat16()
+            assert torch.equal(answer, torch.cat([stored[f"model.{one}"] for one in parameters]))
             seen += len(parameters)
     assert seen == 4 * 7 + 3 * 5  # layers with keys and values, and without
 

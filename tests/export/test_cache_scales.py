@@ -81,14 +81,14 @@ def test_a_call_that_reads_floats_answers_as_one_that_reads_integers(pair, tmp_p
     decoder.reset()
     different = []
     for piece in np.split(ids, [30, 50, 53, 54]):
-        answers = [one.forward(Piece(piece, kept=len(piece))).logits for one in (decoder, integers)]
+        answers = [engine.forward(Piece(piece, kept=len(piece))).logits for engine in (decoder, integers)]
         different.append(np.abs(answers[0] - answers[1]).max() / np.abs(answers[1]).max())
     assert 0 < max(different) < 1e-2
     caches, others = decoder.caches(), integers.caches()
     assert caches is not None
     assert others is not None
-    for one, other in zip(caches, others, strict=True):
-        moved = np.abs(one.key[:, :, : one.length].astype(int) - other.key[:, :, : other.length])
+    for cache, other in zip(caches, others, strict=True):
+        moved = np.abs(cache.key[:, :, : cache.length].astype(int) - other.key[:, :, : other.length])
         assert moved.max() <= 2
         assert (moved > 0).mean() < 0.01
 

@@ -115,8 +115,8 @@ def test_a_killed_export_goes_on_too(checkpoint, tmp_path):
     done = subprocess.run(words, env={"OMP_NUM_THREADS": "1"}, capture_output=True)
     assert done.returncode == -9, done.stderr
     assert (tmp_path / ".x.bundle.calibration" / "hidden.3.npy").is_file()
-    for one in (out, other):
-        export_bundle(source, one, ["onnx"], RECIPE, settings=SHORT_TEXT)
+    for first_bundle in (out, other):
+        export_bundle(source, first_bundle, ["onnx"], RECIPE, settings=SHORT_TEXT)
     assert hashes(out) == hashes(other)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.bundle", "x.bundle"]
 
@@ -143,9 +143,14 @@ def hashes(folder: Path) -> dict[str, str]:
 def test_the_bundle_says_what_it_was_fitted_to(checkpoint, tmp_path, capsys):
     export_bundle(checkpoint("gemma3"), tmp_path / "x.bundle", ["onnx"], QUICK, settings=SHORT_TEXT)
     assert "calibrating on about 512 tokens: about" in capsys.readouterr().err
-    found = Bundle.open(tmp_path / "x.bundle").manifest.recipe.calibration
-    assert (found.method, found.text, found.seed, found.tokens) == ("quick", "auto", 0, 512)
-    assert len(found.sha256) == 64
+    source_checkpoint = Bundle.open(tmp_path / "x.bundle").manifest.recipe.calibration
+    assert (source_checkpoint.method, source_checkpoint.text, source_checkpoint.seed, source_checkpoint.tokens) == (
+        "quick",
+        "auto",
+        0,
+        512,
+    )
+    assert len(source_checkpoint.sha256) == 64
     assert [path.name for path in tmp_path.iterdir()] == ["x.bundle"]
 
 
@@ -154,9 +159,9 @@ def test_a_file_calibrates_and_is_named_by_its_hash(checkpoint, tmp_path):
     text = tmp_path / "words.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 60)
     export_bundle(checkpoint("e2b"), tmp_path / "x.bundle", ["onnx"], QUICK, text=Text.of(str(text)))
-    found = Bundle.open(tmp_path / "x.bundle").manifest.recipe.calibration
-    assert found.method == "quick"
-    assert found.text.startswith("words.txt sha256:")
+    source_checkpoint = Bundle.open(tmp_path / "x.bundle").manifest.recipe.calibration
+    assert source_checkpoint.method == "quick"
+    assert source_checkpoint.text.startswith("words.txt sha256:")
 
 
 @pytest.mark.slow
@@ -190,10 +195,14 @@ def test_a_text_that_can_not_be_used_is_refused(checkpoint, tmp_path, capsys, co
 
 
 def test_gptq_on_more_tokens_is_projected_to_take_longer():
-    found = Checkpoint.open(SAMPLE)
+    source_checkpoint = Checkpoint.open(SAMPLE)
     gptq, quick, double = (
         projected_seconds(
-            storage_plan(found, RECIPES[name]), len(found.config.layers), RECIPES[name], tokens, written=True
+            storage_plan(source_checkpoint, RECIPES[name]),
+            len(source_checkpoint.config.layers),
+            RECIPES[name],
+            tokens,
+            written=True,
         )
         for name, tokens in (("int4", 10_000), ("int4-quick", 10_000), ("int4", 20_000))
     )

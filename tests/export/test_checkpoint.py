@@ -33,8 +33,8 @@ def config_of(name: str):
     return parse_config(tiny.CONFIGS[name], name)
 
 
-def everything(found: Checkpoint) -> dict[str, np.ndarray]:
-    return {name: found.read(name) for name in found.entries}
+def everything(opened: Checkpoint) -> dict[str, np.ndarray]:
+    return {name: opened.read(name) for name in opened.entries}
 
 
 def same(a: Checkpoint, b: Checkpoint) -> bool:
@@ -47,7 +47,7 @@ def test_released_layout_reads_the_same_tensors(checkpoint, released):
 
 
 def test_towers_and_dead_keys_are_skipped_by_name(released):
-    found = Checkpoint.open(released)
+    opened = Checkpoint.open(released)
     config = tiny.CONFIGS["e2b"]
     first_shared = config["num_hidden_layers"] - config["num_kv_shared_layers"]
     dead = {
@@ -59,46 +59,46 @@ def test_towers_and_dead_keys_are_skipped_by_name(released):
         "model.vision_tower.encoder.layers.0.input_layernorm.weight",
         "model.embed_vision.embedding_projection.weight",
     }
-    assert set(found.unused) == dead | towers
-    assert found.entries.keys() == needed(found.config).keys()
+    assert set(opened.unused) == dead | towers
+    assert opened.entries.keys() == needed(opened.config).keys()
 
 
 @pytest.mark.parametrize("name", list(tiny.CONFIGS))
 def test_every_family_opens_with_the_tensors_of_its_config(checkpoint, name):
-    found = Checkpoint.open(checkpoint(name))
-    assert {key: entry.shape for key, entry in found.entries.items()} == needed(found.config)
+    opened = Checkpoint.open(checkpoint(name))
+    assert {key: entry.shape for key, entry in opened.entries.items()} == needed(opened.config)
     reference = sum(value.numel() for key, value in tiny.reference(name).state_dict().items() if "lm_head" not in key)
-    assert found.parameters == reference
+    assert opened.parameters == reference
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_floats_are_read_exactly(tmp_path, dtype):
-    found = Checkpoint.open(tiny.write("e2b", tmp_path, dtype=dtype))
+    opened = Checkpoint.open(tiny.write("e2b", tmp_path, dtype=dtype))
     stored = load_file(tmp_path / "model.safetensors")
-    for name, values in everything(found).items():
+    for name, values in everything(opened).items():
         assert values.dtype == np.float32
-        assert np.array_equal(values, stored[found.entries[name].source_name].float().numpy())
+        assert np.array_equal(values, stored[opened.entries[name].source_name].float().numpy())
 
 
 def test_gemma3_norms_are_read_with_their_offset(checkpoint):
-    found = Checkpoint.open(checkpoint("gemma3"))
+    opened = Checkpoint.open(checkpoint("gemma3"))
     stored = load_file(checkpoint("gemma3") / "model.safetensors")
-    assert np.array_equal(found.read("norm.weight"), stored["model.norm.weight"].numpy() + 1)
+    assert np.array_equal(opened.read("norm.weight"), stored["model.norm.weight"].numpy() + 1)
     name = "layers.0.mlp.up_proj.weight"
-    assert np.array_equal(found.read(name), stored[f"model.{name}"].numpy())
+    assert np.array_equal(opened.read(name), stored[f"model.{name}"].numpy())
 
 
 def test_a_float_bundle_of_a_bfloat16_checkpoint_keeps_bfloat16_rows(tmp_path):
-    found = Checkpoint.open(tiny.write("e2b", tmp_path, dtype=torch.bfloat16))
-    assert {row_format(found, table).bits for table in storage_plan(found, RECIPES["float"]).tables} == {16}
+    opened = Checkpoint.open(tiny.write("e2b", tmp_path, dtype=torch.bfloat16))
+    assert {row_format(opened, table).bits for table in storage_plan(opened, RECIPES["float"]).tables} == {16}
 
 
 def test_shards_are_read_as_one(checkpoint, tmp_path):
     folder = tiny.write("e2b", tmp_path)
     tiny.shard(folder, 3)
-    found = Checkpoint.open(folder)
-    assert len({entry.file for entry in found.entries.values() if isinstance(entry, FileEntry)}) == 3
-    assert same(found, Checkpoint.open(checkpoint("e2b")))
+    opened = Checkpoint.open(folder)
+    assert len({entry.file for entry in opened.entries.values() if isinstance(entry, FileEntry)}) == 3
+    assert same(opened, Checkpoint.open(checkpoint("e2b")))
 
 
 def test_a_missing_shard_is_named(tmp_path):
@@ -110,13 +110,13 @@ def test_a_missing_shard_is_named(tmp_path):
 
 
 def test_rows_and_gathered_rows_are_those_of_the_whole(checkpoint):
-    found = Checkpoint.open(checkpoint("e2b"))
-    whole = found.read("embed_tokens.weight")
-    pieces = list(found.read_rows("embed_tokens.weight", range(5, 105), 32))
+    opened = Checkpoint.open(checkpoint("e2b"))
+    whole = opened.read("embed_tokens.weight")
+    pieces = list(opened.read_rows("embed_tokens.weight", range(5, 105), 32))
     assert [len(piece) for piece in pieces] == [32, 32, 32, 4]
     assert np.array_equal(np.concatenate(pieces), whole[5:105])
     ids = np.array([7, 383, 7, 0])
-    assert np.array_equal(found.gather("embed_tokens.weight", ids), whole[ids])
+    assert np.array_equal(opened.gather("embed_tokens.weight", ids), whole[ids])
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -163,9 +163,9 @@ def test_known_unused_towers_and_a_head_stored_twice(family, name, unused):
 
 @pytest.mark.parametrize("name", list(tiny.CONFIGS))
 def test_inspect_counts_every_parameter_once(checkpoint, name):
-    found = facts(str(checkpoint(name)))
-    assert sum(found["parameters"].values()) == Checkpoint.open(checkpoint(name)).parameters
-    assert found["tensors"]["used"] == len(needed(config_of(name)))
+    opened = facts(str(checkpoint(name)))
+    assert sum(opened["parameters"].values()) == Checkpoint.open(checkpoint(name)).parameters
+    assert opened["tensors"]["used"] == len(needed(config_of(name)))
 
 
 def test_inspect_counts_tensors_that_are_not_used(released):
@@ -174,11 +174,11 @@ def test_inspect_counts_tensors_that_are_not_used(released):
 
 @pytest.mark.parametrize("recipe", ["float", "int8", "int4"])
 def test_inspect_tells_the_bytes_that_quantizing_makes(checkpoint, tmp_path, recipe):
-    found = Checkpoint.open(checkpoint("e2b"))
+    opened = Checkpoint.open(checkpoint("e2b"))
     told = facts(str(checkpoint("e2b")))["recipes"][recipe]
     (tmp_path / "weights").mkdir()
-    weights, _ = quantize_weights(found, storage_plan(found, RECIPES[recipe]), tmp_path / "weights")
-    tables, _ = write_row_files(found, storage_plan(found, RECIPES[recipe]), tmp_path)
+    weights, _ = quantize_weights(opened, storage_plan(opened, RECIPES[recipe]), tmp_path / "weights")
+    tables, _ = write_row_files(opened, storage_plan(opened, RECIPES[recipe]), tmp_path)
     assert told["resident"] == sum(weights[name].nbytes for name in weights)
     assert told["flash-mapped"] == sum((tmp_path / table.file).stat().st_size for table in tables.values())
     assert told["disk"] == told["resident"] + told["flash-mapped"]

@@ -34,10 +34,10 @@ def pair(request, checkpoint, coreml_bundle, tmp_path_factory):
     """A bundle, and the model of the values that its integers stand for."""
     recipe = RECIPES[RECIPE[request.param]]
     bundle = Bundle.open(coreml_bundle(request.param, recipe.name))
-    found = Checkpoint.open(checkpoint(request.param))
-    weights, _ = quantize_weights(found, storage_plan(found, recipe), tmp_path_factory.mktemp("weights"))
+    outputs = Checkpoint.open(checkpoint(request.param))
+    weights, _ = quantize_weights(outputs, storage_plan(outputs, recipe), tmp_path_factory.mktemp("weights"))
     tables = open_tables(bundle)
-    return bundle, QuantizedSource(found.config, weights, tables, open_head(bundle, tables))
+    return bundle, QuantizedSource(outputs.config, weights, tables, open_head(bundle, tables))
 
 
 def prompt(length: int) -> np.ndarray:
@@ -54,8 +54,8 @@ def greedy(decoder: CoreMLEngine, start: np.ndarray, steps: int) -> tuple[np.nda
     return np.array(ids), np.stack(rows)
 
 
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+def relative(outputs: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(outputs - expected).max() / np.abs(expected).max())
 
 
 @pytest.mark.slow
@@ -63,10 +63,10 @@ def test_greedy_tokens_and_logits_equal_the_model_of_its_integers(pair):
     bundle, source = pair
     decoder = CoreMLEngine.open(bundle, "float32")
     for length in PROMPTS:
-        ids, found = greedy(decoder, prompt(length), STEPS)
+        ids, outputs = greedy(decoder, prompt(length), STEPS)
         expected = logits(source, hidden_states(source, ids[None])[0][length - 1 :])
-        assert relative(found, expected) < 1e-4
-        assert np.array_equal(found.argmax(-1), expected.argmax(-1))
+        assert relative(outputs, expected) < 1e-4
+        assert np.array_equal(outputs.argmax(-1), expected.argmax(-1))
 
 
 @pytest.mark.slow
@@ -74,9 +74,9 @@ def test_float16_stays_close(pair, record_property):
     """Fed with a text; a tiny random model is the harsher case."""
     bundle, source = pair
     decoder, ids = CoreMLEngine.open(bundle, "float16"), prompt(60)
-    found = np.concatenate([decoder.forward(Piece(ids[:30])).logits, decoder.forward(Piece(ids[30:], 30)).logits])
+    outputs = np.concatenate([decoder.forward(Piece(ids[:30])).logits, decoder.forward(Piece(ids[30:], 30)).logits])
     expected = logits(source, hidden_states(source, ids[None])[0][29:])
-    divergence, agreed = kl(expected, found), (found.argmax(-1) == expected.argmax(-1)).mean()
+    divergence, agreed = kl(expected, outputs), (outputs.argmax(-1) == expected.argmax(-1)).mean()
     record_property("top-1", float(agreed))
     print(f"{bundle.folder.name}: top-1 {agreed:.1%}, KL {divergence.mean():.3g} (worst {divergence.max():.3g})")
     assert agreed >= 0.95
@@ -133,8 +133,8 @@ def test_going_back_and_coming_back(coreml_bundle):
 def test_the_end_of_the_context_is_read_one_by_one_and_then_refused(coreml_bundle):
     decoder = CoreMLEngine.open(Bundle.open(coreml_bundle("31b", "int4-datafree")))
     ids = np.tile(prompt(64), 4)
-    found = decoder.forward(Piece(ids[:250])).logits
-    assert np.isfinite(found).all()
+    outputs = decoder.forward(Piece(ids[:250])).logits
+    assert np.isfinite(outputs).all()
     decoder.forward(Piece(ids[250:]))
     assert decoder.position == decoder.model.context == 256
     with pytest.raises(GemmaError, match="more than the artifact's context, 256"):
@@ -179,6 +179,6 @@ def test_core_ml_answers_what_the_evaluator_does(coreml_bundle):
         feeds = decoder._feeds(Piece(ids[start:stop]))
         named = {value.name for value in decoder.program.functions["prefill" if stop - start > 1 else "decode"].ends}
         function = models["prefill" if stop - start > 1 else "decode"]
-        found = function.predict({name: one for name, one in feeds.items() if name in named}, state)["logits"]
+        outputs = function.predict({name: one for name, one in feeds.items() if name in named}, state)["logits"]
         expected = decoder._call(Piece(ids[start:stop]))[0]
-        assert kl(expected, torch.from_numpy(found[0]).numpy()).max() < 1e-2
+        assert kl(expected, torch.from_numpy(outputs[0]).numpy()).max() < 1e-2

@@ -49,16 +49,16 @@ def test_sessions_in_turn_and_in_two_threads_say_what_each_says_alone(model):
         for text, event in zip(texts, pair, strict=True):
             text.append(getattr(event, "id", None))
     assert [text[:-1] for text in texts] == alone
-    found = {}
+    said_at_once = {}
     threads = [
-        threading.Thread(target=lambda n=n: found.update({n: [said(sessions[n], PROMPTS[n]) for _ in range(3)]}))
+        threading.Thread(target=lambda n=n: said_at_once.update({n: [said(sessions[n], PROMPTS[n]) for _ in range(3)]}))
         for n in range(2)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == {0: [alone[0]] * 3, 1: [alone[1]] * 3}
+    assert said_at_once == {0: [alone[0]] * 3, 1: [alone[1]] * 3}
 
 
 def test_a_session_is_neither_saved_nor_loaded(model, tmp_path):

@@ -187,8 +187,8 @@ def test_logits_are_those_of_transformers(case):
     ids = np.random.default_rng(2).integers(3, vocab, LENGTH)
     ids[-1] = vocab - 1
     expected = theirs(torch.from_numpy(ids)[None]).logits[0].numpy()
-    found = OnnxEngine.open(Bundle.open(bundle), threads=1).forward(Piece(ids, kept=LENGTH)).logits
-    assert np.abs(found - expected).max() <= RELATIVE * np.abs(expected).max()
+    answered = OnnxEngine.open(Bundle.open(bundle), threads=1).forward(Piece(ids, kept=LENGTH)).logits
+    assert np.abs(answered - expected).max() <= RELATIVE * np.abs(expected).max()
 
 
 @pytest.mark.slow
@@ -213,12 +213,12 @@ def test_a_merge_that_kept_the_quantization_config_is_floats(checkpoint, tmp_pat
     folder = shutil.copytree(checkpoint("e2b"), tmp_path / "merged")
     kept = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
     (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | kept))
-    found = Checkpoint.open(folder)
-    assert not found.is_packed
-    assert found.notes == (
+    logits = Checkpoint.open(folder)
+    assert not logits.is_packed
+    assert logits.notes == (
         "config.json has a quantization_config (bitsandbytes), which is not used: the tensors are floats",
     )
-    assert found.entries.keys() == Checkpoint.open(checkpoint("e2b")).entries.keys()
+    assert logits.entries.keys() == Checkpoint.open(checkpoint("e2b")).entries.keys()
 
 
 def untie(folder: Path, head: torch.Tensor | None) -> Path:

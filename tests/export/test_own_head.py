@@ -86,8 +86,8 @@ def answers(folder: Path, ids: np.ndarray = IDS) -> tuple[np.ndarray, np.ndarray
     return own, model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
 
 
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+def relative(logits: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(logits - expected).max() / np.abs(expected).max())
 
 
 @pytest.fixture(scope="module")
@@ -134,14 +134,16 @@ def test_the_head_and_the_table_are_those_that_transformers_reads(own, tmp_path,
         with pytest.raises(GemmaError, match=f"no {HEAD}" if stored == "no head" else "embed_tokens"):
             Checkpoint.open(folder)
         return
-    found = Checkpoint.open(folder)
+    logits = Checkpoint.open(folder)
     weights = model.state_dict()
     head, table = weights["lm_head.weight"], weights["model.embed_tokens.weight"]
-    assert found.config.own_head is not torch.equal(head, table)
-    assert np.array_equal(found.read("embed_tokens.weight"), table.numpy())
-    read = np.concatenate(list(found.read_rows(HEAD if found.head else "embed_tokens.weight", range(tiny.VOCAB), 100)))
+    assert logits.config.own_head is not torch.equal(head, table)
+    assert np.array_equal(logits.read("embed_tokens.weight"), table.numpy())
+    read = np.concatenate(
+        list(logits.read_rows(HEAD if logits.head else "embed_tokens.weight", range(tiny.VOCAB), 100))
+    )
     assert np.array_equal(read, head.numpy())
-    assert (HEAD in found.unused) == (stored.startswith("equal"))
+    assert (HEAD in logits.unused) == (stored.startswith("equal"))
 
 
 @pytest.mark.parametrize("outer", [True, False, None])
@@ -213,8 +215,8 @@ def test_a_head_is_compared_in_pieces_until_one_differs():
 def test_a_float_artifact_answers_what_transformers_answers(own, tmp_path, name):
     export_bundle(own(name), tmp_path / "x.bundle", ["onnx"], RECIPES["float"])
     expected, tied = answers(own(name))
-    found = OnnxEngine.open(Bundle.open(tmp_path / "x.bundle"), 1).prefill(IDS, len(IDS)).logits
-    assert relative(found, expected) <= NEAR
+    answered = OnnxEngine.open(Bundle.open(tmp_path / "x.bundle"), 1).prefill(IDS, len(IDS)).logits
+    assert relative(answered, expected) <= NEAR
     assert relative(tied, expected) > 0.1
 
 
@@ -224,8 +226,8 @@ def test_the_sample_answers_what_transformers_answers(tmp_path):
     change(folder, lambda t: t.update({HEAD: drawn_head(t[table_of(t)]).bfloat16()}))
     export_bundle(folder, tmp_path / "x.bundle", ["onnx"], RECIPES["float"])
     expected, tied = answers(folder)
-    found = OnnxEngine.open(Bundle.open(tmp_path / "x.bundle"), 1).prefill(IDS, len(IDS)).logits
-    assert relative(found, expected) <= NEAR
+    answered = OnnxEngine.open(Bundle.open(tmp_path / "x.bundle"), 1).prefill(IDS, len(IDS)).logits
+    assert relative(answered, expected) <= NEAR
     assert relative(tied, expected) > 0.1
 
 
@@ -240,8 +242,8 @@ def test_a_float_package_of_core_ml_answers_what_transformers_answers(own, tmp_p
     settings = ExportSettings(proof=ProofSettings("few"))
     export_bundle(own("gemma3"), tmp_path / "x.bundle", [target], RECIPES["float"], settings=settings)
     expected, tied = answers(own("gemma3"))
-    found = CoreMLEngine.open(Bundle.open(tmp_path / "x.bundle"), "float32").prefill(IDS).logits
-    assert relative(found[-1], expected[-1]) <= NEAR
+    answered = CoreMLEngine.open(Bundle.open(tmp_path / "x.bundle"), "float32").prefill(IDS).logits
+    assert relative(answered[-1], expected[-1]) <= NEAR
     assert relative(tied[-1], expected[-1]) > 0.1
 
 
@@ -251,8 +253,8 @@ def test_a_program_of_executorch_answers_what_transformers_answers(own, tmp_path
     pytest.importorskip("executorch", reason="the extra executorch is not installed")
     export_bundle(own("gemma3"), tmp_path / "x.bundle", ["executorch"], RECIPES["int8"])
     expected, tied = answers(own("gemma3"))
-    found = ExecutorchEngine.open(Bundle.open(tmp_path / "x.bundle"), threads=1).prefill(IDS).logits
-    assert relative(found[-1], expected[-1]) <= 0.1
+    answered = ExecutorchEngine.open(Bundle.open(tmp_path / "x.bundle"), threads=1).prefill(IDS).logits
+    assert relative(answered[-1], expected[-1]) <= 0.1
     assert relative(tied[-1], expected[-1]) > 0.5
 
 
@@ -261,11 +263,11 @@ def test_a_calibrated_bundle_holds_it_at_8_bits_in_one_stage(own, tmp_path):
     export_bundle(own("e2b"), tmp_path / "x.bundle", ["onnx"], RECIPES["int4"], settings=SHORT_TEXT)
     bundle = Bundle.open(tmp_path / "x.bundle")
     head = load_file(own("e2b") / WEIGHTS)[HEAD].numpy()
-    found = np.zeros_like(head)
+    logits = np.zeros_like(head)
     for parameters, pieces in stored_weights(bundle.path(bundle.manifest.artifacts["onnx"].file)):
         for start, values in pieces if parameters == ["head.weight"] else ():
-            found[start : start + len(values)] = values
-    assert (np.abs(found - head) <= 0.51 * np.abs(head).max(1, keepdims=True) / 127).mean() > 0.9
+            logits[start : start + len(values)] = values
+    assert (np.abs(logits - head) <= 0.51 * np.abs(head).max(1, keepdims=True) / 127).mean() > 0.9
     assert bundle.manifest.model.rescored == 0
     assert bundle.manifest.recipe.rules[0] == ["head", "int8/row"]
     assert bundle.manifest.model.parameters["head"] == head.size
@@ -368,7 +370,7 @@ def test_a_head_that_was_trained_for_4_bits_is_stored_as_it_is(own, tmp_path):
 )
 @pytest.mark.parametrize("accept_loss", [False, True])
 def test_a_head_that_is_dropped_is_seen_by_the_proof(own, tmp_path, monkeypatch, recipe, figure, accept_loss):
-    monkeypatch.setattr(checkpoint_module, "own_head", lambda found: False)
+    monkeypatch.setattr(checkpoint_module, "own_head", lambda logits: False)
     with pytest.raises(GemmaError, match=f"{figure} is"):
         export_bundle(own("gemma3"), tmp_path / "x.bundle", ["onnx"], RECIPES[recipe], accept_loss=accept_loss)
 

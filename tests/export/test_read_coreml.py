@@ -37,25 +37,25 @@ def lowered(checkpoint, tmp_path_factory):
     """An artifact of all widths, its record, and the weights it was made of."""
     folder = tmp_path_factory.mktemp("lowered")
     (folder / "weights").mkdir()
-    found = Checkpoint.open(checkpoint("e2b"))
-    weights, _ = quantize_weights(found, storage_plan(found, MIXED), folder / "weights")
-    return folder, to_coreml.TARGET.lower(capture(found.config), weights, folder), weights
+    source = Checkpoint.open(checkpoint("e2b"))
+    weights, _ = quantize_weights(source, storage_plan(source, MIXED), folder / "weights")
+    return folder, to_coreml.TARGET.lower(capture(source.config), weights, folder), weights
 
 
 def test_integers_and_scales_read_back_bit_for_bit(lowered):
     folder, artifact, weights = lowered
-    found = stored_integers(folder / artifact.file)
-    decided = {name: one for name, one in weights.items() if isinstance(one, Quantized)}
-    assert found.keys() == decided.keys()
-    assert {one.dtype for one in found.values()} == {"uint2", "int4", "int8"}
-    for name, one in decided.items():
-        assert np.array_equal(found[name].codes(0, one.rows), one.codes()), name
-        scales = found[name].factors
-        if one.scheme.bits == 2:
-            assert np.array_equal(scales, one.scales[..., None] * np.arange(-2, 2)), name
+    stored = stored_integers(folder / artifact.file)
+    decided = {name: matrix for name, matrix in weights.items() if isinstance(matrix, Quantized)}
+    assert stored.keys() == decided.keys()
+    assert {matrix.dtype for matrix in stored.values()} == {"uint2", "int4", "int8"}
+    for name, matrix in decided.items():
+        assert np.array_equal(stored[name].codes(0, matrix.rows), matrix.codes()), name
+        scales = stored[name].factors
+        if matrix.scheme.bits == 2:
+            assert np.array_equal(scales, matrix.scales[..., None] * np.arange(-2, 2)), name
         else:  # rows of 192 in blocks of 128 have their scales in steps of 64
-            wide = np.repeat(one.scales, one.scheme.width(one.inputs), 1)[:, : one.inputs]
-            assert np.array_equal(np.repeat(scales, one.inputs // scales.shape[1], 1), wide), name
+            wide = np.repeat(matrix.scales, matrix.scheme.width(matrix.inputs), 1)[:, : matrix.inputs]
+            assert np.array_equal(np.repeat(scales, matrix.inputs // scales.shape[1], 1), wide), name
     check_weights(folder, weights, to_coreml.TARGET, artifact.file)
 
 

@@ -42,9 +42,9 @@ def test_executorch_reads_soft_tokens_as_transformers_does(name, checkpoint, tmp
         export_bundle(checkpoint(name), tmp_path / "x.bundle", ["executorch"], RECIPES["float"])
     piece, weights = soft.prompt(name), ExecutorchWeights(Bundle.open(tmp_path / "x.bundle"), threads=1)
     expected = soft.expected_logits(name, piece)
-    one, other = weights.engine(), weights.engine()
-    other.prefill(np.arange(5, 20))  # a conversation beside, with caches of its own
-    logits = read(one, piece)
+    first, second = weights.engine(), weights.engine()
+    second.prefill(np.arange(5, 20))  # a conversation beside, with caches of its own
+    logits = read(first, piece)
     assert soft.relative(logits, expected[-CALLS[1] :]) <= RELATIVE
     last = weights.engine().forward(piece).logits
     assert soft.relative(last, expected[-1:]) <= RELATIVE, "one call of 59 tokens, and one of the last"

@@ -76,12 +76,12 @@ class Lowered:
 
 @pytest.fixture(scope="module")
 def lowered(checkpoint, tmp_path_factory):
-    made: dict[str, Lowered] = {}
+    lowered_model: dict[str, Lowered] = {}
 
     def make(name: str) -> Lowered:
-        if name not in made:
-            made[name] = make_lowered(checkpoint(name), tmp_path_factory.mktemp(name) / "x.bundle")
-        return made[name]
+        if name not in lowered_model:
+            lowered_model[name] = make_lowered(checkpoint(name), tmp_path_factory.mktemp(name) / "x.bundle")
+        return lowered_model[name]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(affine.SCALES, "absmax", signed_in_blocks)
@@ -123,8 +123,8 @@ def programs_of_parts(method, caches, folder):
         yield path
 
 
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+def relative(outputs: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(outputs - expected).max() / np.abs(expected).max())
 
 
 NAMES = ["e2b", "e4b", "31b", "gemma3"]
@@ -136,18 +136,18 @@ def test_every_part_gives_what_its_operators_give_in_torch(lowered, name):
 
     To the last bits, but where sums in another order move an activation across the middle of two integers.
     """
-    made = lowered(name)
+    lowered_model = lowered(name)
     ids = np.random.default_rng(1).integers(3, tiny.VOCAB, 80)
-    made.eager.prefill(ids[: 3 * TOKENS + 5])
+    lowered_model.eager.prefill(ids[: 3 * TOKENS + 5])
     for token in range(70, 74):
-        made.eager.forward(Piece(ids[token : token + 1]))
+        lowered_model.eager.forward(Piece(ids[token : token + 1]))
     differences: list[float] = []
-    for name, method in made.program.methods.items():
-        for graph, path in zip(method.graphs, made.parts[name], strict=True):
+    for name, method in lowered_model.program.methods.items():
+        for graph, path in zip(method.graphs, lowered_model.parts[name], strict=True):
             part = Runtime.get().load_program(path).load_method(name)
             for inputs, expected in graph.calls:
-                found = part.execute(inputs)
-                differences += [relative(a.numpy(), b.numpy()) for a, b in zip(found, expected, strict=True)]
+                outputs = part.execute(inputs)
+                differences += [relative(a.numpy(), b.numpy()) for a, b in zip(outputs, expected, strict=True)]
     assert max(differences) <= 2 * NEAR
     assert np.mean(np.array(differences) <= NEAR) >= 0.99
     assert np.median(differences) <= 1e-6
@@ -156,13 +156,13 @@ def test_every_part_gives_what_its_operators_give_in_torch(lowered, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_are_those_of_its_operators_in_torch(lowered, name):
     """Until an activation moves to the next integer, which all that comes after depends on."""
-    made = lowered(name)
-    decoder = ExecutorchEngine.open(made.bundle, threads=1)
+    lowered_model = lowered(name)
+    decoder = ExecutorchEngine.open(lowered_model.bundle, threads=1)
     ids = np.random.default_rng(1).integers(3, tiny.VOCAB, 80)
     for prompt in (1, tiny.WINDOW, tiny.WINDOW + 1, 3 * TOKENS + 5):
-        for one in (decoder, made.eager):
-            one.reset()
-        for a, b in zip(steps(decoder, ids, prompt), steps(made.eager, ids, prompt), strict=True):
+        for part in (decoder, lowered_model.eager):
+            part.reset()
+        for a, b in zip(steps(decoder, ids, prompt), steps(lowered_model.eager, ids, prompt), strict=True):
             assert relative(a, b) <= FLIPS
 
 
@@ -177,8 +177,8 @@ def steps(decoder, ids: np.ndarray, prompt: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", NAMES)
 def test_prefill_and_steps_give_what_steps_alone_give(lowered, name):
     """Across the window's end, and across calls that are full and that are not."""
-    made = lowered(name)
-    decoder = ExecutorchEngine.open(made.bundle, threads=1)
+    lowered_model = lowered(name)
+    decoder = ExecutorchEngine.open(lowered_model.bundle, threads=1)
     ids = np.random.default_rng(2).integers(3, tiny.VOCAB, 3 * TOKENS + 11)
     alone = np.concatenate([decoder.forward(Piece(ids[i : i + 1])).logits for i in range(len(ids))])
     for cuts in ([len(ids)], [TOKENS + 1, 10, 9, 2], [13, 1, 30]):
@@ -193,11 +193,11 @@ def test_prefill_and_steps_give_what_steps_alone_give(lowered, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_integers_and_scales_read_back_bit_for_bit(lowered, name):
-    made = lowered(name)
-    path = made.folder / "executorch" / "decoder.pte"
-    check_weights(made.folder, made.weights, to_executorch.TARGET, "executorch/decoder.pte")
+    lowered_model = lowered(name)
+    path = lowered_model.folder / "executorch" / "decoder.pte"
+    check_weights(lowered_model.folder, lowered_model.weights, to_executorch.TARGET, "executorch/decoder.pte")
     read = {names[0]: np.concatenate([piece for _, piece in pieces]) for names, pieces in stored_weights(path)}
-    assert all(np.array_equal(values, made.weights.floats(parameter)) for parameter, values in read.items())
+    assert all(np.array_equal(values, lowered_model.weights.floats(parameter)) for parameter, values in read.items())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -218,17 +218,17 @@ def test_only_the_caches_are_written_outside_xnnpack(lowered):
 
 
 def test_methods_share_weights_in_the_file(lowered):
-    made = lowered("e2b")
-    file = File(made.folder / "executorch" / "decoder.pte")
+    lowered_model = lowered("e2b")
+    file = File(lowered_model.folder / "executorch" / "decoder.pte")
     held = sum(file.segments[index][1] for index in set(file.keys.values()))
     codes = [index for key, index in file.keys.items() if key.endswith(("/codes", "/high", "/low"))]
     assert len(codes) == len(set(codes))  # each once, though prefill reads a part of them too
     assert held < 1.1 * sum(file.segments[index][1] for index in {*codes}) + 200_000
 
 
-def damaged(made: Lowered, folder: Path, parameter: str, at: int = -1) -> Path:
+def damaged(lowered_model: Lowered, folder: Path, parameter: str, at: int = -1) -> Path:
     """A copy with another byte in the codes of a parameter."""
-    shutil.copytree(made.folder, folder)
+    shutil.copytree(lowered_model.folder, folder)
     path = folder / "executorch" / "decoder.pte"
     file = File(path)
     key = next(key for key in file.keys if key.startswith(f"{parameter}/") and not key.endswith("/offsets"))
@@ -241,15 +241,15 @@ def damaged(made: Lowered, folder: Path, parameter: str, at: int = -1) -> Path:
 
 @pytest.mark.parametrize("part", ["head", "layers.0.self_attn.o_proj", "layers.1.mlp.up_proj"])
 def test_one_changed_code_is_found(lowered, tmp_path, part):
-    made = lowered("e2b")
-    damaged(made, tmp_path / "x.bundle", f"{part}.weight")
+    lowered_model = lowered("e2b")
+    damaged(lowered_model, tmp_path / "x.bundle", f"{part}.weight")
     with pytest.raises(GemmaError, match=f"{part}.weight in the artifact differs from what was quantized"):
-        check_weights(tmp_path / "x.bundle", made.weights, to_executorch.TARGET, "executorch/decoder.pte")
+        check_weights(tmp_path / "x.bundle", lowered_model.weights, to_executorch.TARGET, "executorch/decoder.pte")
 
 
 def test_a_changed_scale_is_found(lowered, tmp_path):
-    made = lowered("e2b")
-    shutil.copytree(made.folder, tmp_path / "x.bundle")
+    lowered_model = lowered("e2b")
+    shutil.copytree(lowered_model.folder, tmp_path / "x.bundle")
     path = tmp_path / "x.bundle" / "executorch" / "decoder.pte"
     file = File(path)
     data = bytearray(path.read_bytes())
@@ -260,7 +260,7 @@ def test_a_changed_scale_is_found(lowered, tmp_path):
             break
     path.write_bytes(data)
     with pytest.raises(GemmaError, match="differs from what was quantized|is not a multiple|have different scales"):
-        check_weights(tmp_path / "x.bundle", made.weights, to_executorch.TARGET, "executorch/decoder.pte")
+        check_weights(tmp_path / "x.bundle", lowered_model.weights, to_executorch.TARGET, "executorch/decoder.pte")
 
 
 def test_verify_fails_for_a_damaged_file(lowered, tmp_path, capsys):

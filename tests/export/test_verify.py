@@ -43,9 +43,9 @@ def lowered(checkpoint, tmp_path_factory):
     """An int4 artifact and the weights it was made of."""
     folder = tmp_path_factory.mktemp("lowered")
     (folder / "weights").mkdir()
-    found = Checkpoint.open(checkpoint("e2b"))
-    weights, _ = quantize_weights(found, storage_plan(found, RECIPES["int4"]), folder / "weights")
-    lower(capture(found.config), Settings(), weights, folder)
+    source = Checkpoint.open(checkpoint("e2b"))
+    weights, _ = quantize_weights(source, storage_plan(source, RECIPES["int4"]), folder / "weights")
+    lower(capture(source.config), Settings(), weights, folder)
     return folder, weights
 
 
@@ -63,8 +63,8 @@ def test_integers_and_scales_read_back_bit_for_bit(lowered):
     folder, weights = lowered
     check_weights(folder, weights, to_onnx.TARGET, FILE)
     for parameters, pieces in stored_weights(folder / "onnx" / "decoder.onnx"):
-        found = np.concatenate([piece for _, piece in pieces])
-        assert np.array_equal(found, np.concatenate([weights.floats(parameter) for parameter in parameters]))
+        source = np.concatenate([piece for _, piece in pieces])
+        assert np.array_equal(source, np.concatenate([weights.floats(parameter) for parameter in parameters]))
 
 
 @pytest.mark.parametrize("parameter", ["head", "q_proj", "down_proj", "per_layer_own"])
@@ -80,9 +80,9 @@ def test_one_doubled_scale_is_found(lowered, tmp_path, parameter):
 def parted(checkpoint, tmp_path):
     """The same with tables in parts."""
     (tmp_path / "weights").mkdir()
-    found = Checkpoint.open(checkpoint("e2b"))
-    weights, _ = quantize_weights(found, storage_plan(found, RECIPES["int4-datafree"]), tmp_path / "weights")
-    lower(capture(found.config), PARTED, weights, tmp_path)
+    source = Checkpoint.open(checkpoint("e2b"))
+    weights, _ = quantize_weights(source, storage_plan(source, RECIPES["int4-datafree"]), tmp_path / "weights")
+    lower(capture(source.config), PARTED, weights, tmp_path)
     return tmp_path, weights
 
 
@@ -90,9 +90,9 @@ def test_a_table_in_parts_reads_back_bit_for_bit(parted):
     folder, weights = parted
     check_weights(folder, weights, to_onnx.TARGET, FILE)
     parts = [pieces for names, pieces in stored_weights(folder / "onnx" / "decoder.onnx") if names == ["head.weight"]]
-    found = [one for pieces in parts for one in pieces]
-    assert [start for start, _ in found] == [0, 128, 256]
-    assert np.array_equal(np.concatenate([piece for _, piece in found]), weights.floats("head.weight"))
+    read = [piece for pieces in parts for piece in pieces]
+    assert [start for start, _ in read] == [0, 128, 256]
+    assert np.array_equal(np.concatenate([piece for _, piece in read]), weights.floats("head.weight"))
 
 
 def test_a_doubled_scale_in_a_later_part_is_found(parted):
@@ -176,12 +176,12 @@ def test_golden_answers_fail_for_other_weights_under_a_sound_seal(bundle, tmp_pa
 
 
 def test_an_operator_that_lowering_does_not_know_is_named(checkpoint, tmp_path):
-    found = Checkpoint.open(checkpoint("gemma3"))
-    graph = capture(found.config)
+    source = Checkpoint.open(checkpoint("gemma3"))
+    graph = capture(source.config)
     node = next(n for n in graph.program.graph.nodes if n.target is torch.ops.aten.add.Tensor)
     node.target = torch.ops.aten.atan2.default
     (tmp_path / "weights").mkdir()
-    weights, _ = quantize_weights(found, storage_plan(found, RECIPES["int8"]), tmp_path / "weights")
+    weights, _ = quantize_weights(source, storage_plan(source, RECIPES["int8"]), tmp_path / "weights")
     with pytest.raises(GemmaError, match="aten.atan2.default"):
         lower(graph, Settings(), weights, tmp_path)
 
@@ -263,9 +263,9 @@ def test_every_compared_position_is_in_one_piece_of_a_reading(tmp_path):
 
 def test_references_take_their_values_from_different_places(checkpoint, lowered):
     _, weights = lowered
-    found = Checkpoint.open(checkpoint("e2b"))
+    source = Checkpoint.open(checkpoint("e2b"))
     name = "layers.0.mlp.up_proj.weight"
-    exact, rounded = FloatSource(found).floats(name), QuantizedSource(found.config, weights, {}).floats(name)
+    exact, rounded = FloatSource(source).floats(name), QuantizedSource(source.config, weights, {}).floats(name)
     assert not np.array_equal(exact, rounded)
     assert np.abs(exact - rounded).max() < np.abs(exact).max() / 8
 

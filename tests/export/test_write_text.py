@@ -27,11 +27,11 @@ def speaker():
 @pytest.mark.parametrize("kept", [0, TextAmounts.layer_bytes])
 def test_each_step_sees_what_the_float_model_sees(checkpoint, name, kept):
     source = FloatSource(Checkpoint.open(checkpoint(name)))
-    made = np.random.default_rng(0).integers(3, tiny.VOCAB, (3, 30))
+    drafts = np.random.default_rng(0).integers(3, tiny.VOCAB, (3, 30))
     with torch.no_grad():
-        found = np.stack([one.numpy() for one in steps(source, made, 4, 30, kept)], 1)
-    expected = hidden_states(source, made)[:, 3:-1]
-    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+        logits = np.stack([step.numpy() for step in steps(source, drafts, 4, 30, kept)], 1)
+    expected = hidden_states(source, drafts)[:, 3:-1]
+    assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 def test_the_same_seed_writes_the_same_text(checkpoint):
@@ -45,8 +45,8 @@ def test_the_same_seed_writes_the_same_text(checkpoint):
 def test_a_model_with_a_template_writes_both_sides_of_a_conversation(speaker):
     checkpoint = Checkpoint.open(SAMPLE)
     source, stop = FloatSource(checkpoint), read_side_files(checkpoint)[0].generation.stop
-    made = write(source, turn_texts(speaker, stop), 4, 96, 0)
-    for row in made:
+    drafts = write(source, turn_texts(speaker, stop), 4, 96, 0)
+    for row in drafts:
         text = speaker.pieces.decode(row.tolist(), skip_special_tokens=False)
         assert text.startswith("<bos><|turn>user\n")
         turns = [turn.split("\n")[0] for turn in text.split("<|turn>")[1:]]

@@ -40,8 +40,8 @@ def step(decoder: OnnxEngine, token: np.ndarray) -> float:
 def in_turn(decoders: list[OnnxEngine], ids: np.ndarray, prompts: int, steps: int) -> dict[str, np.ndarray]:
     """Seconds (n, 2) of prompts and of steps."""
     return {
-        "prefill": np.array([[prompt(one, ids) for one in decoders] for _ in range(prompts)]),
-        "decode": np.array([[step(one, ids[at : at + 1]) for one in decoders] for at in range(steps)]),
+        "prefill": np.array([[prompt(engine, ids) for engine in decoders] for _ in range(prompts)]),
+        "decode": np.array([[step(engine, ids[at : at + 1]) for engine in decoders] for at in range(steps)]),
     }
 
 
@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=100, metavar="N", help="steps of each (default: %(default)s)")
     args = parser.parse_args()
     decoders = [OnnxEngine.open(Bundle.open(folder), args.threads) for folder in args.bundles]
-    vocabulary = min(one.model.vocab_size for one in decoders)
+    vocabulary = min(engine.model.vocab_size for engine in decoders)
     ids = np.random.default_rng(0).integers(3, vocabulary, max(args.prompt_tokens, args.steps))
     figures = {}
     print(f"{'median':10}{'first':>14}{'second':>14}{'second / first':>16}")
@@ -63,7 +63,7 @@ def main() -> int:
         rates, ratio = tokens / np.median(times, 0), float(np.median(times[:, 0] / times[:, 1]))
         figures[f"{kind}_tok_s"], figures[f"{kind}_ratio"] = rates.tolist(), ratio
         print(f"{kind:10}{rates[0]:10.1f} t/s{rates[1]:10.1f} t/s{ratio:16.3f}")
-    print(json.dumps({"bundles": [one.name for one in args.bundles], "threads": args.threads} | figures))
+    print(json.dumps({"bundles": [engine.name for engine in args.bundles], "threads": args.threads} | figures))
     return 0
 
 

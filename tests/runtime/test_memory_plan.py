@@ -37,13 +37,13 @@ def manifest(bundle) -> Manifest:
 def test_the_parts_are_what_is_allocated(bundle, manifest, tokens):
     decoder = OnnxEngine.open(Bundle.open(bundle("sample", "int4-datafree")), 1)
     decoder.prefill(np.zeros(tokens, np.int64))
-    found, caches = plan(manifest, tokens), decoder.caches()
+    planned, caches = plan(manifest, tokens), decoder.caches()
     assert caches is not None
-    assert found.caches == sum(cache.key.nbytes + cache.value.nbytes for cache in caches)
-    assert found.rotary == sum(2 * one.frequency.nbytes for one in decoder._rotary.values()) * min(tokens, CHUNK)
+    assert planned.caches == sum(cache.key.nbytes + cache.value.nbytes for cache in caches)
+    assert planned.rotary == sum(2 * table.frequency.nbytes for table in decoder._rotary.values()) * min(tokens, CHUNK)
     assert decoder.head
     rows = decoder.head.rows
-    assert found.rows == rows._raw.nbytes + rows._slot.nbytes + rows._id.nbytes
+    assert planned.rows == rows._raw.nbytes + rows._slot.nbytes + rows._id.nbytes
 
 
 @pytest.mark.parametrize(("context", "most"), [(1, 1), (256, 65_536), (1500, 330_000), (32_768, 1 << 20)])
@@ -101,19 +101,19 @@ def test_more_tokens_take_more_and_the_longest_that_fits_fits(manifest):
 def test_what_does_not_fit_is_refused_with_what_would(manifest):
     of_sample, most = partial(plan, manifest), manifest.model.context
     check_room(of_sample, most, 2048, plan(manifest, 2048).peak)
-    with pytest.raises(GemmaError, match="a context of 4096 tokens needs") as found:
+    with pytest.raises(GemmaError, match="a context of 4096 tokens needs") as planned:
         check_room(of_sample, most, 4096, plan(manifest, 2048).peak)
-    assert found.value.hint.startswith("2048 tokens fit")
-    with pytest.raises(GemmaError) as found:
+    assert planned.value.hint.startswith("2048 tokens fit")
+    with pytest.raises(GemmaError) as planned:
         check_room(of_sample, most, 1, 1000)
-    assert "fewer bits" in found.value.hint
+    assert "fewer bits" in planned.value.hint
 
 
 def test_a_bundle_that_says_nothing_is_planned_by_the_size_of_its_weights(manifest):
     artifact = manifest.artifacts["onnx"]
     silent = msgspec.structs.replace(artifact, memory=type(artifact.memory)())
-    found = plan(msgspec.structs.replace(manifest, artifacts={"onnx": silent}), 1)
-    assert found.weights == manifest.files[artifact.data].size
+    planned = plan(msgspec.structs.replace(manifest, artifacts={"onnx": silent}), 1)
+    assert planned.weights == manifest.files[artifact.data].size
 
 
 def test_some_memory_is_available():
@@ -170,8 +170,8 @@ def sample(bundle) -> str:
 def test_run_stops_at_the_context_that_was_asked_for(sample, capsys):
     words = ["run", sample, "Oslo " * 4, "--raw", "--context", "24", "--temperature", "0", "--json"]
     assert cli.main(words) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["stop"], len(found["prompt_ids"]) + len(found["ids"])) in {("context", 25), ("stop", 24)}
+    planned = json.loads(capsys.readouterr().out)
+    assert (planned["stop"], len(planned["prompt_ids"]) + len(planned["ids"])) in {("context", 25), ("stop", 24)}
     assert cli.main(["run", sample, "Oslo " * 30, "--raw", "--context", "24"]) == 1
     assert "the context is 24" in capsys.readouterr().err
 
@@ -206,15 +206,15 @@ def test_what_memory_cut_is_said(bundle, capsys):
 
 def test_inspect_shows_the_parts(sample, manifest, checkpoint, capsys):
     assert cli.main(["inspect", sample, "--context", "2048", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    planned = found["memory plan"]
+    shown = json.loads(capsys.readouterr().out)
+    planned = shown["memory plan"]
     assert planned["peak"] == plan(manifest, 2048, text=True).peak
     parts = sum(planned[name] for name in ("base", "weights", "rows"))
     running = sum(
         planned[name] for name in ("tokenizer", "caches", "rotary", "growing", "activations", "scores", "floats")
     )
     assert planned["peak"] == parts + max(planned["loading"], running)
-    assert found["peak bytes of run"]["1024"] == plan(manifest, 1024, text=True).peak
+    assert shown["peak bytes of run"]["1024"] == plan(manifest, 1024, text=True).peak
     assert cli.main(["inspect", sample, "--context", "0"]) == 1
     assert cli.main(["inspect", str(checkpoint("e2b")), "--context", "8"]) == 1
     assert "--context 8 needs a bundle" in capsys.readouterr().err

@@ -33,20 +33,20 @@ def expected_logits(model, ids: np.ndarray) -> np.ndarray:
     return logits
 
 
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+def relative(logits: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(logits - expected).max() / np.abs(expected).max())
 
 
 def read(decoder: OnnxEngine, ids: np.ndarray, chunks: list[int]) -> list[tuple[int, np.ndarray]]:
     """(position, its logits) for every position, reading in chunks."""
     decoder.reset()
-    found, at = [], 0
+    answered, at = [], 0
     for size in chunks:
         piece = ids[at : at + size]
         logits = decoder.forward(Piece(piece, kept=len(piece))).logits.copy()
-        found += [(at + i, logits[i]) for i in range(len(piece))]
+        answered += [(at + i, logits[i]) for i in range(len(piece))]
         at += len(piece)
-    return found
+    return answered
 
 
 def test_greedy_tokens_equal_transformers_for_64_steps(pair):
@@ -83,8 +83,8 @@ def test_small_chunks_of_a_long_prompt_keep_the_window_small(pair):
     model, whole = pair
     decoder = OnnxEngine(whole.weights, chunk=16)
     ids = np.random.default_rng(6).integers(3, tiny.VOCAB, 250)
-    found = decoder.prefill(ids).logits[-1]
-    assert relative(found, expected_logits(model, ids)[-1]) <= RELATIVE
+    answered = decoder.prefill(ids).logits[-1]
+    assert relative(answered, expected_logits(model, ids)[-1]) <= RELATIVE
     caches = decoder.caches()
     assert caches is not None
     rows = [cache.key.shape[2] for cache in caches if cache.spec.kind == "sliding"]
@@ -100,8 +100,8 @@ def test_rewind_goes_back_as_far_as_the_window_remembers(pair):
     assert decoder.rewind(50)
     assert decoder.position == 50
     joined = np.concatenate([ids[:50], other[50:]])
-    found = decoder.forward(Piece(other[50:])).logits[-1]
-    assert relative(found, expected_logits(model, joined)[-1]) <= RELATIVE
+    answered = decoder.forward(Piece(other[50:])).logits[-1]
+    assert relative(answered, expected_logits(model, joined)[-1]) <= RELATIVE
 
 
 def test_rewind_past_the_window_changes_nothing(pair):
@@ -112,8 +112,8 @@ def test_rewind_past_the_window_changes_nothing(pair):
         decoder.forward(Piece(token[None]))
     assert not decoder.rewind(3)
     assert decoder.position == 200
-    found = decoder.forward(Piece(np.array([5]))).logits[-1]
-    assert relative(found, expected_logits(model, np.append(ids, 5))[-1]) <= RELATIVE
+    answered = decoder.forward(Piece(np.array([5]))).logits[-1]
+    assert relative(answered, expected_logits(model, np.append(ids, 5))[-1]) <= RELATIVE
 
 
 def test_the_context_limit_is_said_before_anything_is_read(pair):

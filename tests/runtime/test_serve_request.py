@@ -27,20 +27,20 @@ def read(**fields: object) -> Options:
 
 
 def test_a_small_request_takes_the_defaults():
-    found = request()
-    assert found == ChatRequest(BODY["messages"], Options(max_new_tokens=100, stop=[], tools=[]), False, False)
+    parsed = request()
+    assert parsed == ChatRequest(BODY["messages"], Options(max_new_tokens=100, stop=[], tools=[]), False, False)
     generation = Generation(bos=2, stop=[1], temperature=0.7, top_k=40, top_p=0.9)
-    assert found.options.sampling(generation) == Sampling(0.7, 40, 0.9)
+    assert parsed.options.sampling(generation) == Sampling(0.7, 40, 0.9)
 
 
 def test_fields_are_taken():
-    found = request(
+    parsed = request(
         temperature=0, top_p=0.5, seed=3, max_completion_tokens=7, stop=["a", "b"], stream=True,
         stream_options={"include_usage": True}, tools=[TOOL],
         tool_choice={"type": "function", "function": {"name": "f"}}, parallel_tool_calls=False, reasoning_effort="low",
     )  # fmt: skip
-    assert (found.stream, found.include_usage) == (True, True)
-    assert found.options == Options(
+    assert (parsed.stream, parsed.include_usage) == (True, True)
+    assert parsed.options == Options(
         temperature=0, top_p=0.5, seed=3, max_new_tokens=7, stop=["a", "b"], tools=[TOOL["function"]], tool_choice="f",
         one_call=True, thinking=True, thinking_budget=256,
     )  # fmt: skip
@@ -74,8 +74,8 @@ def test_fields_that_ask_for_nothing_are_taken(fields):
 
 @pytest.mark.parametrize("given", [True, False])
 def test_a_stream_may_say_what_its_pieces_are_padded_with(given):
-    found = request(stream=True, stream_options={"include_usage": True, "include_obfuscation": given})
-    assert found == request(stream=True, stream_options={"include_usage": True})
+    parsed = request(stream=True, stream_options={"include_usage": True, "include_obfuscation": given})
+    assert parsed == request(stream=True, stream_options={"include_usage": True})
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_a_stream_may_say_what_its_pieces_are_padded_with(given):
     ],
 )
 def test_a_switch_says_whether_it_thinks_and_an_effort_how_long(fields, thinking, budget):
-    found = read(**fields)
-    assert (found.thinking, found.thinking_budget) == (thinking, budget)
+    parsed = read(**fields)
+    assert (parsed.thinking, parsed.thinking_budget) == (thinking, budget)
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])

@@ -289,8 +289,8 @@ def test_a_second_thread_is_refused_while_one_reads_and_cancel_is_not(folder, tm
 
 
 def test_generation_defaults_are_the_checkpoints(session):
-    made = Options(seed=3).sampling(session.manifest.generation)
-    assert (made.temperature, made.top_k, made.top_p, made.seed) == (1.0, 64, 0.95, 3)
+    defaults = Options(seed=3).sampling(session.manifest.generation)
+    assert (defaults.temperature, defaults.top_k, defaults.top_p, defaults.seed) == (1.0, 64, 0.95, 3)
     assert session.manifest.generation.stop == [1, 106, 50]
 
 

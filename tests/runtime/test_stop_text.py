@@ -13,7 +13,7 @@ CALL = ToolCall("1", "f", {})
 
 @pytest.mark.parametrize("size", range(1, 12))
 @pytest.mark.parametrize(
-    ("stops", "text", "said", "found"),
+    ("stops", "text", "said", "expected_hit"),
     [
         (["END"], "one ENDtwo", "one ", True),
         (["END"], "one EN", "one EN", False),
@@ -23,20 +23,20 @@ CALL = ToolCall("1", "f", {})
         (["é日"], "xé日y", "x", True),
     ],
 )
-def test_a_stop_text_is_found_in_pieces_of_any_size(size, stops, text, said, found):
+def test_a_stop_text_is_found_in_pieces_of_any_size(size, stops, text, said, expected_hit):
     reader, out = StopText(stops), ""
     for start in range(0, len(text), size):
         out += reader.push(text[start : start + size])
         if reader.hit:
             break
-    assert (out + reader.rest(), reader.hit) == (said, found)
+    assert (out + reader.rest(), reader.hit) == (said, expected_hit)
 
 
 def test_nothing_comes_after_a_stop_text_but_the_end():
     cancelled = []
     events: list[Event] = [Text("a S"), Text("TOP b"), Text("c"), CALL, END]
-    found = list(cut(iter(events), ["STOP"], False, lambda: cancelled.append(1)))
-    assert found == [Text("a "), replace(END, stop="stop")]
+    hit = list(cut(iter(events), ["STOP"], False, lambda: cancelled.append(1)))
+    assert hit == [Text("a "), replace(END, stop="stop")]
     assert cancelled == [1]
 
 

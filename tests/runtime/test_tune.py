@@ -70,11 +70,11 @@ def test_sessions_are_opened_one_after_the_other():
             seen.append(os.environ.get(TILES))
 
     with ThreadPoolExecutor(2) as pool:
-        one = pool.submit(first)
+        earlier = pool.submit(first)
         assert inside.wait(10)
         other = pool.submit(second)
         leave.set()
-        one.result()
+        earlier.result()
         other.result()
     assert seen == ["1", None]
     assert TILES not in os.environ

@@ -34,8 +34,8 @@ def write_talk(path: Path) -> None:
     checkpoint = Checkpoint.open(SAMPLE)
     source, generation = FloatSource(checkpoint), read_side_files(checkpoint)[0].generation
     tokenizer = Tokenizer(SAMPLE / "tokenizer.json", generation.bos, SAMPLE / "chat_template.jinja")
-    made = write(source, turn_texts(tokenizer, generation.stop), SEQUENCES, LENGTH, SEED + 1)
-    said = (tokenizer.pieces.decode(row.tolist(), skip_special_tokens=False) for row in made)
+    sequences = write(source, turn_texts(tokenizer, generation.stop), SEQUENCES, LENGTH, SEED + 1)
+    said = (tokenizer.pieces.decode(row.tolist(), skip_special_tokens=False) for row in sequences)
     path.write_text("\n".join(said), encoding="utf-8")
 
 
@@ -45,8 +45,8 @@ def evaluated(folders: list[Path], talk: Path) -> list[dict[str, Any]]:
     with contextlib.redirect_stdout(printed):
         if gemma_edge(["eval", *map(str, folders), *words]):
             sys.exit(1)
-    found: list[dict[str, Any]] = json.loads(printed.getvalue().splitlines()[-1])["bundles"]
-    return found
+    figures: list[dict[str, Any]] = json.loads(printed.getvalue().splitlines()[-1])["bundles"]
+    return figures
 
 
 def main() -> int:
@@ -57,7 +57,7 @@ def main() -> int:
         for folder, recipe in zip(folders, recipes, strict=True):
             export_bundle(SAMPLE, folder, ["onnx"], recipe)
         print("| recipe | bundle, bytes | perplexity | KL, nats a token | top-1 agreement |\n|---|---|---|---|---|")
-        for one in sorted(evaluated(folders, talk), key=lambda found: found["divergence"]["mean_kl"]):
+        for one in sorted(evaluated(folders, talk), key=lambda bundles: bundles["divergence"]["mean_kl"]):
             far = one["divergence"]
             figures = f"{one['bytes']:,} | {one['perplexity']:.4f} | {far['mean_kl']:.5f} | {far['agreement']:.1%}"
             print(f"| `{one['recipe']}` | {figures} |")
