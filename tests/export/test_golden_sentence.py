@@ -53,7 +53,9 @@ def test_the_bundle_in_float_says_the_golden_sentence(bundle):
 # How far another processor may come from what was measured.
 SCALE = 1e-3  # of a cache's scale
 AGREEMENT = 0.02  # of the positions
-DIVERGENCE = 0.1  # of a mean divergence, and 1e-6 nats where there is hardly any
+# Of a mean divergence, and 1e-6 nats where there is hardly any.  What ships rounds activations to 8 bits, where the
+# last bit of a sum can move a value by a whole step.
+DIVERGENCE = {"onnx exact": 0.1, "onnx": 0.5}
 LOGIT = 2 * MEASURED["parity"]["onnx"]["quantized"]["worst_difference"]  # as golden.json allows other processors
 
 
@@ -67,7 +69,7 @@ def check_near(values: dict[str, Any]) -> None:
             assert figures["positions"] == expected["positions"]
             assert figures["agreement"] == pytest.approx(expected["agreement"], abs=AGREEMENT)
             divergence = expected["mean_divergence"]
-            assert figures["mean_divergence"] == pytest.approx(divergence, rel=DIVERGENCE, abs=1e-6)
+            assert figures["mean_divergence"] == pytest.approx(divergence, rel=DIVERGENCE[artifact], abs=1e-6)
     for golden, expected in zip(values["golden"], MEASURED["golden"], strict=True):
         assert golden["prompt"] == expected["prompt"]
         assert golden["ids"] == expected["ids"]
