@@ -7,6 +7,7 @@ from the same logits and seed.
 from __future__ import annotations
 
 import secrets
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,9 +31,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Raises GemmaError for a value out of range."""
-        if not 0 <= self.temperature < float("inf"):
+        if not 0 <= self.temperature <= sys.float_info.max:  # of a whole number too, which no float may hold
             raise RequestError(
-                f"temperature must be finite and 0 or more, not {self.temperature}",
+                f"temperature must be finite and 0 or more, not {self.temperature!r:.40}",
                 "0 always takes the best token, 1 samples from the model unchanged",
             )
         if self.top_k < 0:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runtime.bundle.splitmix import SplitMix64
 from runtime.engine.sampler import Sampler, Sampling, best
-from runtime.errors import GemmaError
+from runtime.errors import GemmaError, RequestError
 
 # Vigna's splitmix64.c, seed 0 and seed 1234567.
 KNOWN = {
@@ -158,3 +158,9 @@ def test_a_value_out_of_range_is_refused(sampling):
     with pytest.raises(GemmaError, match=f"{name.replace('_', '-')} must be .*, not {value}") as refused:
         Sampling(**sampling)
     assert refused.value.hint
+
+
+@pytest.mark.parametrize("temperature", [-0.1, float("nan"), float("inf"), 10**400])
+def test_a_temperature_that_no_float_holds_is_refused(temperature):
+    with pytest.raises(RequestError, match="temperature must be finite and 0 or more"):
+        Sampling(temperature=temperature)
